@@ -1,0 +1,2 @@
+//! Prints the files of a database.
+fn main() {}

@@ -1,0 +1,2 @@
+//! RESP2 and RESP3.
+#![forbid(unsafe_code)]

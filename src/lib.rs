@@ -1,0 +1,2 @@
+//! The Haypile server.
+#![forbid(unsafe_code)]
