@@ -8,6 +8,8 @@ pub mod rng;
 pub mod sync;
 pub mod key;
 pub mod batch;
+pub mod iter;
+pub mod range_delete;
 pub mod metrics;
 pub mod hooks;
 pub mod options;

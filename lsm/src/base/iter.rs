@@ -1,0 +1,32 @@
+//! The iterator that every sorted source of versions offers: memtables, blocks, tables, levels, merges.
+
+use crate::base::error::Result;
+use crate::base::key::VersionKey;
+
+/// Walks versions in the order of [`compare_versions`](crate::base::key::compare_versions), both ways.
+///
+/// A new iterator stands nowhere (`valid()` is false). `key`, `trailer` and `value` may be called only while `valid()`;
+/// what they return lives until the next call that moves. After an `Err` the iterator stands nowhere; a seek starts it
+/// again. A memory-only iterator answers `Err(NeedsIo)` where it would have to read.
+pub trait InternalIterator: Send {
+    /// Whether it stands on a version.
+    fn valid(&self) -> bool;
+    /// Goes to the first version.
+    fn seek_to_first(&mut self) -> Result<()>;
+    /// Goes to the last version.
+    fn seek_to_last(&mut self) -> Result<()>;
+    /// Goes to the first version at or behind `target`.
+    fn seek(&mut self, target: VersionKey<'_>) -> Result<()>;
+    /// Goes to the last version before `target`.
+    fn seek_before(&mut self, target: VersionKey<'_>) -> Result<()>;
+    /// Goes to the next version; requires `valid()`.
+    fn next(&mut self) -> Result<()>;
+    /// Goes to the version before; requires `valid()`.
+    fn prev(&mut self) -> Result<()>;
+    /// The user key here.
+    fn key(&self) -> &[u8];
+    /// Sequence and kind here, as [`pack_trailer`](crate::base::key::pack_trailer) packs them.
+    fn trailer(&self) -> u64;
+    /// The value here; empty for a delete.
+    fn value(&self) -> &[u8];
+}

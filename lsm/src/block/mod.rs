@@ -1,0 +1,6 @@
+//! Blocks of a table file: entry layout, builder, reader, bloom filter, checksum and compression.
+
+pub mod frame;
+pub mod builder;
+pub mod block;
+pub mod filter;

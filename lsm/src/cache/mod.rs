@@ -1,0 +1,3 @@
+//! The block cache.
+
+pub mod block_cache;

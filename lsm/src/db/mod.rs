@@ -1,0 +1,3 @@
+//! The database: commit, reads, background work, recovery.
+
+pub mod db;

@@ -1,0 +1,6 @@
+//! Table files: footer and properties, builder, reader, iterator.
+
+pub mod format;
+pub mod builder;
+pub mod table;
+pub mod table_iter;

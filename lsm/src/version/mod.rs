@@ -1,0 +1,7 @@
+//! What the tree consists of: files by level, the edits that change that, the manifest that keeps the edits.
+
+pub mod file_meta;
+pub mod edit;
+pub mod version;
+pub mod level_iter;
+pub mod manifest;
