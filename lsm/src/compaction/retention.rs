@@ -42,7 +42,7 @@ use std::sync::Arc;
 /// What the rules depend on.
 pub struct RetentionInput<'a> {
     /// Every read point that must go on seeing what it sees, ascending: snapshots, iterators, and whatever readers without a
-    /// snapshot may still pick (the visible sequence number, if versions above it can be among the inputs).
+    /// snapshot may still pick (the visible or the synced sequence number, if versions above it can be among the inputs).
     pub snapshots: Vec<SequenceNumber>,
     /// Whether no older version of the key, and no older range tombstone over it, can lie below the output.
     pub bottom: &'a dyn Fn(&[u8]) -> bool,

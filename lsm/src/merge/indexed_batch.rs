@@ -427,7 +427,9 @@ mod tests {
     /// What the batch says; `None`: deleted.
     type Said = BTreeMap<(u32, u8), Option<Vec<u8>>>;
 
-    fn shown(iter: &mut VisibleIter) -> (Vec<(u8, Vec<u8>)>, Vec<(u8, Vec<u8>)>) {
+    type Pairs = Vec<(u8, Vec<u8>)>;
+
+    fn shown(iter: &mut VisibleIter) -> (Pairs, Pairs) {
         let (mut there, mut back) = (Vec::new(), Vec::new());
         iter.seek_to_first().unwrap();
         while iter.valid() {
@@ -459,7 +461,7 @@ mod tests {
         VisibleIter::new(source, vec![batch.cover(keyspace)], 7, None, None)
     }
 
-    fn expected(said: &Said, keyspace: u32) -> Vec<(u8, Vec<u8>)> {
+    fn expected(said: &Said, keyspace: u32) -> Pairs {
         (0u8..16)
             .filter_map(|k| match said.get(&(keyspace, k)) {
                 Some(said) => said.clone().map(|value| (k, value)),
@@ -476,7 +478,7 @@ mod tests {
             let mut said = Said::new();
             let mut count = 0;
             let mut savepoints: Vec<(Savepoint, Said, u32)> = Vec::new();
-            let mut held: Vec<(VisibleIter, Vec<(u8, Vec<u8>)>)> = Vec::new();
+            let mut held: Vec<(VisibleIter, Pairs)> = Vec::new();
             for step in steps {
                 match step {
                     Step::Put(s, k, value) => {
