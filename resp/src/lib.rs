@@ -10,8 +10,8 @@
 //! | `reply` | [`ReplyWriter`]: replies in either protocol |
 //! | `value` | [`ReplyReader`]: replies back to values, for tests and tools |
 //!
-//! Files import only from files listed above them. Nothing here does I/O, reads a clock or allocates by an announced
-//! length; buffers belong to the caller.
+//! Files import only from files listed above them. Nothing here does I/O, reads a clock or allocates by an
+//! announced length; buffers belong to the caller.
 //!
 //! ```
 //! use haypile_resp::{Limits, Progress, Protocol, ReplyReader, ReplyWriter, RequestParser, Value};
