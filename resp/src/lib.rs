@@ -31,12 +31,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod error;
-mod inline;
 mod limits;
-mod reply;
-mod request;
+mod error;
 mod scan;
+mod inline;
+mod request;
+mod reply;
 mod value;
 
 pub use error::{ProtocolError, ReplyError};
