@@ -230,7 +230,8 @@ impl Block {
 
     fn suffix_range(&self, i: usize) -> Range<usize> {
         let (at, width) = (self.shape.key_offsets_at, self.shape.key_offset_width);
-        self.shape.suffixes_at + self.offset(at, width, i)..self.shape.suffixes_at + self.offset(at, width, i + 1)
+        self.shape.suffixes_at + self.offset(at, width, i)
+            ..self.shape.suffixes_at + self.offset(at, width, i + 1)
     }
 
     /// The first eight bytes of suffix `i`, as [`prefix_of`] makes them.
@@ -313,7 +314,11 @@ impl Shape {
         let suffixes_at = prefix_at + prefix_len;
         let values_at = suffixes_at + suffixes_len;
         if values_at + values_len != bytes.len() {
-            return Err(format!("block of {} bytes whose header tells of {}", bytes.len(), values_at + values_len));
+            return Err(format!(
+                "block of {} bytes whose header tells of {}",
+                bytes.len(),
+                values_at + values_len
+            ));
         }
         Ok(Shape {
             count,
@@ -355,7 +360,8 @@ mod tests {
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let key = prop_oneof![
             proptest::collection::vec(0u8..3, 0..5),
-            proptest::collection::vec(0u8..2, 8..12).prop_map(|tail| [b"user:000".as_slice(), &tail].concat()),
+            proptest::collection::vec(0u8..2, 8..12)
+                .prop_map(|tail| [b"user:000".as_slice(), &tail].concat()),
         ];
         let sequence = prop_oneof![Just(0u64), 0u64..4, 0u64..1 << 40];
         let entry = (key, sequence, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..20));

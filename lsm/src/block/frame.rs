@@ -122,7 +122,10 @@ fn check(frame: &[u8], file_number: u64, offset: u64) -> Result<(&[u8], u8), Str
     let stored = get_u64(frame, body_len + 1);
     let computed = checksum(&frame[..body_len + 1], file_number, offset);
     if stored != Some(computed) {
-        return Err(format!("block checksum mismatch: stored {:016x}, computed {computed:016x}", stored.unwrap_or(0)));
+        return Err(format!(
+            "block checksum mismatch: stored {:016x}, computed {computed:016x}",
+            stored.unwrap_or(0)
+        ));
     }
     match frame[body_len] {
         compression @ (STORED | LZ4) => Ok((&frame[..body_len], compression)),

@@ -232,7 +232,8 @@ impl BlockCache {
     }
 
     fn find<'g>(&self, key: BlockKey, guard: &'g Guard) -> Option<(&'g Slot, CachedBlock<'g>)> {
-        let of_this_collector = guard.collector().is_some_and(|collector| collector == epoch::default_collector());
+        let of_this_collector =
+            guard.collector().is_some_and(|collector| collector == epoch::default_collector());
         assert!(of_this_collector, "the guard of another collector protects nothing here");
         let hash = hash_of(key);
         let (slot, block) = self.shard(hash).slots(guard).find(hash, key)?;
@@ -612,7 +613,7 @@ mod tests {
                 None => cache.insert(block(key, 800)),
             }
         }
-        // About 950 of 10000 fit; a cache that always held the best ones would reach 46 %, a plain FIFO about 35 %.
+        // About 950 of 10000 fit; a cache that always held the best ones would reach 46 %.
         assert!(hits > 15_000, "{hits} hits in 40000 reads");
     }
 
