@@ -1,2 +1,3 @@
 //! The server binary.
+#![forbid(unsafe_code)]
 fn main() {}

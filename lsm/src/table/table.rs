@@ -215,6 +215,19 @@ impl Table {
         Ok(None)
     }
 
+    /// Whether `key` may be among its point versions, from what is in memory alone: false is sure.
+    pub fn may_contain(&self, hash: u64, key: &[u8], guard: &Guard) -> bool {
+        let Some(top) = &self.top else {
+            return false;
+        };
+        let trailer = pack_trailer(SEQUENCE_MAX, ValueKind::RangeDelete);
+        let Some(partition) = self.partitions.get(top.lower_bound(key, trailer)) else {
+            return false;
+        };
+        // A filter that cannot be read now says "maybe".
+        !matches!(self.probe_filter(partition, hash, &ReadOptions::memory_only(), guard), Ok(Some(false)))
+    }
+
     /// Its range tombstones.
     pub fn range_tombstones(&self) -> &RangeTombstones {
         &self.tombstones

@@ -39,6 +39,13 @@ pub struct TableIterOptions {
     pub bypass_cache: bool,
 }
 
+impl TableIterOptions {
+    /// For a job that reads a table once, front to back.
+    pub fn compaction() -> TableIterOptions {
+        TableIterOptions { bypass_cache: true, readahead: true, ..TableIterOptions::default() }
+    }
+}
+
 /// An owned iterator over a table.
 pub struct TableIter {
     table: Arc<Table>,

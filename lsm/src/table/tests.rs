@@ -174,7 +174,7 @@ fn scan(table: &Arc<Table>, options: TableIterOptions) -> Result<Model> {
 }
 
 const ITER_OPTIONS: [TableIterOptions; 3] = {
-    let read = ReadOptions { sequence: None, memory_only: false, no_fill_cache: false };
+    let read = ReadOptions { sequence: None, synced_or: None, memory_only: false, no_fill_cache: false };
     [
         TableIterOptions { read, readahead: false, bypass_cache: false },
         TableIterOptions { read, readahead: true, bypass_cache: false },
