@@ -9,7 +9,7 @@
 //!
 //! *Urgency* divides the size of a level by its target, but by no less than `base_level_bytes`: the base level may have a
 //! target far below one batch out of L0, and must not starve L0 for it. *Whether* a level is too large is judged by the
-//! target itself, so an idle tree settles at its least space.
+//! target itself, with each delete weighing what it will free, so an idle tree settles at its least space.
 //!
 //! What keeps reads right: a version never passes below an older one of its key. In sorted levels all files of the next
 //! level that overlap go along. Out of L0, all older L0 files that overlap go along.
@@ -18,10 +18,10 @@ use crate::base::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::LEVELS;
 use crate::compaction::plan::{InProgress, Plan, Reason};
 use crate::compaction::targets::{
-    BOTTOM, LevelFiles, PickerOptions, Shape, Targets, l0_urgency, percent, targets,
+    BOTTOM, CoveredBytes, LevelFiles, PickerOptions, Shape, Targets, entry_bytes, l0_is_due, l0_urgency,
+    percent, targets, weight,
 };
 use crate::version::file_meta::{FileMeta, OwnedKeyRange, hull, overlapping};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ pub struct PickerInput<'a> {
     pub options: &'a PickerOptions,
     /// What somebody asked for.
     pub manual: Option<&'a ManualCompaction>,
-    /// For files with range tombstones, by number: how many bytes below they cover. Files that are missing cover none.
-    pub covered_bytes: &'a BTreeMap<u64, u64>,
+    /// What range tombstones cover.
+    pub covered_bytes: &'a CoveredBytes,
     /// The oldest snapshot; [`SEQUENCE_MAX`] without one. Tombstones at or below it can be dropped from the last level.
     pub oldest_snapshot: SequenceNumber,
     /// Now, in milliseconds since 1970.
@@ -99,6 +99,7 @@ struct Picker<'a> {
     /// Without files that are on their way down.
     shape: Shape,
     targets: Targets,
+    entry_bytes: u64,
 }
 
 impl<'a> Picker<'a> {
@@ -106,13 +107,13 @@ impl<'a> Picker<'a> {
         let whole = input.levels.map(|files| files.iter().map(|file| file.bytes).sum());
         let mut targets = targets(&whole, input.options);
         targets.base_level = targets.base_level.min(input.busy.highest_l0_output());
-        let mut shape = Shape::measure(&input.levels, |file| !input.busy.is_busy(file.number));
-        // Files of a sorted level that a job merges into are busy too, but they stay.
-        for level in 1..LEVELS {
-            let staying = input.levels[level].iter().filter(|f| !input.busy.is_leaving(level, f.number));
-            shape.bytes[level] = staying.map(|file| file.bytes).sum();
-        }
-        Picker { input, shape, targets }
+        // Files that a job merges into are busy too, but they stay; those of L0 all leave.
+        let counts = |level: usize, file: &FileMeta| match level {
+            0 => !input.busy.is_busy(file.number),
+            _ => !input.busy.is_leaving(level, file.number),
+        };
+        let shape = Shape::measure(&input.levels, input.covered_bytes, counts);
+        Picker { input, shape, targets, entry_bytes: entry_bytes(&input.levels) }
     }
 
     fn options(&self) -> &'a PickerOptions {
@@ -129,12 +130,17 @@ impl<'a> Picker<'a> {
 
     /// The levels that should shrink and how urgently, in hundredths; the most urgent first, then the higher one.
     fn overfull(&self) -> Vec<(usize, u64)> {
-        let l0 = Some((0, l0_urgency(&self.shape, self.options()))).filter(|(_, urgency)| *urgency >= 100);
-        let sorted = (1..BOTTOM).filter_map(|level| {
-            let (bytes, target) = (self.shape.bytes[level], self.targets.bytes[level]);
-            (bytes > target).then(|| (level, percent(bytes, target.max(self.options().base_level_bytes))))
-        });
-        let mut levels = l0.into_iter().chain(sorted).collect::<Vec<_>>();
+        let (shape, options) = (&self.shape, self.options());
+        let mut levels = Vec::new();
+        if l0_is_due(shape, options) {
+            levels.push((0, l0_urgency(shape, options)));
+        }
+        for level in 1..BOTTOM {
+            let target = self.targets.bytes[level];
+            if shape.weights[level] > target {
+                levels.push((level, percent(shape.bytes[level], target.max(options.base_level_bytes))));
+            }
+        }
         levels.sort_by_key(|&(level, urgency)| (std::cmp::Reverse(urgency), level));
         levels
     }
@@ -220,14 +226,19 @@ impl<'a> Picker<'a> {
         gains.into_iter().find_map(|(_, level, file)| self.plan(Reason::Tombstones, level, file))
     }
 
-    /// What the deletes of a file free below, in hundredths of the cost of one step down.
+    /// What the deletes of a file free, in hundredths of what one step down costs. A delete frees itself and at most one
+    /// entry below.
     fn gain(&self, level: usize, file: &FileMeta) -> u64 {
-        let young = self.input.now_ms.saturating_sub(file.created_ms) < L0_PATIENCE_MS;
-        let dense = if level == 0 && young { 0 } else { percent(file.deletes, file.entries) };
-        let covered = self.input.covered_bytes.get(&file.number).copied().unwrap_or(0);
         let output = self.output_level(level);
-        let next = overlapping(self.files(output), &file.range());
-        percent(covered, file.bytes.saturating_add(total(&self.files(output)[next]))).max(dense)
+        let met = total(&self.files(output)[overlapping(self.files(output), &file.range())]);
+        let young = self.input.now_ms.saturating_sub(file.created_ms) < L0_PATIENCE_MS;
+        let mut freed = self.input.covered_bytes.get(&file.number).copied().unwrap_or(0);
+        if level > 0 || !young {
+            let own = u128::from(file.bytes) * u128::from(file.deletes) / u128::from(file.entries.max(1));
+            let below = file.deletes.saturating_mul(self.entry_bytes).min(met);
+            freed = freed.saturating_add(below).saturating_add(u64::try_from(own).unwrap_or(u64::MAX));
+        }
+        percent(freed, file.bytes.saturating_add(met))
     }
 
     /// Tombstones are in the last level only because a snapshot kept them there. Once it is gone, a rewrite drops all.
@@ -361,7 +372,7 @@ impl<'a> Picker<'a> {
     }
 
     /// Free files of a sorted level with what it costs to bring each down: hundredths of a byte rewritten below for each byte
-    /// that goes. Deletes count double: bringing them down frees space.
+    /// that goes. Deletes weigh what they will free, so they go first.
     fn costs(&self, level: usize) -> Vec<(u64, &'a Arc<FileMeta>)> {
         let below = self.files(level + 1);
         let mut first = 0;
@@ -374,9 +385,8 @@ impl<'a> Picker<'a> {
             let met = below[first..].iter().take_while(|f| f.range().overlaps(&range));
             let bytes = met.map(|f| f.bytes).sum::<u64>();
             if self.is_free(file) {
-                let dense = percent(file.deletes, file.entries).min(100);
-                let weight = u128::from(file.bytes) * u128::from(100 + dense) / 100;
-                costs.push((percent(bytes, u64::try_from(weight).unwrap_or(u64::MAX)), file));
+                let weight = weight(file, self.entry_bytes, self.input.covered_bytes);
+                costs.push((percent(bytes, weight), file));
             }
         }
         costs

@@ -18,6 +18,7 @@
 use crate::base::limits::LEVELS;
 use crate::base::options::Options;
 use crate::version::file_meta::{FileMeta, newest_first};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The last level. Data never lies below it.
@@ -65,22 +66,58 @@ impl PickerOptions {
 /// The files of each level: L0 newest first, the others sorted by key.
 pub type LevelFiles<'a> = [&'a [Arc<FileMeta>]; LEVELS];
 
+/// For files with range tombstones, by number: how many bytes below they cover. Files that are missing cover none.
+pub type CoveredBytes = BTreeMap<u64, u64>;
+
 /// The sizes of a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of each level.
     pub bytes: [u64; LEVELS],
+    /// The same with each delete weighing what it will free: this is what targets are compared with, so that trash, too, is
+    /// at most about a tenth of the tree.
+    pub weights: [u64; LEVELS],
     /// The most L0 files that lie over one key: what a read has to look through.
     pub l0_depth: usize,
 }
 
 impl Shape {
-    /// Measures the files for which `counts` holds.
-    pub fn measure(levels: &LevelFiles<'_>, counts: impl Fn(&FileMeta) -> bool) -> Shape {
-        let bytes = levels.map(|files| files.iter().filter(|f| counts(f)).map(|f| f.bytes).sum());
-        let l0 = levels[0].iter().map(Arc::as_ref).filter(|f| counts(f)).collect::<Vec<_>>();
-        Shape { bytes, l0_depth: depth(l0) }
+    /// Measures the files for which `counts(level, file)` holds.
+    pub fn measure(
+        levels: &LevelFiles<'_>,
+        covered_bytes: &CoveredBytes,
+        counts: impl Fn(usize, &FileMeta) -> bool,
+    ) -> Shape {
+        let entry_bytes = entry_bytes(levels);
+        let mut shape = Shape::default();
+        let mut l0 = Vec::new();
+        for (level, files) in levels.iter().enumerate() {
+            for file in files.iter().filter(|file| counts(level, file)) {
+                shape.bytes[level] = shape.bytes[level].saturating_add(file.bytes);
+                let weight = weight(file, entry_bytes, covered_bytes);
+                shape.weights[level] = shape.weights[level].saturating_add(weight);
+                if level == 0 {
+                    l0.push(file.as_ref());
+                }
+            }
+        }
+        shape.l0_depth = depth(l0);
+        shape
     }
+}
+
+/// Average length of an entry of the tree.
+pub fn entry_bytes(levels: &LevelFiles<'_>) -> u64 {
+    let sum = |of: fn(&FileMeta) -> u64| {
+        levels.iter().flat_map(|files| files.iter()).fold(0u64, |sum, file| sum.saturating_add(of(file)))
+    };
+    sum(|file| file.bytes) / sum(|file| file.entries).max(1)
+}
+
+/// The bytes of a file and those that its deletes will free.
+pub fn weight(file: &FileMeta, entry_bytes: u64, covered_bytes: &CoveredBytes) -> u64 {
+    let covered = covered_bytes.get(&file.number).copied().unwrap_or(0);
+    file.bytes.saturating_add(file.deletes.saturating_mul(entry_bytes)).saturating_add(covered)
 }
 
 /// Stacks files from the oldest on, each upon the highest that it overlaps, and says how high that gets.
@@ -118,10 +155,15 @@ pub fn targets(bytes: &[u64; LEVELS], options: &PickerOptions) -> Targets {
     Targets { base_level: base_level.min(first_filled), bytes: targets }
 }
 
-/// Whether L0 should go down: by depth, or by bytes where its files lie side by side. In hundredths; 100 means now.
+/// How badly L0 wants to go down: by depth, or by bytes where its files lie side by side. In hundredths; 100 means now.
 pub fn l0_urgency(shape: &Shape, options: &PickerOptions) -> u64 {
     let by_depth = (shape.l0_depth as u64).saturating_mul(100) / options.l0_trigger.max(1) as u64;
     by_depth.max(percent(shape.bytes[0], options.base_level_bytes))
+}
+
+/// Whether L0 should go down, be it for its deletes.
+pub fn l0_is_due(shape: &Shape, options: &PickerOptions) -> bool {
+    l0_urgency(shape, options) >= 100 || shape.weights[0] >= options.base_level_bytes
 }
 
 /// `part` of `whole` in hundredths.
@@ -130,24 +172,22 @@ pub fn percent(part: u64, whole: u64) -> u64 {
     u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
-/// Bytes that compaction will read and write back until each level has its target, counting what each level hands to the
-/// next. `covered_bytes` lie under range tombstones and wait to be dropped.
-pub fn debt_bytes(shape: &Shape, covered_bytes: u64, options: &PickerOptions) -> u64 {
+/// Bytes that compaction will read and write back until no level is over its target, counting what each level hands to the
+/// next. 0 exactly if no level asks to shrink.
+pub fn debt_bytes(shape: &Shape, options: &PickerOptions) -> u64 {
     let targets = targets(&shape.bytes, options);
-    let mut debt = covered_bytes;
+    let mut debt = 0u64;
     let mut incoming = 0;
-    if l0_urgency(shape, options) >= 100 {
+    if l0_is_due(shape, options) {
         incoming = shape.bytes[0];
-        debt = debt.saturating_add(incoming).saturating_add(shape.bytes[targets.base_level]);
+        debt = incoming.saturating_add(shape.bytes[targets.base_level]);
     }
     for level in targets.base_level..BOTTOM {
         let size = shape.bytes[level].saturating_add(incoming);
-        let excess = size.saturating_sub(targets.bytes[level]);
-        if excess == 0 {
-            break;
-        }
+        let weight = shape.weights[level].saturating_add(incoming);
+        let excess = weight.saturating_sub(targets.bytes[level]).min(size);
         // Each byte that leaves is merged with its share of the level below.
-        let below = u128::from(shape.bytes[level + 1]) * u128::from(excess) / u128::from(size);
+        let below = u128::from(shape.bytes[level + 1]) * u128::from(excess) / u128::from(size.max(1));
         debt = debt.saturating_add(excess).saturating_add(u64::try_from(below).unwrap_or(u64::MAX));
         incoming = excess;
     }
@@ -170,7 +210,7 @@ mod tests {
     }
 
     fn shape(l0_depth: usize, bytes: [u64; LEVELS]) -> Shape {
-        Shape { bytes, l0_depth }
+        Shape { bytes, weights: bytes, l0_depth }
     }
 
     #[test]
@@ -185,26 +225,26 @@ mod tests {
     fn a_shrunken_tree_drains() {
         let shrunk = targets(&[0, 0, 0, 0, 5, 50, 60], &options());
         assert_eq!((shrunk.base_level, shrunk.bytes[4], shrunk.bytes[5]), (4, 0, 0));
-        assert!(debt_bytes(&shape(0, [0, 0, 0, 0, 5, 50, 60]), 0, &options()) > 55);
+        assert!(debt_bytes(&shape(0, [0, 0, 0, 0, 5, 50, 60]), &options()) > 55);
     }
 
     #[test]
     fn debt_counts_what_cascades() {
-        assert_eq!(debt_bytes(&shape(3, [30, 0, 0, 0, 0, 20, 1_000]), 0, &options()), 0);
+        assert_eq!(debt_bytes(&shape(3, [30, 0, 0, 0, 0, 20, 1_000]), &options()), 0);
         // 40 of L0 meet 20 in L5, nothing is above target there.
-        assert_eq!(debt_bytes(&shape(4, [40, 0, 0, 0, 0, 20, 1_000]), 0, &options()), 60);
+        assert_eq!(debt_bytes(&shape(4, [40, 0, 0, 0, 0, 20, 1_000]), &options()), 60);
         // L5 then holds 140 of 100: 40 go down and meet 40/140 of 1000.
-        assert_eq!(debt_bytes(&shape(4, [40, 0, 0, 0, 0, 100, 1_000]), 7, &options()), 140 + 40 + 285 + 7);
+        assert_eq!(debt_bytes(&shape(4, [40, 0, 0, 0, 0, 100, 1_000]), &options()), 140 + 40 + 285);
     }
 
     proptest! {
         #[test]
-        fn anything_goes(bytes: [u64; LEVELS], l0_depth in 0usize..100, covered: u64, base: u64) {
+        fn anything_goes(bytes: [u64; LEVELS], l0_depth in 0usize..100, base: u64) {
             let options = PickerOptions { base_level_bytes: base, ..options() };
             let targets = targets(&bytes, &options);
             prop_assert!((1..LEVELS).contains(&targets.base_level));
             prop_assert!(bytes[1..targets.base_level].iter().all(|&b| b == 0));
-            let _ = debt_bytes(&shape(l0_depth, bytes), covered, &options);
+            let _ = debt_bytes(&shape(l0_depth, bytes), &options);
         }
 
         #[test]
