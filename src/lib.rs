@@ -1,2 +1,4 @@
 //! The Haypile server.
 #![forbid(unsafe_code)]
+
+pub mod command;

@@ -234,6 +234,9 @@ pub struct ReadOptions {
     /// Read as of this sequence number; `None` for the latest. The number must be of a live snapshot, or at least the
     /// greatest `visible_lsn` minus nothing dropped: use `Snapshot::sequence`.
     pub sequence: Option<SequenceNumber>,
+    /// Read at the greater of the synced watermark and this LSN (a client of a server that promises "synced" sees only what
+    /// a crash cannot take back, and its own writes). Ignored if `sequence` is given.
+    pub synced_or: Option<Lsn>,
     /// Answer [`Error::NeedsIo`] instead of touching the disk.
     pub memory_only: bool,
     /// Leave blocks that had to be read out of the cache.

@@ -1,0 +1,3 @@
+//! Commands: facts and handlers.
+
+pub mod facts;
