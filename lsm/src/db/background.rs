@@ -118,11 +118,9 @@ fn settle(shared: &Shared, what: &str, worked: Result<bool>, generation: u64, fa
 /// Drops what readers have let go of and unlinks files that no version names.
 pub fn janitor(shared: &Shared) {
     shared.view.collect();
-    for number in shared.opener.take_obsolete() {
-        shared.cache.erase_file(number);
-        match shared.env.remove(&shared.table_path(number)) {
+    for number in shared.reaper.drain() {
+        match shared.opener.unlink(number) {
             Ok(()) => Metrics::add(&shared.metrics.files_deleted, 1),
-            Err(error) if error.is_not_found() => {}
             Err(error) => shared.event(&format!("an obsolete table stays: {error}")),
         }
     }
