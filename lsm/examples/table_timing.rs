@@ -41,7 +41,11 @@ fn time(name: &str, keys: &[Key], mut operation: impl FnMut(&Key) -> Result<()>)
         batches.push(start.elapsed().as_nanos() as u64 / batch.len() as u64);
     }
     batches.sort_unstable();
-    println!("{name:28} {:6} lower quartile, {:6} median", batches[batches.len() / 4], batches[batches.len() / 2]);
+    println!(
+        "{name:28} {:6} lower quartile, {:6} median",
+        batches[batches.len() / 4],
+        batches[batches.len() / 2]
+    );
     Ok(())
 }
 
