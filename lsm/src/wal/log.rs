@@ -957,3 +957,295 @@ impl AppendGuard<'_> {
         self.commit.segment.id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::fault_env::{Fault, FaultEnv, FaultKind, Operations};
+    use crate::env::mem_env::MemEnv;
+    use std::path::Path;
+
+    const SEGMENT: u64 = 4096;
+
+    fn options() -> LogOptions {
+        LogOptions {
+            dir: PathBuf::from("/db"),
+            segment_bytes: SEGMENT,
+            total_bytes: 4 * SEGMENT,
+            sync_interval_ms: 0,
+            history: 7,
+            listener: None,
+            events: None,
+            metrics: Arc::default(),
+        }
+    }
+
+    fn create(env: Arc<dyn Env>, options: LogOptions) -> Log {
+        env.create_dir_all(Path::new("/db")).unwrap();
+        Log::create(env, options, 1, 0).unwrap()
+    }
+
+    fn batch(value_len: usize) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put(0, b"key", &vec![b'v'; value_len]).unwrap();
+        batch.put(0, b"two", b"").unwrap();
+        batch
+    }
+
+    fn append(log: &Log, value_len: usize) -> Result<Lsn> {
+        let batch = batch(value_len);
+        let mut guard = log.lock();
+        guard.prepare(batch.encoded_len())?;
+        let first = guard.last_lsn() + 1;
+        guard.append(first, first + 1, &batch);
+        Ok(first + 1)
+    }
+
+    #[test]
+    fn watermarks_advance_and_pass_over_skipped_numbers() {
+        let env = MemEnv::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log_of_listener = seen.clone();
+        let listener: LogListener = Arc::new(move |progress| log_of_listener.lock().unwrap().push(progress));
+        let log = create(env.clone(), LogOptions { listener: Some(listener), ..options() });
+        assert!(log.write_to(1).is_err() && log.sync_to(1).is_err());
+        let lsn = append(&log, 10).unwrap();
+        assert_eq!((log.appended(), log.written(), log.synced()), (2, 0, 0));
+        assert!(log.unwritten_bytes() > 0);
+        log.try_write().unwrap();
+        assert_eq!((log.appended(), log.written(), log.synced()), (2, 2, 0));
+        env.advance(Duration::from_secs(3));
+        assert_eq!(log.unsynced_for(), Some(Duration::from_secs(3)));
+        log.sync_to(lsn).unwrap();
+        assert_eq!((log.synced(), log.unsynced_for(), log.unwritten_bytes()), (2, None, 0));
+        log.lock().skip(50);
+        assert_eq!((log.appended(), log.written()), (50, 2));
+        log.sync_to(50).unwrap();
+        assert_eq!((log.written(), log.synced()), (50, 50));
+        assert_eq!(append(&log, 1).unwrap(), 52);
+        log.write_to(52).unwrap();
+        let seen = seen.lock().unwrap();
+        let last = seen.last().unwrap();
+        assert_eq!((last.written, last.synced, last.poisoned), (52, 50, false));
+        assert_eq!(log.options.metrics.snapshot().wal_syncs, 1, "skipping needs no sync");
+    }
+
+    #[test]
+    fn rotation_spares_and_recycling() {
+        let env = MemEnv::new();
+        let log = create(env.clone(), options());
+        while log.current_segment() < 6 {
+            append(&log, 100).unwrap();
+            log.step().unwrap();
+        }
+        assert!(log.total_bytes() > 4 * SEGMENT && log.is_over_budget());
+        let infos = log.segments();
+        assert_eq!(infos.iter().map(|s| s.id).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert!(infos.windows(2).all(|w| w[0].last_lsn < w[1].last_lsn || w[1].last_lsn.is_none()));
+        log.release_before(6);
+        assert_eq!(log.segments().len(), 6, "not synced yet");
+        log.sync_to(log.appended()).unwrap();
+        let hold = log.hold(5);
+        log.step().unwrap();
+        assert_eq!(log.segments().len(), 2);
+        drop(hold);
+        log.step().unwrap();
+        assert_eq!(log.segments().len(), 1);
+        assert!(log.total_bytes() < SEGMENT);
+        let before = env.list_all();
+        assert_eq!(before.len(), 3);
+        while log.current_segment() < 8 {
+            append(&log, 100).unwrap();
+            log.step().unwrap();
+        }
+        assert_eq!(env.list_all().len(), 3, "both came from the pool");
+        log.close().unwrap();
+        assert_eq!(env.list_all().len(), 3);
+    }
+
+    #[test]
+    fn a_large_record_gets_a_segment_of_its_size() {
+        let env = MemEnv::new();
+        let log = create(env.clone(), options());
+        for len in [10_000, 10, SEGMENT as usize - 200, 1 << 20] {
+            append(&log, len).unwrap();
+        }
+        log.sync_to(log.appended()).unwrap();
+        let total = log.segments().iter().map(|s| env.read_file(&s.path).unwrap().len()).sum::<usize>();
+        assert!(total < (1 << 20) + 40_000, "{total}");
+        assert!(env.list_all().iter().all(|path| env.is_synced(path) && env.is_name_synced(path)));
+    }
+
+    #[test]
+    fn the_buffer_is_bounded() {
+        let env = MemEnv::new();
+        let log = create(env, LogOptions { segment_bytes: 64 << 20, ..options() });
+        for _ in 0..30 {
+            append(&log, 1 << 20).unwrap();
+            assert!(log.unwritten_bytes() <= UNWRITTEN_BYTES_MAX);
+        }
+        assert!(log.written() > 0);
+    }
+
+    #[test]
+    fn a_failed_sync_poisons_for_good() {
+        for kind in [FaultKind::Eio, FaultKind::NoSpace] {
+            let env = FaultEnv::new(MemEnv::new());
+            let log = create(env.clone(), options());
+            let first = append(&log, 1).unwrap();
+            log.sync_to(first).unwrap();
+            let second = append(&log, 1).unwrap();
+            env.inject(Fault::once(Operations::SYNC, kind).on(".wal"));
+            assert!(matches!(log.sync_to(second), Err(Error::Poisoned(_))));
+            env.clear();
+            for result in [log.sync_to(second), log.try_write(), log.step().map(drop), log.close()] {
+                assert!(matches!(result, Err(Error::Poisoned(_))));
+            }
+            assert!(matches!(append(&log, 1), Err(Error::Poisoned(_))));
+            assert_eq!((log.synced(), log.sync_to(first).is_ok()), (first, true));
+            assert!(log.poisoned().unwrap().contains("sync"));
+        }
+    }
+
+    #[test]
+    fn a_failed_write_poisons() {
+        for kind in [FaultKind::Eio, FaultKind::NoSpace, FaultKind::ShortWrite] {
+            let env = FaultEnv::new(MemEnv::new());
+            let told = Arc::new(AtomicBool::new(false));
+            let flag = told.clone();
+            let listener: LogListener = Arc::new(move |p| flag.store(p.poisoned, Ordering::SeqCst));
+            let log = create(env.clone(), LogOptions { listener: Some(listener), ..options() });
+            let lsn = append(&log, 1).unwrap();
+            env.inject(Fault::once(Operations::WRITE, kind));
+            assert!(matches!(log.write_to(lsn), Err(Error::Poisoned(_))));
+            assert!(matches!(log.write_to(lsn), Err(Error::Poisoned(_))));
+            assert!(told.load(Ordering::SeqCst));
+            assert_eq!(log.written(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_while_preparing_a_segment_heals() {
+        let inner = MemEnv::new();
+        let env = FaultEnv::new(inner.clone());
+        let log = create(env.clone(), options());
+        env.inject(Fault::always(Operations::ALLOCATE, FaultKind::NoSpace));
+        let error = loop {
+            let _ = log.step();
+            if let Err(error) = append(&log, 500) {
+                break error;
+            }
+        };
+        assert!(error.is_no_space() && log.poisoned().is_none());
+        assert!(log.step().unwrap_err().is_no_space());
+        assert_eq!(inner.list_all().len(), 1);
+        log.sync_to(log.appended()).unwrap();
+        env.clear();
+        append(&log, 500).unwrap();
+        assert_eq!(log.current_segment(), 2);
+        log.close().unwrap();
+        assert!(matches!(append(&log, 1), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn a_failed_sync_of_a_new_segment_poisons() {
+        for operation in [Operations::SYNC, Operations::SYNC_DIR] {
+            let env = FaultEnv::new(MemEnv::new());
+            let log = create(env.clone(), options());
+            env.inject(Fault::once(operation, FaultKind::Eio));
+            assert!(append(&log, 5000).is_err());
+            assert!(log.poisoned().is_some());
+        }
+    }
+
+    #[test]
+    fn background_sync_and_the_idle_mark() {
+        let env = MemEnv::new();
+        let log = create(env.clone(), LogOptions { sync_interval_ms: 100, ..options() });
+        assert!(!log.step().unwrap());
+        append(&log, 1).unwrap();
+        assert!(log.step().unwrap());
+        assert_eq!((log.written(), log.synced()), (2, 0));
+        env.advance(Duration::from_millis(50));
+        assert!(!log.step().unwrap());
+        assert!(log.pause() <= Duration::from_millis(50));
+        env.advance(Duration::from_millis(50));
+        assert!(log.step().unwrap());
+        assert_eq!(log.synced(), 2);
+        let bytes = log.total_bytes();
+        env.advance(Duration::from_secs(1));
+        assert!(log.step().unwrap() && !log.step().unwrap());
+        assert_eq!(log.total_bytes(), bytes + RECORD_HEADER_BYTES as u64);
+        env.advance(Duration::from_secs(9));
+        assert!(!log.step().unwrap(), "once is enough");
+        log.close().unwrap();
+        assert_eq!(log.total_bytes(), bytes + RECORD_HEADER_BYTES as u64);
+    }
+
+    #[test]
+    fn a_slow_write_says_so() {
+        let env = FaultEnv::new(MemEnv::new());
+        let log = create(env.clone(), options());
+        assert!(!log.io_is_slow());
+        env.inject(Fault::once(Operations::WRITE, FaultKind::Delay(Duration::from_millis(3))));
+        append(&log, 1).unwrap();
+        log.try_write().unwrap();
+        assert!(log.io_is_slow());
+        append(&log, 1).unwrap();
+        log.try_write().unwrap();
+        assert!(!log.io_is_slow());
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_poisons() {
+        let log = Arc::new(create(MemEnv::new(), options()));
+        let other = log.clone();
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _guard = other.lock();
+            panic!("planned");
+        }));
+        assert!(unwound.is_err());
+        assert!(matches!(append(&log, 1), Err(Error::Poisoned(_))));
+    }
+
+    /// Not a test of anything: prints what an append costs. Run it with `--ignored --nocapture`, optimised.
+    #[test]
+    #[ignore = "prints a timing"]
+    fn append_timing() {
+        let env = crate::env::os_env::OsEnv::new();
+        let dir = std::env::temp_dir().join(format!("haypile-append-{:016x}", env.random_u64()));
+        env.create_dir_all(&dir).unwrap();
+        let log = Log::create(
+            env.clone(),
+            LogOptions { dir: dir.clone(), segment_bytes: 1 << 30, ..options() },
+            1,
+            0,
+        );
+        let log = log.unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(0, b"0123456789abcdef", &[7; 80]).unwrap();
+        let (mut append_ns, mut write_ns) = (0, 0);
+        let (rounds, each) = (200, 1000);
+        for _ in 0..rounds {
+            let start = env.monotonic();
+            for _ in 0..each {
+                let mut guard = log.lock();
+                guard.prepare(batch.encoded_len()).unwrap();
+                let lsn = guard.last_lsn() + 1;
+                guard.append(lsn, lsn, &batch);
+            }
+            let middle = env.monotonic();
+            log.try_write().unwrap();
+            append_ns += (middle - start).as_nanos() as u64;
+            write_ns += (env.monotonic() - middle).as_nanos() as u64;
+        }
+        let records = rounds * each;
+        println!(
+            "record of {} bytes: append {} ns, write {} ns",
+            record_len(batch.encoded_len()),
+            append_ns / records,
+            write_ns / records
+        );
+        env.remove_dir_all(&dir).unwrap();
+    }
+}
