@@ -139,7 +139,10 @@ struct Commit {
     segment: Arc<Segment>,
     offset: u64,
     last_lsn: Lsn,
+    /// 0 until this log has a record.
     last_record_lsn: Lsn,
+    /// What the log began behind.
+    start_lsn: Lsn,
     /// The greatest durable LSN that any record so far carries.
     marked_lsn: Lsn,
     prepared_len: usize,
@@ -240,6 +243,7 @@ impl Log {
                 offset: header_bytes,
                 last_lsn,
                 last_record_lsn: 0,
+                start_lsn: last_lsn,
                 marked_lsn: 0,
                 prepared_len: 0,
             }),
@@ -556,19 +560,25 @@ impl Log {
     }
 
     fn prepare_segment(&self, id: u64, bytes: u64) -> Result<Prepared> {
-        self.store.prepare(id, bytes).map_err(|failure| {
+        let prepared = self.store.prepare(id, bytes).map_err(|failure| {
             if failure.poisons {
                 self.poison(&failure.error.to_string());
             }
             failure.error
-        })
+        });
+        let no_space = prepared.as_ref().is_err_and(Error::is_no_space);
+        // Relaxed: a hint.
+        self.wants_space.store(no_space, Ordering::Relaxed);
+        prepared
     }
 
-    /// Prepares the next segment if the current one is half full. Answers whether it did.
+    /// Prepares the next segment if the current one is half full, or if one could not be prepared before. Answers whether it
+    /// did.
     fn prepare_spare(&self) -> Result<bool> {
         let base = self.segment_base_bytes.load(Ordering::Relaxed);
         let used = self.appended_bytes.load(Ordering::Relaxed).saturating_sub(base);
-        if used < self.options.segment_bytes / 2 || self.closed.load(Ordering::Relaxed) {
+        let due = used >= self.options.segment_bytes / 2 || self.wants_space.load(Ordering::Relaxed);
+        if !due || self.closed.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let mut spare = self.guard(&self.spare);
@@ -579,11 +589,9 @@ impl Log {
             Ok(prepared) => {
                 spare.prepared = Some(prepared);
                 spare.complained = false;
-                self.wants_space.store(false, Ordering::Relaxed);
                 Ok(true)
             }
             Err(error) => {
-                self.wants_space.store(error.is_no_space(), Ordering::Relaxed);
                 if !std::mem::replace(&mut spare.complained, true) {
                     self.tell(&format!("cannot prepare the next WAL segment: {error}"));
                 }
@@ -952,6 +960,13 @@ impl AppendGuard<'_> {
         self.commit.last_lsn
     }
 
+    /// What recovery would find as the last LSN if everything were written now: that of the
+    /// last record, or the one the log began behind. This, not [`last_lsn`](Self::last_lsn), is the end to note for a copy
+    /// of the segments: numbers that were skipped have no record to be found.
+    pub fn recoverable_lsn(&self) -> Lsn {
+        self.commit.last_record_lsn.max(self.commit.start_lsn)
+    }
+
     /// Id of the segment into which the next append goes, if [`prepare`](Self::prepare) does not rotate.
     pub fn segment(&self) -> u64 {
         self.commit.segment.id
@@ -1136,15 +1151,32 @@ mod tests {
                 break error;
             }
         };
-        assert!(error.is_no_space() && log.poisoned().is_none());
+        assert!(error.is_no_space() && log.poisoned().is_none() && !log.has_room());
         assert!(log.step().unwrap_err().is_no_space());
         assert_eq!(inner.list_all().len(), 1);
         log.sync_to(log.appended()).unwrap();
         env.clear();
         append(&log, 500).unwrap();
         assert_eq!(log.current_segment(), 2);
+        assert!(log.has_room());
         log.close().unwrap();
         assert!(matches!(append(&log, 1), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn the_log_thread_finds_that_space_is_back() {
+        let env = FaultEnv::new(MemEnv::new());
+        let log = create(env.clone(), options());
+        env.inject(Fault::always(Operations::ALLOCATE, FaultKind::NoSpace));
+        assert!(append(&log, 5000).unwrap_err().is_no_space());
+        assert!(!log.has_room() && log.step().is_err() && !log.has_room());
+        env.clear();
+        log.step().unwrap();
+        assert!(log.has_room());
+        log.request_sync();
+        let lsn = append(&log, 5000).unwrap();
+        log.step().unwrap();
+        assert_eq!(log.synced(), lsn);
     }
 
     #[test]

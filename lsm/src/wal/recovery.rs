@@ -691,6 +691,7 @@ mod tests {
         let (recovered, found) = recover_checked(env.as_ref(), &from_start()).unwrap();
         assert_eq!(found, lsns);
         assert_eq!(recovered.torn, None);
+        assert_eq!(recovered.last_lsn, log.lock().recoverable_lsn());
         assert_eq!(recovered.last_lsn, *lsns.last().unwrap());
         assert_eq!(recovered.next_segment, log.current_segment() + 1);
         assert_eq!(recovered.segments.len(), recovered.ends.len());
@@ -936,9 +937,14 @@ mod tests {
         }
         let mut lsns = kept.to_vec();
         let crashes = crashes_of(env, &log, seed, || run_steps(env, &log, steps, &mut lsns, false));
+        // A copy of the segments, as a checkpoint makes it, with its end noted.
+        let copy = (log.current_segment() + 1, log.lock().recoverable_lsn());
+        log.try_write().unwrap();
+        let killed = env.crash_clone(CrashPolicy::ProcessKill, 0);
+        let noted = RecoveryBounds { void: vec![note, copy], ..from_start() };
+        prop_assert_eq!(&recover_checked(killed.as_ref(), &noted).unwrap().1, &lsns);
         let mut reader = log.reader(1).unwrap();
         let mut tailed = Vec::new();
-        log.try_write().unwrap();
         while let Some(record) = reader.next().unwrap() {
             tailed.push(record.last_lsn);
         }
