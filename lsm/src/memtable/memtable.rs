@@ -451,7 +451,9 @@ mod tests {
     }
 
     /// Versions in order: newest first within a key, as the memtable has them.
-    type Model = BTreeMap<(Vec<u8>, Reverse<u64>), Vec<u8>>;
+    type Model = BTreeMap<Place, Vec<u8>>;
+    /// User key and trailer.
+    type Place = (Vec<u8>, Reverse<u64>);
 
     /// Few and often related keys: prefixes of each other, zeros, long shared beginnings.
     fn any_key() -> impl Strategy<Value = Vec<u8>> {
@@ -462,7 +464,7 @@ mod tests {
         ]
     }
 
-    fn here(iter: &MemtableIter) -> Option<((Vec<u8>, Reverse<u64>), Vec<u8>)> {
+    fn here(iter: &MemtableIter) -> Option<(Place, Vec<u8>)> {
         iter.valid().then(|| ((iter.key().to_vec(), Reverse(iter.trailer())), iter.value().to_vec()))
     }
 
@@ -523,7 +525,7 @@ mod tests {
             prop_assert!(!iter.valid());
 
             // Now any mixture of moves; `at` is where the iterator has to be.
-            let mut at: Option<(Vec<u8>, Reverse<u64>)> = None;
+            let mut at: Option<Place> = None;
             for (step, key, sequence) in moves {
                 let target = VersionKey::seek(&key, sequence);
                 let place = (key.clone(), Reverse(pack_trailer(sequence, target.kind)));
@@ -751,7 +753,7 @@ mod tests {
     fn walk(memtable: &Arc<Memtable>, forwards: bool) -> usize {
         let mut iter = memtable.iter();
         let mut count = 0;
-        let mut last: Option<(Vec<u8>, Reverse<u64>)> = None;
+        let mut last: Option<Place> = None;
         if forwards { iter.seek_to_first() } else { iter.seek_to_last() }.unwrap();
         while let Some((place, value)) = here(&iter) {
             assert!(value.chunks(8).all(|chunk| chunk == (place.1.0 >> 8).to_le_bytes()), "a torn value");
