@@ -1,2 +1,7 @@
-//! The Haypile server.
+//! The Haypile server: Redis's protocol and commands over the engine of `haypile-lsm`.
+//!
+//! Folders are floors, bottom to top: `base` > `encoding` > `store` > `types` > `session` > `command` > `net` > `server`.
+//! A file imports from lower floors, or from files listed above it in its own folder's `mod.rs`; nothing imports upward.
 #![forbid(unsafe_code)]
+
+pub mod base;
