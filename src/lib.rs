@@ -5,5 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod command;
 pub mod encoding;
 pub mod store;
+pub mod types;
