@@ -1,0 +1,4 @@
+//! The commands: one table row and one function each, and the dispatcher that runs them.
+
+pub mod facts;
+pub mod spec;
