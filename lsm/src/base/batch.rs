@@ -142,6 +142,17 @@ impl WriteBatch {
         BatchReader { cursor: Cursor::new(&self.entries), left: self.count, annotation: &self.annotation }
     }
 
+    /// Where the next entry will lie, for [`entry_at`](Self::entry_at); below [`BATCH_BYTES_MAX`].
+    pub fn next_position(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry that was added when [`next_position`](Self::next_position) was `position`; `None` if none begins there.
+    pub fn entry_at(&self, position: usize) -> Option<BatchEntry<'_>> {
+        let cursor = Cursor::new(self.entries.get(position..)?);
+        BatchReader { cursor, left: 1, annotation: &[] }.read_entry()
+    }
+
     /// A mark to go back to with [`rollback`](Self::rollback).
     pub fn savepoint(&self) -> Savepoint {
         Savepoint { count: self.count, entries_len: self.entries.len(), arena_bytes: self.arena_bytes }
@@ -305,6 +316,8 @@ mod tests {
         assert_eq!(encoded.len(), batch.encoded_len());
         let reader = BatchReader::new(&encoded).unwrap();
         assert_eq!(reader.annotation(), b"note");
+        assert_eq!(batch.entry_at(0).unwrap().value, b"value");
+        assert!(batch.entry_at(batch.next_position()).is_none());
         let entries = reader.map(|e| e.unwrap()).collect::<Vec<_>>();
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[0].value, b"value");
