@@ -2,3 +2,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod extended;
+pub mod glob;
+pub mod number;
+pub mod reply_error;
+pub mod args;
+pub mod stop;

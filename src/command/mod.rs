@@ -2,3 +2,7 @@
 
 pub mod facts;
 pub mod spec;
+pub mod key_finder;
+pub mod connection;
+pub mod table;
+pub mod dispatch;

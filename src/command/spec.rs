@@ -1,8 +1,11 @@
-//! What a command is to the dispatcher: its facts, its function, and on which thread that function may run.
+//! What a command is to the dispatcher: its facts, its function, on which thread that function may run; and the table of all.
+//!
+//! The table is built once, at start, by the file that knows all handlers; here is only its shape, so that handlers (COMMAND, INFO) can
+//! read it through their [`Context`].
 
 use crate::base::args::Args;
 use crate::base::stop::Stop;
-use crate::command::facts::CommandFacts;
+use crate::command::facts::model::{CommandFacts, Flag};
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
 use crate::store::txn::Txn;
@@ -12,6 +15,8 @@ use haypile_resp::ReplyWriter;
 pub struct Context<'a> {
     /// The server: configuration, statistics, clients.
     pub server: &'a ServerState,
+    /// All commands.
+    pub table: &'a Table,
     /// The connection that asked.
     pub session: &'a mut Session,
     /// Reads and staged effects of this command.
@@ -38,11 +43,144 @@ pub enum Class {
 }
 
 /// One command: a row of the table.
+#[derive(Debug)]
 pub struct Command {
     /// Name, arity, flags, keys, documentation.
     pub facts: &'static CommandFacts,
-    /// Its function.
-    pub handler: Handler,
+    /// Its function. `None` for a container, whose subcommands have theirs.
+    pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
+    /// Its number in the table, by which statistics are kept.
+    pub index: usize,
+    /// Numbers of its subcommands.
+    pub subcommands: Vec<usize>,
+}
+
+impl Command {
+    /// Whether it changes data.
+    pub fn writes(&self) -> bool {
+        self.facts.flags.has(Flag::Write)
+    }
+}
+
+/// All commands and subcommands, found by name in any case without allocating.
+#[derive(Debug)]
+pub struct Table {
+    commands: Vec<Command>,
+    /// Numbers of the commands that are no subcommands.
+    top: Vec<usize>,
+    /// Open addressing over hashes of folded names; at most half full. `u16::MAX` is a free place.
+    places: Vec<u16>,
+}
+
+const FREE: u16 = u16::MAX;
+
+fn hash(name: &[u8]) -> usize {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in name {
+        hash = (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    (hash ^ (hash >> 29)) as usize
+}
+
+impl Table {
+    /// A table of `rows`: every command that has a handler, or subcommands that have.
+    pub fn new(
+        facts: impl Iterator<Item = &'static CommandFacts>,
+        handler: &dyn Fn(&str) -> Option<(Handler, Class)>,
+    ) -> Table {
+        let (mut commands, mut top): (Vec<Command>, Vec<usize>) = (Vec::new(), Vec::new());
+        for facts in facts {
+            let found = handler(facts.name);
+            let subcommands: Vec<_> =
+                facts.subcommands.iter().filter_map(|sub| Some((sub, handler(sub.name)?))).collect();
+            if found.is_none() && subcommands.is_empty() {
+                continue;
+            }
+            let index = commands.len();
+            top.push(index);
+            commands.push(Command {
+                facts,
+                handler: found.map(|(handler, _)| handler),
+                class: found.map_or(Class::Inline, |(_, class)| class),
+                index,
+                subcommands: (index + 1..=index + subcommands.len()).collect(),
+            });
+            for (sub, (handler, class)) in subcommands {
+                let index = commands.len();
+                let handler = Some(handler);
+                commands.push(Command { facts: sub, handler, class, index, subcommands: Vec::new() });
+            }
+        }
+        let size = (commands.len() * 2).next_power_of_two().max(2);
+        let mut places = vec![FREE; size];
+        for &index in &top {
+            let mut at = hash(commands[index].facts.name.as_bytes()) & (size - 1);
+            while places[at] != FREE {
+                at = (at + 1) & (size - 1);
+            }
+            places[at] = index as u16;
+        }
+        Table { commands, top, places }
+    }
+
+    /// A command that is no subcommand.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<&Command> {
+        let mask = self.places.len() - 1;
+        let mut at = hash(name) & mask;
+        loop {
+            let place = *self.places.get(at)?;
+            let command = self.commands.get(place as usize)?;
+            if command.facts.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(command);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// A subcommand of a container.
+    pub fn find_subcommand(&self, container: &Command, name: &[u8]) -> Option<&Command> {
+        container
+            .subcommands
+            .iter()
+            .filter_map(|&index| self.commands.get(index))
+            .find(|command| command.facts.own_name().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// A command or, as `config|get`, a subcommand.
+    pub fn find_full(&self, name: &[u8]) -> Option<&Command> {
+        let mut parts = name.splitn(2, |&byte| byte == b'|');
+        let command = self.find(parts.next()?)?;
+        match parts.next() {
+            Some(sub) => self.find_subcommand(command, sub),
+            None => Some(command),
+        }
+    }
+
+    /// Command number `index`.
+    pub fn get(&self, index: usize) -> Option<&Command> {
+        self.commands.get(index)
+    }
+
+    /// The commands that are no subcommands.
+    pub fn top(&self) -> impl ExactSizeIterator<Item = &Command> {
+        self.top.iter().map(|&index| &self.commands[index])
+    }
+
+    /// All commands, subcommands behind their containers.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Command> {
+        self.commands.iter()
+    }
+
+    /// How many, subcommands included.
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
 }

@@ -222,6 +222,8 @@ pub struct Identity {
     pub port: u16,
     /// Workers.
     pub workers: usize,
+    /// Databases that SELECT knows.
+    pub databases: usize,
     /// The memory budget in bytes.
     pub memory_budget_bytes: u64,
 }

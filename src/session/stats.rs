@@ -222,6 +222,8 @@ pub struct Stats {
     errors: Mutex<BTreeMap<String, u64>>,
     errors_overflow: AtomicBool,
     sampler: Mutex<Sampler>,
+    /// Resident memory when last looked at, in bytes.
+    pub memory_now_bytes: AtomicU64,
     /// Greatest resident memory seen, in bytes.
     pub memory_peak_bytes: AtomicU64,
     /// Greatest number of clients seen.
@@ -240,6 +242,7 @@ impl Stats {
             errors: Mutex::default(),
             errors_overflow: AtomicBool::new(false),
             sampler: Mutex::default(),
+            memory_now_bytes: AtomicU64::new(0),
             memory_peak_bytes: AtomicU64::new(0),
             clients_peak: AtomicU64::new(0),
         }
@@ -393,8 +396,9 @@ impl Stats {
         sampler.output.reset();
     }
 
-    /// Forgets the times of one command (LATENCY RESET does not; CONFIG RESETSTAT does for all).
+    /// Notes the resident memory.
     pub fn memory_seen(&self, bytes: u64) {
+        self.memory_now_bytes.store(bytes, RELAXED);
         self.memory_peak_bytes.fetch_max(bytes, RELAXED);
     }
 }
