@@ -4,7 +4,6 @@
 //! A file imports from lower floors, or from files listed above it in its own folder's `mod.rs`; nothing imports upward.
 #![forbid(unsafe_code)]
 
-<<<<<<< HEAD
 pub mod base;
 pub mod encoding;
 pub mod store;
@@ -13,6 +12,3 @@ pub mod session;
 pub mod command;
 pub mod net;
 pub mod server;
-=======
-pub mod command;
->>>>>>> resp

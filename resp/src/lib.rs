@@ -10,13 +10,8 @@
 //! | `reply` | [`ReplyWriter`]: replies in either protocol |
 //! | `value` | [`ReplyReader`]: replies back to values, for tests and tools |
 //!
-<<<<<<< HEAD
-//! Files import only from files listed above them. Nothing here does I/O, reads a clock or allocates by an announced
-//! length; buffers belong to the caller.
-=======
 //! Files import only from files listed above them. Nothing here does I/O, reads a clock or allocates by an
 //! announced length; buffers belong to the caller.
->>>>>>> resp
 //!
 //! ```
 //! use haypile_resp::{Limits, Progress, Protocol, ReplyReader, ReplyWriter, RequestParser, Value};
@@ -36,21 +31,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
-<<<<<<< HEAD
-mod error;
-mod inline;
-mod limits;
-mod reply;
-mod request;
-mod scan;
-=======
 mod limits;
 mod error;
 mod scan;
 mod inline;
 mod request;
 mod reply;
->>>>>>> resp
 mod value;
 
 pub use error::{ProtocolError, ReplyError};

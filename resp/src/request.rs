@@ -6,21 +6,12 @@
 //! *3\r\n  $3\r\n SET\r\n  $3\r\n key\r\n  $5\r\n value\r\n        SET key "value"\r\n
 //! ```
 //!
-<<<<<<< HEAD
-//! The parser owns no input. The caller keeps the bytes from the start of the current command on and shows them all at
-//! each call; the parser remembers how far it got and looks only at what is new, so a command costs time linear in its
-//! size however it is cut up. How it is cut up never changes the outcome.
-//!
-//! Announced counts and lengths are checked against [`Limits`] as they are read, and allocate nothing: the list of
-//! arguments grows as arguments arrive. A connection that has sent nothing yet holds no memory here.
-=======
 //! The parser owns no input. The caller keeps the bytes from the start of the current command on and shows
 //! them all at each call; the parser remembers how far it got and looks only at what is new, so a command
 //! costs time linear in its size however it is cut up. How it is cut up never changes the outcome.
 //!
 //! Announced counts and lengths are checked against [`Limits`] as they are read, and allocate nothing: the
 //! list of arguments grows as arguments arrive. A connection that has sent nothing yet holds no memory here.
->>>>>>> resp
 //!
 //! As lenient as Redis: the byte after `\r` in a header, and the two bytes after a bulk, are skipped unseen.
 
@@ -33,12 +24,8 @@ use std::ops::Range;
 /// How far a call to [`RequestParser::parse`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-<<<<<<< HEAD
-    /// A whole command. Its arguments are there; there are none after an empty line or an array without elements.
-=======
     /// A whole command. Its arguments are there; there are none after an empty line or an array without
     /// elements.
->>>>>>> resp
     Complete {
         /// Bytes of the input that the command took.
         consumed: usize,
@@ -78,13 +65,8 @@ pub struct RequestParser {
 }
 
 impl RequestParser {
-<<<<<<< HEAD
-    /// A parser at the start of a connection. The client counts as authenticated until [`Self::set_authenticated`]
-    /// says otherwise.
-=======
     /// A parser at the start of a connection. The client counts as authenticated until
     /// [`Self::set_authenticated`] says otherwise.
->>>>>>> resp
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -108,13 +90,8 @@ impl RequestParser {
         self.authenticated = authenticated;
     }
 
-<<<<<<< HEAD
-    /// Goes on with the current command, or begins the next one after a complete one. `input` begins at the first
-    /// byte of the command at every call, and only ever grows until the command is complete.
-=======
     /// Goes on with the current command, or begins the next one after a complete one. `input` begins at the
     /// first byte of the command at every call, and only ever grows until the command is complete.
->>>>>>> resp
     ///
     /// After an error the place of the next command is unknown: answer it and close the connection.
     pub fn parse(&mut self, input: &[u8]) -> Result<Progress, ProtocolError> {
@@ -142,13 +119,8 @@ impl RequestParser {
         &self.arguments
     }
 
-<<<<<<< HEAD
-    /// What the ranges of [`Self::arguments`] point into: `input`, the slice given to the call that completed the
-    /// command, unless the command is an inline one with quotes, whose words had to be decoded elsewhere.
-=======
     /// What the ranges of [`Self::arguments`] point into: `input`, the slice given to the call that completed
     /// the command, unless the command is an inline one with quotes, whose words had to be decoded elsewhere.
->>>>>>> resp
     pub fn source<'bytes>(&'bytes self, input: &'bytes [u8]) -> &'bytes [u8] {
         if self.decoded_line.is_empty() { input } else { &self.decoded_line }
     }
@@ -272,13 +244,8 @@ impl RequestParser {
         self.limits.bulk_bytes_max.min(cap)
     }
 
-<<<<<<< HEAD
-    /// The number of the header line at `position` (`None` inside if it spells none), without its first byte, and where
-    /// the next line begins. `None` if the line is still incomplete.
-=======
     /// The number of the header line at `position` (`None` inside if it spells none), without its first byte,
     /// and where the next line begins. `None` if the line is still incomplete.
->>>>>>> resp
     fn length_line(
         &mut self,
         input: &[u8],
@@ -293,13 +260,8 @@ impl RequestParser {
         }
     }
 
-<<<<<<< HEAD
-    /// Where the line at `position` has its end byte. The limit is measured on the line, not on what happens to have
-    /// arrived, so the answer does not depend on how the input is cut up.
-=======
     /// Where the line at `position` has its end byte. The limit is measured on the line, not on what happens
     /// to have arrived, so the answer does not depend on how the input is cut up.
->>>>>>> resp
     fn find_line_end(
         &mut self,
         input: &[u8],
@@ -326,13 +288,9 @@ impl RequestParser {
 #[cfg(test)]
 mod tests {
     use super::*;
-<<<<<<< HEAD
-    use proptest::prelude::*;
-=======
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
->>>>>>> resp
 
     type Commands = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>, usize);
 
@@ -505,22 +463,6 @@ mod tests {
 
     /// Mostly commands, damaged here and there.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
-<<<<<<< HEAD
-        let argument = proptest::collection::vec(any::<u8>(), 0..20);
-        let command = proptest::collection::vec(argument, 0..5).prop_map(|command| encode(&command));
-        let line = proptest::sample::select(vec![
-            &b"PING\r\n"[..],
-            b"\r\n",
-            b"\n",
-            b"SET a \"b\\x41\"\r\n",
-            b"*-1\r\n",
-            b"a 'b",
-        ]);
-        let noise =
-            proptest::collection::vec(proptest::sample::select(&b"*$\r\n0123-\"' ab\x00\xff"[..]), 0..12);
-        let part = prop_oneof![6 => command, 2 => line.prop_map(<[u8]>::to_vec), 1 => noise];
-        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
-=======
         let argument = vec(any::<u8>(), 0..20);
         let command = vec(argument, 0..5).prop_map(|command| encode(&command));
         let line =
@@ -528,7 +470,6 @@ mod tests {
         let noise = vec(select(&b"*$\r\n0123-\"' ab\x00\xff"[..]), 0..12);
         let part = prop_oneof![6 => command, 2 => line.prop_map(<[u8]>::to_vec), 1 => noise];
         vec(part, 0..8).prop_map(|parts| parts.concat())
->>>>>>> resp
     }
 
     fn small_limits() -> Limits {
@@ -537,26 +478,18 @@ mod tests {
 
     proptest! {
         #[test]
-<<<<<<< HEAD
-        fn commands_round_trip(commands in proptest::collection::vec(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..6), 0..6)) {
-=======
         fn commands_round_trip(commands in vec(vec(vec(any::<u8>(), 0..300), 0..6), 0..6)) {
->>>>>>> resp
             let bytes = commands.iter().map(|command| encode(command)).collect::<Vec<_>>().concat();
             prop_assert_eq!(parse_all(&bytes), (commands, None, bytes.len()));
         }
 
         #[test]
-<<<<<<< HEAD
-        fn pieces_make_no_difference(bytes in stream(), pieces in proptest::collection::vec(1usize..9, 1..9), small: bool, authenticated: bool) {
-=======
         fn pieces_make_no_difference(
             bytes in stream(),
             pieces in vec(1usize..9, 1..9),
             small: bool,
             authenticated: bool,
         ) {
->>>>>>> resp
             let limits = if small { small_limits() } else { Limits::default() };
             let parser = || {
                 let mut parser = RequestParser::new(limits);
@@ -569,11 +502,7 @@ mod tests {
         }
 
         #[test]
-<<<<<<< HEAD
-        fn any_bytes_in_pieces(bytes in proptest::collection::vec(any::<u8>(), 0..200), pieces in proptest::collection::vec(1usize..50, 1..5)) {
-=======
         fn any_bytes_in_pieces(bytes in vec(any::<u8>(), 0..200), pieces in vec(1usize..50, 1..5)) {
->>>>>>> resp
             let mut parser = RequestParser::new(small_limits());
             let cut = parse_in_pieces(&mut parser, &bytes, &pieces);
             parser.reset();
