@@ -222,7 +222,7 @@ fn opener(
         options.log_listener = Some(Arc::new(move |progress| listener.advance(progress)));
         let events = Arc::clone(&log);
         options.event_listener = Some(Arc::new(move |line| events.write('*', line)));
-        let env: Arc<dyn Env> = Arc::new(OsEnv::new());
+        let env: Arc<dyn Env> = OsEnv::new();
         let db = Arc::new(Db::open(env, &dir, options)?);
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
         Store::open(db, databases, threads)

@@ -19,7 +19,6 @@ use crate::command::spec::{Class, Command, Context, Table};
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
 use crate::session::slowlog::SlowEntry;
-use crate::store::gate::GateGuard;
 use crate::store::key_locks::{KeyGuard, LockKey};
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
@@ -247,18 +246,6 @@ impl Executor {
         Draws { now_ms: self.server.clock.unix_ms(), seed: self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) }
     }
 
-    /// Enters the gate of the store that is in force. `None` if it is closed; the waker is then queued.
-    fn enter(&mut self, waker: &dyn Fn() -> Waker) -> Option<GateGuard> {
-        loop {
-            let guard = self.store.gate().enter_or_queue(self.slot, waker)?;
-            if self.server.generation() == self.generation {
-                return Some(guard);
-            }
-            drop(guard);
-            self.follow_store();
-        }
-    }
-
     /// Takes the store that was opened since.
     fn follow_store(&mut self) {
         self.generation = self.server.generation();
@@ -277,24 +264,42 @@ impl Executor {
         waker: &dyn Fn() -> Waker,
         place: Place,
     ) -> Outcome {
-        let Some(_gate) = self.enter(waker) else { return Outcome::Later(Later::Woken) };
-        let writes = command.writes();
-        let _locks: Option<KeyGuard> = if writes {
-            match self.lock(command, session, &request.args, waker) {
-                Some(guard) => Some(guard),
-                None => return Outcome::Later(Later::Woken),
-            }
-        } else {
-            None
-        };
         let draws = request.draws.unwrap_or_else(|| self.draw());
-        let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
-        let read_point = match self.server.settings.fsync() {
-            Fsync::Always if !writes => ReadPoint::SyncedOr(session.last_own_lsn),
-            _ => ReadPoint::Latest,
-        };
-        self.txn.begin(session.db, mode, draws, read_point);
-        self.call(command, session, reply, request, place, draws)
+        loop {
+            let store = &*self.store;
+            let Some(gate) = store.gate().enter_or_queue(self.slot, waker) else {
+                return Outcome::Later(Later::Woken);
+            };
+            if self.server.generation() != self.generation {
+                drop(gate);
+                self.follow_store();
+                continue;
+            }
+            let writes = command.writes();
+            let _locks: Option<KeyGuard<'_>> = if writes {
+                collect_keys(&mut self.keys, command, session, &request.args);
+                match store.locks().try_lock(&mut self.keys) {
+                    Some(guard) => Some(guard),
+                    None => {
+                        let counters = &self.server.stats.shard(session.shard).counters;
+                        counters.commands_lock_waits.fetch_add(1, RELAXED);
+                        match store.locks().lock_or_queue(&mut self.keys, waker) {
+                            Some(guard) => Some(guard),
+                            None => return Outcome::Later(Later::Woken),
+                        }
+                    }
+                }
+            } else {
+                None
+            };
+            let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
+            let read_point = match self.server.settings.fsync() {
+                Fsync::Always if !writes => ReadPoint::SyncedOr(session.last_own_lsn),
+                _ => ReadPoint::Latest,
+            };
+            self.txn.begin(session.db, mode, draws, read_point);
+            return call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
+        }
     }
 
     fn run_exclusive(
@@ -304,114 +309,27 @@ impl Executor {
         reply: &mut ReplyWriter,
         request: &Request<'_>,
     ) -> Outcome {
-        let _closed = loop {
-            let closed = self.store.gate().close();
-            if self.server.generation() == self.generation {
-                break closed;
-            }
-            drop(closed);
-            self.follow_store();
-        };
         let draws = request.draws.unwrap_or_else(|| self.draw());
-        self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
-        self.call(command, session, reply, request, Place::Pool, draws)
-    }
-
-    /// Locks a writing command's keys.
-    fn lock(
-        &mut self,
-        command: &Command,
-        session: &Session,
-        args: &Args<'_>,
-        waker: &dyn Fn() -> Waker,
-    ) -> Option<KeyGuard> {
-        self.keys.clear();
-        let (keys, store) = (&mut self.keys, &self.store);
-        for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-            find_keys(spec, args, |index| keys.push(LockKey::new(session.db, args.get(index))));
-        }
-        if let Some((db, key)) = other_database(command, args) {
-            keys.push(LockKey::new(db, key));
-        }
-        if let Some(guard) = store.locks().try_lock(keys) {
-            return Some(guard);
-        }
-        self.server.stats.shard(session.shard).counters.commands_lock_waits.fetch_add(1, RELAXED);
-        store.locks().lock_or_queue(keys, waker)
-    }
-
-    /// Calls the function and commits.
-    fn call(
-        &mut self,
-        command: &Command,
-        session: &mut Session,
-        reply: &mut ReplyWriter,
-        request: &Request<'_>,
-        place: Place,
-        draws: Draws,
-    ) -> Outcome {
-        let start = reply.len();
-        let Some(handler) = command.handler else {
-            self.txn.abandon();
-            reply.error("ERR this command cannot run by itself");
-            return Outcome::Done { need: 0 };
-        };
-        let shard = session.shard;
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            handler(&mut Context {
-                server: &self.server,
-                table: self.table,
+        loop {
+            let store = Arc::clone(&self.store);
+            let closed = store.gate().close();
+            if self.server.generation() != self.generation {
+                drop(closed);
+                self.follow_store();
+                continue;
+            }
+            self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            return call(
+                &self.server,
+                self.table,
+                &mut self.txn,
+                command,
                 session,
-                txn: &mut self.txn,
                 reply,
-                args: request.args,
-            })
-        }));
-        let counters = &self.server.stats.shard(shard).counters;
-        let result = result.unwrap_or_else(|_| {
-            counters.panics.fetch_add(1, RELAXED);
-            Err(Stop::Reply(ReplyError::fixed("ERR internal error: the command panicked; it had no effect")))
-        });
-        let result = result.and_then(|()| self.txn.commit().map_err(Stop::Engine));
-        let stop = match result {
-            Ok(lsn) => {
-                if let Some(lsn) = lsn {
-                    session.last_own_lsn = session.last_own_lsn.max(lsn);
-                }
-                return Outcome::Done { need: self.txn.need() };
-            }
-            Err(stop) => stop,
-        };
-        self.txn.abandon();
-        reply.truncate(start);
-        let error = match stop {
-            Stop::NeedsIo if place == Place::Worker => {
-                counters.commands_offloaded_io.fetch_add(1, RELAXED);
-                return Outcome::Elsewhere(Elsewhere::Io, draws);
-            }
-            Stop::Budget if place == Place::Worker => {
-                counters.commands_offloaded_slow.fetch_add(1, RELAXED);
-                return Outcome::Elsewhere(Elsewhere::Slow, draws);
-            }
-            Stop::NeedsIo | Stop::Budget => {
-                ReplyError::fixed("ERR internal error: a command on a pool asked for one")
-            }
-            Stop::Reply(error) => error,
-            Stop::Engine(error) => self.engine_error(&error),
-        };
-        reply.error(error.text());
-        Outcome::Done { need: self.txn.need() }
-    }
-
-    fn engine_error(&self, error: &Error) -> ReplyError {
-        match error {
-            Error::NoSpace { .. } => refused_write("No space left on device"),
-            Error::Poisoned(why) => refused_write(why),
-            Error::InvalidArgument(what) => ReplyError::new(format!("ERR {what}")),
-            other => {
-                self.server.log('#', &format!("a command failed: {other}"));
-                ReplyError::new(format!("ERR {other}"))
-            }
+                request,
+                Place::Pool,
+                draws,
+            );
         }
     }
 
@@ -471,6 +389,87 @@ impl Executor {
                 name: session.info.names().name.clone(),
             };
             server.slowlog.add(entry, args.iter(), server.settings.slowlog_max_len.load(RELAXED) as usize);
+        }
+    }
+}
+
+/// Collects what a writing command has to lock.
+fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, session: &Session, args: &Args<'_>) {
+    keys.clear();
+    for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
+        find_keys(spec, args, |index| keys.push(LockKey::new(session.db, args.get(index))));
+    }
+    if let Some((db, key)) = other_database(command, args) {
+        keys.push(LockKey::new(db, key));
+    }
+}
+
+/// Calls the function and commits.
+#[expect(clippy::too_many_arguments, reason = "the parts of an executor, borrowed one by one")]
+fn call(
+    server: &ServerState,
+    table: &Table,
+    txn: &mut Txn,
+    command: &Command,
+    session: &mut Session,
+    reply: &mut ReplyWriter,
+    request: &Request<'_>,
+    place: Place,
+    draws: Draws,
+) -> Outcome {
+    let start = reply.len();
+    let shard = session.shard;
+    let handler = command.handler.unwrap_or(container_alone);
+    let mut context = Context { server, table, session, txn, reply, args: request.args };
+    let result = catch_unwind(AssertUnwindSafe(|| handler(&mut context)));
+    let counters = &server.stats.shard(shard).counters;
+    let result = result.unwrap_or_else(|_| {
+        counters.panics.fetch_add(1, RELAXED);
+        Err(Stop::Reply(ReplyError::fixed("ERR internal error: the command panicked; it had no effect")))
+    });
+    let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
+    let stop = match result {
+        Ok(lsn) => {
+            if let Some(lsn) = lsn {
+                session.last_own_lsn = session.last_own_lsn.max(lsn);
+            }
+            return Outcome::Done { need: txn.need() };
+        }
+        Err(stop) => stop,
+    };
+    let need = txn.need();
+    txn.abandon();
+    reply.truncate(start);
+    let error = match stop {
+        Stop::NeedsIo if place == Place::Worker => {
+            counters.commands_offloaded_io.fetch_add(1, RELAXED);
+            return Outcome::Elsewhere(Elsewhere::Io, draws);
+        }
+        Stop::Budget if place == Place::Worker => {
+            counters.commands_offloaded_slow.fetch_add(1, RELAXED);
+            return Outcome::Elsewhere(Elsewhere::Slow, draws);
+        }
+        Stop::NeedsIo | Stop::Budget => ReplyError::fixed("ERR internal error: a command on a pool asked for one"),
+        Stop::Reply(error) => error,
+        Stop::Engine(error) => engine_error(server, &error),
+    };
+    reply.error(error.text());
+    Outcome::Done { need }
+}
+
+/// The function of a container that was called without a subcommand it knows.
+fn container_alone(_: &mut Context<'_>) -> Result<(), Stop> {
+    Err(ReplyError::SYNTAX.into())
+}
+
+fn engine_error(server: &ServerState, error: &Error) -> ReplyError {
+    match error {
+        Error::NoSpace { .. } => refused_write("No space left on device"),
+        Error::Poisoned(why) => refused_write(why),
+        Error::InvalidArgument(what) => ReplyError::new(format!("ERR {what}")),
+        other => {
+            server.log('#', &format!("a command failed: {other}"));
+            ReplyError::new(format!("ERR {other}"))
         }
     }
 }

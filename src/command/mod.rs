@@ -4,5 +4,6 @@ pub mod facts;
 pub mod spec;
 pub mod key_finder;
 pub mod connection;
+pub mod info;
 pub mod table;
 pub mod dispatch;

@@ -15,7 +15,7 @@
 
 use crate::base::args::Args;
 use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
-use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, Tail, cut_front};
+use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
 use crate::net::connection::{Connection, Parked, Pending};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
@@ -589,7 +589,7 @@ impl Worker {
         if let Some(pending) = connection.pending.take() {
             ran += 1;
             let args = pending.args.as_args();
-            if let Some(again) = self.run(connection, &mut reply, args, pending.draws, pending.delayed) {
+            if let Some(again) = self.run_command(connection, &mut reply, args, pending.draws, pending.delayed) {
                 connection.pending = Some(Pending { args: pending.args, ..again });
             }
         }
@@ -749,7 +749,7 @@ impl Worker {
             }
             *ran += 1;
             let args = Args::new(parser.source(rest), parser.arguments());
-            if let Some(again) = self.run(connection, reply, args, None, false) {
+            if let Some(again) = self.run_command(connection, reply, args, None, false) {
                 connection.pending = Some(Pending { args: args.to_owned(), ..again });
             }
             if connection.parked.is_some() || connection.closing {
@@ -762,7 +762,7 @@ impl Worker {
 
     /// Runs one command. If it has to be run again (parked), returns what to remember, without its words; a command that goes
     /// to a pool takes its words along.
-    fn run(
+    fn run_command(
         &mut self,
         connection: &mut Connection,
         reply: &mut ReplyWriter,
