@@ -10,13 +10,15 @@
 use crate::base::clock::Clock;
 use crate::base::config::{Class, Config, DIRECTIVES};
 use crate::command::dispatch::Executor;
+use crate::command::save;
 use crate::command::table::table;
 use crate::net::acceptor::{Acceptor, listen};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
 use crate::net::worker::{Letter, LogWatch, Pools, Worker, new_shared, run_job};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
-use crate::store::store::Store;
+use crate::store::hooks::MetaHooks;
+use crate::store::store::{Store, StoreOptions};
 use haypile_lsm::{Db, Env, Error, LogProgress, Options, OsEnv};
 use mio::Poll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -53,7 +55,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     greet(&config, &identity, &log);
 
     let watch: Arc<LogWatch> = Arc::default();
-    let opener = opener(&config, &identity, open_tables, Arc::clone(&watch), Arc::clone(&log));
+    let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     let latch: Arc<Latch> = Arc::default();
     let trigger = Arc::clone(&latch);
@@ -83,7 +85,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let request = server.shutdown_requested().unwrap_or_default();
     log.write('*', "Ending: no new commands, answering what runs");
     running.end(&server, request, timeout);
-    let closed = server.store().db().close();
+    let closed = server.store().close();
     if !pidfile.is_empty() {
         // It may be gone, or never have been written.
         let _ = fs::remove_file(&pidfile);
@@ -208,6 +210,7 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
 fn opener(
     config: &Config,
     identity: &Identity,
+    clock: Clock,
     open_tables: usize,
     watch: Arc<LogWatch>,
     log: Arc<Log>,
@@ -218,6 +221,7 @@ fn opener(
     Box::new(move || {
         let mut options = Options::default().with_memory_budget(budget);
         options.open_tables_max = open_tables;
+        MetaHooks::install(&mut options, clock);
         let listener = Arc::clone(&watch);
         options.log_listener = Some(Arc::new(move |progress| listener.advance(progress)));
         let events = Arc::clone(&log);
@@ -225,7 +229,7 @@ fn opener(
         let env: Arc<dyn Env> = OsEnv::new();
         let db = Arc::new(Db::open(env, &dir, options)?);
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
-        Store::open(db, databases, threads)
+        Store::open(db, StoreOptions { databases, gate_slots: threads, clock })
     })
 }
 
@@ -244,8 +248,9 @@ struct Running {
     stop_acceptor: crate::net::acceptor::AcceptorHandle,
     workers: Vec<(Arc<crate::net::worker::WorkerShared>, JoinHandle<()>)>,
     pools: Arc<Pools>,
-    housekeeper: JoinHandle<()>,
-    stop_housekeeper: Arc<Latch>,
+    /// Housekeeper and the maker of checkpoints.
+    background: [JoinHandle<()>; 2],
+    stop_background: Arc<Latch>,
 }
 
 fn start(
@@ -283,14 +288,15 @@ fn start(
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())?;
         threads.push((shared, thread));
     }
-    let stop_housekeeper: Arc<Latch> = Arc::default();
-    let housekeeper = {
-        let (server, stop) = (Arc::clone(server), Arc::clone(&stop_housekeeper));
-        std::thread::Builder::new().name("housekeeper".into()).spawn(move || keep_house(&server, &stop))?
+    let stop_background: Arc<Latch> = Arc::default();
+    let background = |name: &str, run: fn(&Arc<ServerState>, &Latch)| {
+        let (server, stop) = (Arc::clone(server), Arc::clone(&stop_background));
+        std::thread::Builder::new().name(name.into()).spawn(move || run(&server, &stop))
     };
+    let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
     let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners)?;
     let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
-    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, housekeeper, stop_housekeeper })
+    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, stop_background })
 }
 
 /// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.
@@ -350,8 +356,10 @@ impl Running {
         }
         self.pools.io.stop();
         self.pools.slow.stop();
-        self.stop_housekeeper.set();
-        join(server, self.housekeeper);
+        self.stop_background.set();
+        for thread in self.background {
+            join(server, thread);
+        }
     }
 }
 
@@ -374,6 +382,13 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
         {
             server.log('#', &format!("housekeeping: {error}"));
         }
+    }
+}
+
+/// Makes the checkpoints that BGSAVE asks for.
+fn make_checkpoints(server: &Arc<ServerState>, stop: &Latch) {
+    while !stop.wait(HOUSEKEEPING) {
+        save::run_requested(server);
     }
 }
 

@@ -173,11 +173,12 @@ impl Executor {
             Err(error) => return self.refuse(Some(command), session, reply, error),
         }
         session.info.set_last_command(command.index as u32);
-        if place == Place::Worker && command.class != Class::Inline {
+        let class = command.class(&request.args);
+        if place == Place::Worker && !matches!(class, Class::Inline) {
             return Outcome::Elsewhere(Elsewhere::Slow, request.draws.unwrap_or_else(|| self.draw()));
         }
         let started_ns = self.server.clock.monotonic_ns();
-        let outcome = if place == Place::Pool && command.class == Class::Exclusive {
+        let outcome = if place == Place::Pool && matches!(class, Class::Exclusive) {
             self.run_exclusive(command, session, reply, &request)
         } else {
             self.run_shared(command, session, reply, &request, waker, place)
@@ -430,6 +431,16 @@ fn call(
     let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
     let stop = match result {
         Ok(lsn) => {
+            let seen = txn.stats();
+            for (counter, by) in [
+                (&counters.keyspace_hits, seen.hits),
+                (&counters.keyspace_misses, seen.misses),
+                (&counters.dirty, seen.dirty),
+            ] {
+                if by > 0 {
+                    counter.fetch_add(by, RELAXED);
+                }
+            }
             if let Some(lsn) = lsn {
                 session.last_own_lsn = session.last_own_lsn.max(lsn);
             }

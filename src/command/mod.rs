@@ -3,7 +3,14 @@
 pub mod facts;
 pub mod spec;
 pub mod key_finder;
+pub mod help;
 pub mod connection;
+pub mod client_cmd;
+pub mod config_cmd;
+pub mod command_cmd;
 pub mod info;
+pub mod save;
+pub mod server;
+pub mod debug;
 pub mod table;
 pub mod dispatch;

@@ -32,7 +32,7 @@ pub struct Context<'a> {
 pub type Handler = fn(&mut Context<'_>) -> Result<(), Stop>;
 
 /// Where a command runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Class {
     /// On the worker, memory only; on a pool if that is not enough.
     Inline,
@@ -40,6 +40,8 @@ pub enum Class {
     Slow,
     /// On the slow pool with the gate closed: nothing else runs meanwhile (FLUSHALL, FLUSHDB, SWAPDB, DEBUG RELOAD).
     Exclusive,
+    /// As its words say (DEBUG).
+    ByWords(fn(&Args<'_>) -> Class),
 }
 
 /// One command: a row of the table.
@@ -58,6 +60,14 @@ pub struct Command {
 }
 
 impl Command {
+    /// Where it runs with these words.
+    pub fn class(&self, args: &Args<'_>) -> Class {
+        match self.class {
+            Class::ByWords(choose) => choose(args),
+            class => class,
+        }
+    }
+
     /// Whether it changes data.
     pub fn writes(&self) -> bool {
         self.facts.flags.has(Flag::Write)

@@ -197,6 +197,11 @@ impl ClientInfo {
         self.handle.kill(self.id);
     }
 
+    /// Has its worker look at pause and settings again.
+    pub fn refresh_worker(&self) {
+        self.handle.refresh();
+    }
+
     /// Ends its blocking command.
     pub fn unblock(&self, with_error: bool) -> bool {
         if self.flags() & FLAG_BLOCKED == 0 {

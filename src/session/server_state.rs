@@ -260,6 +260,8 @@ pub struct ServerState {
     /// When the server started (monotonic ms).
     pub started_ms: u64,
     save: Mutex<SaveState>,
+    /// BGSAVE was asked for; the thread that makes checkpoints clears it.
+    pub save_requested: AtomicBool,
     shutdown: Mutex<Option<ShutdownRequest>>,
     shutdown_trigger: ShutdownTrigger,
     logger: Logger,
@@ -316,6 +318,7 @@ impl ServerState {
             started_ms,
             clock: parts.clock,
             save: Mutex::new(save),
+            save_requested: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             shutdown_trigger: parts.shutdown_trigger,
             logger: parts.logger,
@@ -337,7 +340,7 @@ impl ServerState {
     /// until this returns.
     pub fn reopen(&self) -> Result<(), haypile_lsm::Error> {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
-        store.db().close()?;
+        store.close()?;
         *store = (self.opener)()?;
         // Release: pairs with `generation`.
         self.generation.fetch_add(1, Ordering::Release);

@@ -396,6 +396,16 @@ impl Stats {
         sampler.output.reset();
     }
 
+    /// A checkpoint holds so many of the counted changes.
+    pub fn forget_dirty(&self, mut count: u64) {
+        for shard in &self.shards {
+            let dirty = &shard.counters.dirty;
+            let part = dirty.load(RELAXED).min(count);
+            dirty.fetch_sub(part, RELAXED);
+            count -= part;
+        }
+    }
+
     /// Notes the resident memory.
     pub fn memory_seen(&self, bytes: u64) {
         self.memory_now_bytes.store(bytes, RELAXED);
