@@ -59,7 +59,12 @@ impl Round {
     }
 }
 
-fn time(samples: &mut Vec<(&'static str, Vec<f64>)>, name: &'static str, operations: usize, work: impl FnOnce()) {
+fn time(
+    samples: &mut Vec<(&'static str, Vec<f64>)>,
+    name: &'static str,
+    operations: usize,
+    work: impl FnOnce(),
+) {
     let start = Instant::now();
     work();
     let ns = start.elapsed().as_nanos() as f64 / operations as f64;
@@ -102,7 +107,12 @@ fn main() -> Result<()> {
     }
     for (name, mut all) in samples {
         all.sort_by(f64::total_cmp);
-        println!("{name:28} {:10.0} ns   (from {:.0} to {:.0})", all[all.len() / 2], all[0], all[all.len() - 1]);
+        println!(
+            "{name:28} {:10.0} ns   (from {:.0} to {:.0})",
+            all[all.len() / 2],
+            all[0],
+            all[all.len() - 1]
+        );
     }
     Ok(())
 }
