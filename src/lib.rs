@@ -5,7 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
-pub mod command;
 pub mod encoding;
 pub mod store;
 pub mod types;
+pub mod session;
+pub mod command;
+pub mod net;
+pub mod server;

@@ -661,7 +661,7 @@ impl Txn {
         self.has_read = true;
         let options = IterOptions { lower, upper, read: self.read_options() };
         Ok(match &self.reader {
-            Some(reader) => reader.iter(keyspace, options)?,
+            Some(reader) => haypile_lsm::db::iter::iter(reader, keyspace, options)?,
             None => self.store.db().iter(keyspace, options)?,
         })
     }

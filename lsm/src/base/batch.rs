@@ -142,6 +142,17 @@ impl WriteBatch {
         BatchReader { cursor: Cursor::new(&self.entries), left: self.count, annotation: &self.annotation }
     }
 
+    /// Where the next entry will lie, for [`entry_at`](Self::entry_at); below [`BATCH_BYTES_MAX`].
+    pub fn next_position(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry that was added when [`next_position`](Self::next_position) was `position`; `None` if none begins there.
+    pub fn entry_at(&self, position: usize) -> Option<BatchEntry<'_>> {
+        let cursor = Cursor::new(self.entries.get(position..)?);
+        BatchReader { cursor, left: 1, annotation: &[] }.read_entry()
+    }
+
     /// A mark to go back to with [`rollback`](Self::rollback).
     pub fn savepoint(&self) -> Savepoint {
         Savepoint { count: self.count, entries_len: self.entries.len(), arena_bytes: self.arena_bytes }
@@ -173,9 +184,12 @@ impl WriteBatch {
             return Err(Error::invalid(format!("key of {key_len} bytes is longer than {KEY_BYTES_MAX}")));
         }
         if value_len > VALUE_BYTES_MAX {
-            return Err(Error::invalid(format!("value of {value_len} bytes is longer than {VALUE_BYTES_MAX}")));
+            return Err(Error::invalid(format!(
+                "value of {value_len} bytes is longer than {VALUE_BYTES_MAX}"
+            )));
         }
-        let full = self.entries.len() + self.annotation.len() + 2 * key_len + value_len + 64 > BATCH_BYTES_MAX;
+        let full =
+            self.entries.len() + self.annotation.len() + 2 * key_len + value_len + 64 > BATCH_BYTES_MAX;
         if full || self.count >= BATCH_ENTRIES_MAX {
             return Err(Error::invalid("batch too large"));
         }
@@ -305,6 +319,8 @@ mod tests {
         assert_eq!(encoded.len(), batch.encoded_len());
         let reader = BatchReader::new(&encoded).unwrap();
         assert_eq!(reader.annotation(), b"note");
+        assert_eq!(batch.entry_at(0).unwrap().value, b"value");
+        assert!(batch.entry_at(batch.next_position()).is_none());
         let entries = reader.map(|e| e.unwrap()).collect::<Vec<_>>();
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[0].value, b"value");

@@ -1,1 +1,542 @@
-//! visible_iter
+//! What a reader may see: of each key the newest version at or below its read point, if that is a value.
+//!
+//! The merge below yields every version of every key, newest first. This iterator walks it in groups of equal keys:
+//!
+//! ```text
+//! read point 6    a#9 a#5 a#2 | b#8 | c#4(delete) c#1 | d#3 ..          [d..e) range-deleted at #5
+//! seen                a#5            (hidden)           (hidden)
+//! ```
+//!
+//! *Forward* the source stands on the version that is shown, so its value is not copied; the key is copied once a key into a
+//! buffer that is used again, because the older versions to be skipped are known by it. *In reverse* a group is met oldest
+//! version first, so the newest visible one is known only when the source has left the group: key and value lie in buffers.
+//!
+//! Many versions of one key are not walked one by one: after [`RESEEK_AFTER`] the source is sought past them.
+//!
+//! Invariants:
+//! - `Forward`: the source stands on the version shown and `key` equals its key.
+//! - `Reverse`: the source stands before every version of `key` (or nowhere), `key` and `value` hold what is shown.
+//! - Changing direction seeks: a memtable may have got new keys between here and there.
+//!
+//! It is owned and `Send`, one thread at a time; what keeps memtables and tables alive are the sources and covers themselves.
+//! Whoever makes one guarantees that every write at or below the read point is already in its sources and covers.
+
+use crate::base::error::{Error, Result};
+use crate::base::iter::InternalIterator;
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey};
+use crate::base::range_delete::RangeTombstones;
+use crate::merge::merging_iter::{MergingIter, split_point_trailer};
+use std::fmt;
+use std::sync::Arc;
+
+/// Sequence numbers from here on are of writes that are not committed yet (an [`IndexedBatch`] laid over a read point).
+/// They are newer than everything and seen at every read point. The commit order never gets here.
+///
+/// [`IndexedBatch`]: crate::merge::indexed_batch::IndexedBatch
+pub const UNCOMMITTED: SequenceNumber = 1 << 55;
+
+/// So many versions of one key are stepped over before the source is asked to seek past the rest.
+pub const RESEEK_AFTER: u32 = 8;
+
+/// A value buffer that grew beyond this is given back when it is next used for a smaller value.
+const VALUE_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Something that may hold range tombstones: a memtable, a table, a batch.
+pub trait RangeCover: Send + Sync {
+    /// Whether it holds any. Asked once, when an iterator is made: what comes later is above its read point.
+    fn has_tombstones(&self) -> bool;
+    /// Sequence number of the newest tombstone over `key` at or below `read`; 0 if there is none.
+    fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber;
+}
+
+impl RangeCover for RangeTombstones {
+    fn has_tombstones(&self) -> bool {
+        !self.is_empty()
+    }
+
+    fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
+        RangeTombstones::newest_covering(self, key, read)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Nowhere,
+    Forward,
+    Reverse,
+}
+
+/// Walks the keys that a read point sees, within bounds, both ways.
+///
+/// A new one stands nowhere. `key`, `value`, `next` and `prev` require `valid()`. After an error it stands nowhere and a seek
+/// starts it again.
+pub struct VisibleIter {
+    source: MergingIter,
+    covers: Vec<Arc<dyn RangeCover>>,
+    read: SequenceNumber,
+    lower: Option<Vec<u8>>,
+    upper: Option<Vec<u8>>,
+    skip_max: u64,
+    state: State,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl VisibleIter {
+    /// The keys in `[lower, upper)` of `source` as of `read`. `covers` must hold every range tombstone that belongs to the
+    /// sources; those without any are let go.
+    pub fn new(
+        source: MergingIter,
+        mut covers: Vec<Arc<dyn RangeCover>>,
+        read: SequenceNumber,
+        lower: Option<Vec<u8>>,
+        upper: Option<Vec<u8>>,
+    ) -> VisibleIter {
+        covers.retain(|cover| cover.has_tombstones());
+        VisibleIter {
+            source,
+            covers,
+            read,
+            lower,
+            upper,
+            skip_max: u64::MAX,
+            state: State::Nowhere,
+            key: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Bounds the work of one move: one that would step over more than `versions` versions answers [`Error::NeedsIo`], as a
+    /// memory-only read does, so that it can be run again where waiting hurts nobody. (In reverse the version that is
+    /// shown has been stepped over too.)
+    pub fn with_skip_limit(mut self, versions: u64) -> VisibleIter {
+        self.skip_max = versions;
+        self
+    }
+
+    /// Whether it stands on a key.
+    pub fn valid(&self) -> bool {
+        self.state != State::Nowhere
+    }
+
+    /// The key here.
+    pub fn key(&self) -> &[u8] {
+        debug_assert!(self.valid());
+        &self.key
+    }
+
+    /// The value here.
+    pub fn value(&self) -> &[u8] {
+        debug_assert!(self.valid());
+        if self.state == State::Forward { self.source.value() } else { &self.value }
+    }
+
+    /// Goes to the first key within the bounds.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.state = State::Nowhere;
+        match &self.lower {
+            Some(lower) => self.source.seek(VersionKey::seek(lower, SEQUENCE_MAX))?,
+            None => self.source.seek_to_first()?,
+        }
+        self.find_forward(false)
+    }
+
+    /// Goes to the last key within the bounds.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.state = State::Nowhere;
+        match &self.upper {
+            Some(upper) => self.source.seek_before(VersionKey::seek(upper, SEQUENCE_MAX))?,
+            None => self.source.seek_to_last()?,
+        }
+        self.find_reverse()
+    }
+
+    /// Goes to the first key at or behind `target`, within the bounds.
+    pub fn seek(&mut self, target: &[u8]) -> Result<()> {
+        self.state = State::Nowhere;
+        if self.upper.as_deref().is_some_and(|upper| target >= upper) {
+            return Ok(());
+        }
+        let from = self.lower.as_deref().map_or(target, |lower| lower.max(target));
+        self.source.seek(VersionKey::seek(from, SEQUENCE_MAX))?;
+        self.find_forward(false)
+    }
+
+    /// Goes to the last key before `target`, within the bounds.
+    pub fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        self.state = State::Nowhere;
+        if self.lower.as_deref().is_some_and(|lower| target <= lower) {
+            return Ok(());
+        }
+        let to = self.upper.as_deref().map_or(target, |upper| upper.min(target));
+        self.source.seek_before(VersionKey::seek(to, SEQUENCE_MAX))?;
+        self.find_reverse()
+    }
+
+    /// Goes to the next key; requires `valid()`.
+    #[expect(clippy::should_implement_trait, reason = "a cursor that lends and can fail, not an Iterator")]
+    pub fn next(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.state, State::Nowhere) {
+            State::Nowhere => {
+                debug_assert!(false, "next on an iterator that stands nowhere");
+                return Ok(());
+            }
+            State::Forward => self.source.next()?,
+            State::Reverse => self.source.seek(oldest_of(&self.key))?,
+        }
+        self.find_forward(true)
+    }
+
+    /// Goes to the key before; requires `valid()`.
+    pub fn prev(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.state, State::Nowhere) {
+            State::Nowhere => {
+                debug_assert!(false, "prev on an iterator that stands nowhere");
+                return Ok(());
+            }
+            State::Forward => self.source.seek_before(VersionKey::seek(&self.key, SEQUENCE_MAX))?,
+            State::Reverse => {}
+        }
+        self.find_reverse()
+    }
+
+    /// From where the source stands, finds the next key to show. With `skip_group` the versions of `key` are passed over:
+    /// that key has been dealt with.
+    fn find_forward(&mut self, skip_group: bool) -> Result<()> {
+        let mut in_group = skip_group;
+        let mut skip_group = skip_group;
+        let mut in_row = 0;
+        let mut skipped = 0;
+        while self.source.valid() {
+            let key = self.source.key();
+            if !in_group || key != self.key.as_slice() {
+                if self.upper.as_deref().is_some_and(|upper| key >= upper) {
+                    return Ok(());
+                }
+                self.key.clear();
+                self.key.extend_from_slice(key);
+                (in_group, skip_group, in_row) = (true, false, 0);
+            }
+            let (sequence, kind) = split_point_trailer(self.source.trailer())?;
+            if !skip_group && self.sees(sequence) {
+                if kind == ValueKind::Put && !self.covered(sequence) {
+                    self.state = State::Forward;
+                    return Ok(());
+                }
+                skip_group = true;
+            }
+            self.count_skipped(&mut skipped)?;
+            in_row += 1;
+            if in_row <= RESEEK_AFTER {
+                self.source.next()?;
+                continue;
+            }
+            in_row = 0;
+            if skip_group && sequence > 0 {
+                self.source.seek(oldest_of(&self.key))?;
+            } else if !skip_group && sequence > self.read + 1 {
+                self.source.seek(VersionKey::seek(&self.key, self.read))?;
+            } else {
+                self.source.next()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From where the source stands, finds the key before to show, and leaves the source before its versions.
+    fn find_reverse(&mut self) -> Result<()> {
+        let mut skipped = 0;
+        while self.source.valid() {
+            let key = self.source.key();
+            if self.lower.as_deref().is_some_and(|lower| key < lower) {
+                return Ok(());
+            }
+            self.key.clear();
+            self.key.extend_from_slice(key);
+            let newest = self.take_group(&mut skipped)?;
+            let shown =
+                newest.is_some_and(|(sequence, kind)| kind == ValueKind::Put && !self.covered(sequence));
+            if shown {
+                self.state = State::Reverse;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the source backwards out of the versions of `key`. Answers the newest one that is seen and leaves its value in
+    /// `value`.
+    fn take_group(&mut self, skipped: &mut u64) -> Result<Option<(SequenceNumber, ValueKind)>> {
+        let mut newest = None;
+        let mut in_row = 0;
+        while self.source.valid() && self.source.key() == self.key.as_slice() {
+            if in_row == RESEEK_AFTER {
+                newest = self.seek_newest_seen(skipped)?;
+                self.source.seek_before(VersionKey::seek(&self.key, SEQUENCE_MAX))?;
+                return Ok(newest);
+            }
+            let (sequence, kind) = split_point_trailer(self.source.trailer())?;
+            if self.sees(sequence) {
+                newest = Some((sequence, kind));
+                set_value(&mut self.value, self.source.value());
+            }
+            self.count_skipped(skipped)?;
+            in_row += 1;
+            self.source.prev()?;
+        }
+        Ok(newest)
+    }
+
+    /// The newest version of `key` that is seen, found from the newest end; there are many.
+    fn seek_newest_seen(&mut self, skipped: &mut u64) -> Result<Option<(SequenceNumber, ValueKind)>> {
+        self.source.seek(VersionKey::seek(&self.key, SEQUENCE_MAX))?;
+        let mut in_row = 0;
+        while self.source.valid() && self.source.key() == self.key.as_slice() {
+            let (sequence, kind) = split_point_trailer(self.source.trailer())?;
+            if self.sees(sequence) {
+                set_value(&mut self.value, self.source.value());
+                return Ok(Some((sequence, kind)));
+            }
+            self.count_skipped(skipped)?;
+            in_row += 1;
+            if in_row == RESEEK_AFTER && sequence > self.read + 1 {
+                self.source.seek(VersionKey::seek(&self.key, self.read))?;
+            } else {
+                self.source.next()?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn sees(&self, sequence: SequenceNumber) -> bool {
+        sequence <= self.read || sequence >= UNCOMMITTED
+    }
+
+    /// Whether a range tombstone that is seen hides the version of `key` at `sequence`.
+    fn covered(&self, sequence: SequenceNumber) -> bool {
+        self.covers.iter().any(|cover| cover.newest_covering(&self.key, self.read) > sequence)
+    }
+
+    fn count_skipped(&self, skipped: &mut u64) -> Result<()> {
+        *skipped += 1;
+        if *skipped > self.skip_max { Err(Error::NeedsIo) } else { Ok(()) }
+    }
+}
+
+/// The last place that a version of `key` can have.
+fn oldest_of(key: &[u8]) -> VersionKey<'_> {
+    VersionKey { user_key: key, sequence: 0, kind: ValueKind::Delete }
+}
+
+fn set_value(buffer: &mut Vec<u8>, value: &[u8]) {
+    buffer.clear();
+    if buffer.capacity() > VALUE_BUFFER_BYTES_MAX && value.len() <= VALUE_BUFFER_BYTES_MAX {
+        *buffer = Vec::new();
+    }
+    buffer.extend_from_slice(value);
+}
+
+impl fmt::Debug for VisibleIter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VisibleIter")
+            .field("source", &self.source)
+            .field("covers", &self.covers.len())
+            .field("read", &self.read)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::range_delete::RangeTombstone;
+    use crate::merge::vector_iter::{Control, VectorIter, Version, version};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::ops::Bound;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const KEYS: u8 = 12;
+
+    /// Keys of which some are prefixes of others.
+    fn key_of(number: u8) -> Vec<u8> {
+        if number.is_multiple_of(2) { vec![number / 2] } else { vec![number / 2, 0] }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Write {
+        Put(u8),
+        Delete(u8),
+        DeleteRange(u8, u8),
+    }
+
+    /// A write and the source it lies in.
+    fn writes() -> impl Strategy<Value = Vec<(Write, usize)>> {
+        let write = prop_oneof![
+            8 => (0..KEYS).prop_map(Write::Put),
+            // One hot key with many versions.
+            8 => Just(Write::Put(5)),
+            3 => (0..KEYS).prop_map(Write::Delete),
+            2 => (0..KEYS, 0..KEYS).prop_map(|(a, b)| Write::DeleteRange(a, b)),
+        ];
+        proptest::collection::vec((write, 0usize..4), 0..80)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Move {
+        First,
+        Last,
+        Seek(u8),
+        SeekBefore(u8),
+        Next,
+        Prev,
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let one = prop_oneof![
+            1 => Just(Move::First),
+            1 => Just(Move::Last),
+            2 => (0..KEYS).prop_map(Move::Seek),
+            2 => (0..KEYS).prop_map(Move::SeekBefore),
+            6 => Just(Move::Next),
+            6 => Just(Move::Prev),
+        ];
+        proptest::collection::vec(one, 1..40)
+    }
+
+    type Parts = (Vec<Box<dyn InternalIterator>>, Vec<Arc<dyn RangeCover>>);
+
+    fn parts(writes: &[(Write, usize)], control: &Arc<Control>) -> Parts {
+        let mut points: Vec<Vec<Version>> = vec![Vec::new(); 4];
+        let mut ranges: Vec<Vec<RangeTombstone>> = vec![Vec::new(); 4];
+        for (at, (write, source)) in writes.iter().enumerate() {
+            let sequence = at as u64 + 1;
+            match *write {
+                Write::Put(k) => {
+                    points[*source].push(version(&key_of(k), sequence, Some(&sequence.to_le_bytes())))
+                }
+                Write::Delete(k) => points[*source].push(version(&key_of(k), sequence, None)),
+                Write::DeleteRange(a, b) => {
+                    ranges[*source].push(RangeTombstone { start: key_of(a), end: key_of(b), sequence })
+                }
+            }
+        }
+        let sources = points
+            .into_iter()
+            .map(|p| Box::new(VectorIter::controlled(p, control.clone())) as Box<dyn InternalIterator>);
+        let covers = ranges.into_iter().map(|r| Arc::new(RangeTombstones::build(r)) as Arc<dyn RangeCover>);
+        (sources.collect(), covers.collect())
+    }
+
+    fn model(
+        writes: &[(Write, usize)],
+        read: u64,
+        lower: &Option<Vec<u8>>,
+        upper: &Option<Vec<u8>>,
+    ) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut seen = BTreeMap::new();
+        for (at, (write, _)) in writes.iter().enumerate().take(read as usize) {
+            match *write {
+                Write::Put(k) => {
+                    seen.insert(key_of(k), (at as u64 + 1).to_le_bytes().to_vec());
+                }
+                Write::Delete(k) => {
+                    seen.remove(&key_of(k));
+                }
+                Write::DeleteRange(a, b) => seen.retain(|k, _| !(key_of(a) <= *k && *k < key_of(b))),
+            }
+        }
+        seen.retain(|k, _| lower.as_ref().is_none_or(|l| k >= l) && upper.as_ref().is_none_or(|u| k < u));
+        seen
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+        #[test]
+        fn agrees_with_a_map(
+            writes in writes(),
+            moves in moves(),
+            read in 0u64..90,
+            lower in proptest::option::weighted(0.3, 0..KEYS),
+            upper in proptest::option::weighted(0.3, 0..KEYS),
+            fail_at in proptest::option::weighted(0.2, 0i64..200),
+        ) {
+            let (lower, upper) = (lower.map(key_of), upper.map(key_of));
+            let seen = model(&writes, read, &lower, &upper);
+            let control = Arc::new(Control::default());
+            let (sources, covers) = parts(&writes, &control);
+            let mut iter = VisibleIter::new(MergingIter::new(sources), covers, read, lower, upper);
+            control.moves_left.store(fail_at.unwrap_or(i64::MAX), Relaxed);
+            let mut at: Option<Vec<u8>> = None;
+            let from = |bound: Bound<Vec<u8>>| seen.range((bound, Bound::Unbounded)).next().map(|e| e.0.clone());
+            let upto = |bound: Bound<Vec<u8>>| seen.range((Bound::Unbounded, bound)).next_back().map(|e| e.0.clone());
+            for step in moves {
+                let (result, to) = match (step, &at) {
+                    (Move::First, _) => (iter.seek_to_first(), from(Bound::Unbounded)),
+                    (Move::Last, _) => (iter.seek_to_last(), upto(Bound::Unbounded)),
+                    (Move::Seek(k), _) => (iter.seek(&key_of(k)), from(Bound::Included(key_of(k)))),
+                    (Move::SeekBefore(k), _) => (iter.seek_before(&key_of(k)), upto(Bound::Excluded(key_of(k)))),
+                    (Move::Next, Some(here)) => (iter.next(), from(Bound::Excluded(here.clone()))),
+                    (Move::Prev, Some(here)) => (iter.prev(), upto(Bound::Excluded(here.clone()))),
+                    (_, None) => continue,
+                };
+                at = to;
+                if let Err(error) = result {
+                    prop_assert!(error.is_needs_io());
+                    control.moves_left.store(i64::MAX, Relaxed);
+                    at = None;
+                }
+                prop_assert_eq!(iter.valid(), at.is_some());
+                if let Some(here) = &at {
+                    prop_assert_eq!(iter.key(), here.as_slice());
+                    prop_assert_eq!(iter.value(), seen[here].as_slice());
+                }
+            }
+        }
+    }
+
+    fn hot_key(versions: u64) -> (VisibleIter, Arc<Control>) {
+        let control = Arc::new(Control::default());
+        let mut all = (1..=versions).map(|s| version(b"hot", s, Some(b"v"))).collect::<Vec<_>>();
+        all.push(version(b"a", 1, Some(b"v")));
+        all.push(version(b"z", 1, Some(b"v")));
+        let source = MergingIter::new(vec![Box::new(VectorIter::controlled(all, control.clone()))]);
+        (VisibleIter::new(source, Vec::new(), versions / 2, None, None), control)
+    }
+
+    #[test]
+    fn many_versions_of_a_key_are_not_walked() {
+        let (mut iter, control) = hot_key(10_000);
+        for key in [&b"a"[..], b"hot", b"z"] {
+            if iter.valid() {
+                iter.next().unwrap()
+            } else {
+                iter.seek_to_first().unwrap()
+            }
+            assert_eq!(iter.key(), key);
+        }
+        for key in [&b"hot"[..], b"a"] {
+            iter.prev().unwrap();
+            assert_eq!(iter.key(), key);
+        }
+        assert!(control.moves.load(Relaxed) < 80, "{} moves", control.moves.load(Relaxed));
+    }
+
+    #[test]
+    fn a_skip_limit_stops_a_long_walk() {
+        let deletes = (0..1000u16).map(|i| version(&i.to_be_bytes(), 1, None)).collect();
+        let source = MergingIter::new(vec![Box::new(VectorIter::new(deletes))]);
+        let mut iter = VisibleIter::new(source, Vec::new(), 9, None, None).with_skip_limit(100);
+        assert!(iter.seek_to_first().unwrap_err().is_needs_io() && !iter.valid());
+        assert!(iter.seek_to_last().unwrap_err().is_needs_io() && !iter.valid());
+        iter.seek(&950u16.to_be_bytes()).unwrap();
+        assert!(!iter.valid());
+    }
+
+    #[test]
+    fn is_send() {
+        fn assert_send<T: Send>() {}
+        assert_send::<VisibleIter>();
+    }
+}
