@@ -372,16 +372,23 @@ fn join(server: &ServerState, thread: JoinHandle<()>) {
 
 /// Ten times a second: rates, memory, expiry.
 fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
-    while !stop.wait(HOUSEKEEPING) {
-        server.stats.sample(server.clock.monotonic_ms());
-        server.stats.memory_seen(crate::command::info::resident_bytes());
-        let active = server.settings.active_expire.load(Ordering::Relaxed);
-        let store = server.store();
-        if let Err(error) = store.background_turn(server.clock.unix_ms(), active)
-            && !matches!(error, Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_))
-        {
-            server.log('#', &format!("housekeeping: {error}"));
+    let mut busy = false;
+    let mut last_ms = 0;
+    while !stop.wait(if busy { Duration::ZERO } else { HOUSEKEEPING }) {
+        let now_ms = server.clock.monotonic_ms();
+        if now_ms >= last_ms + HOUSEKEEPING.as_millis() as u64 {
+            last_ms = now_ms;
+            server.stats.sample(now_ms);
+            server.stats.memory_seen(crate::command::info::resident_bytes());
         }
+        busy = match server.store().background_turn() {
+            Ok(more) => more,
+            Err(Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_)) => false,
+            Err(error) => {
+                server.log('#', &format!("housekeeping: {error}"));
+                false
+            }
+        };
     }
 }
 

@@ -62,7 +62,6 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
         (b"sleep", 3) => return sleep(ctx),
         (b"set-active-expire", 3) => {
             let on = ctx.args.get(2) != b"0";
-            ctx.server.settings.active_expire.store(on, std::sync::atomic::Ordering::Relaxed);
             ctx.server.store().set_active_expire(on);
             ctx.reply.ok();
         }

@@ -30,6 +30,9 @@ use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
+/// Delays are served from this sum on.
+const DELAY_PARKED_NS: u64 = 1_000_000;
+
 /// Called, on any thread, when what a command waits for may be free.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
@@ -168,6 +171,7 @@ impl Executor {
         match admitted {
             Ok(None) => {}
             Ok(Some(at_ms)) => {
+                // A command that waited for a pause has not served a delay; it is asked again.
                 return Outcome::Later(Later::Until { at_ms, delayed: !self.server.pause.is_set() });
             }
             Err(error) => return self.refuse(Some(command), session, reply, error),
@@ -226,15 +230,21 @@ impl Executor {
             return Err(ReplyError::fixed("OOM command not allowed when used memory > 'maxmemory'."));
         }
         let db = self.store.db();
-        if !db.wal_has_room() {
-            return Err(refused_write("No space left on device"));
+        // Deletes and the like go on: they need little room and give some back.
+        if facts.flags.has(Flag::DenyOom) && !db.wal_has_room() {
+            return Err(refused_write(&db.poisoned().unwrap_or_else(|| "No space left on device".into())));
         }
         if !request.delayed
             && let Some(delay) = db.write_delay(request.args.iter().map(<[u8]>::len).sum())
         {
-            server.stats.shard(session.shard).counters.commands_delayed.fetch_add(1, RELAXED);
-            let delay_ms = (delay.as_micros() as u64).div_ceil(1000);
-            return Ok(Some(server.clock.monotonic_ms() + delay_ms));
+            // Timers tick in milliseconds: shorter delays are added up until they are worth one.
+            session.delay_debt_ns += delay.as_nanos() as u64;
+            if session.delay_debt_ns >= DELAY_PARKED_NS {
+                let delay_ms = session.delay_debt_ns / 1_000_000;
+                session.delay_debt_ns = 0;
+                server.stats.shard(session.shard).counters.commands_delayed.fetch_add(1, RELAXED);
+                return Ok(Some(server.clock.monotonic_ms() + delay_ms));
+            }
         }
         Ok(None)
     }

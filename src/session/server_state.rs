@@ -57,8 +57,6 @@ pub struct Settings {
     pub password_needed: AtomicBool,
     /// Memory above which commands that grow it are refused; 0 for none.
     pub memory_max_bytes: AtomicU64,
-    /// DEBUG SET-ACTIVE-EXPIRE.
-    pub active_expire: AtomicBool,
     /// Whether clients from elsewhere are refused while there is no password.
     pub protected_mode: AtomicBool,
     /// TCP keepalive in seconds.
@@ -81,7 +79,6 @@ impl Settings {
             output_soft_seconds: AtomicU64::new(0),
             password_needed: AtomicBool::new(false),
             memory_max_bytes: AtomicU64::new(0),
-            active_expire: AtomicBool::new(true),
             protected_mode: AtomicBool::new(true),
             keepalive_s: AtomicU64::new(0),
         };

@@ -55,6 +55,8 @@ pub struct Session {
     pub authenticated: bool,
     /// LSN of this connection's last own commit: under `always` its reads see at least that.
     pub last_own_lsn: Lsn,
+    /// Delay that the engine asked for and that was too short to be worth parking for, in nanoseconds.
+    pub delay_debt_ns: u64,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
     /// CLIENT NO-EVICT.
@@ -78,6 +80,7 @@ impl Session {
             protocol: Protocol::Resp2,
             authenticated,
             last_own_lsn: 0,
+            delay_debt_ns: 0,
             no_touch: false,
             no_evict: false,
             reply_mode: ReplyMode::On,
