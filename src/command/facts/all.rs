@@ -1,7 +1,7 @@
 //! All groups of commands together.
 
 use crate::command::facts::model::CommandFacts;
-use crate::command::facts::{bitmap, cluster, connection, generic, pubsub, server, string, transactions};
+use crate::command::facts::{bitmap, cluster, connection, generic, pubsub, scripting, server, string, transactions};
 
 /// The tables of all groups.
 pub static GROUPS: &[&[CommandFacts]] = &[
@@ -10,6 +10,7 @@ pub static GROUPS: &[&[CommandFacts]] = &[
     connection::COMMANDS,
     generic::COMMANDS,
     pubsub::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,

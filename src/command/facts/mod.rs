@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod connection;
 pub mod generic;
 pub mod pubsub;
+pub mod scripting;
 pub mod server;
 pub mod string;
 pub mod transactions;
