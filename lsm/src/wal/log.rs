@@ -26,7 +26,8 @@
 //! `NoSpace`: nothing was assigned yet, and the next commit tries again.
 //!
 //! It does not know memtables: who needs which segment is told by [`Log::release_before`]. It starts no thread: the
-//! database runs [`Log::run`] on one (not a niced one: it takes locks that commits take), or calls [`Log::step`].
+//! database runs [`Log::run_writer`] and [`Log::run_keeper`] (not niced: they take locks that commits take), or calls
+//! [`Log::step`].
 
 use crate::base::batch::WriteBatch;
 use crate::base::error::{Error, Result};
@@ -129,8 +130,8 @@ pub struct Log {
     closed: AtomicBool,
     poisoned: AtomicBool,
     poison: Mutex<Option<String>>,
-    wake_asked: Mutex<bool>,
-    wake: Condvar,
+    write_bell: Bell,
+    keep_bell: Bell,
     thread_running: AtomicBool,
 }
 
@@ -270,8 +271,8 @@ impl Log {
             closed: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             poison: Mutex::new(None),
-            wake_asked: Mutex::new(false),
-            wake: Condvar::new(),
+            write_bell: Bell::default(),
+            keep_bell: Bell::default(),
             thread_running: AtomicBool::new(false),
         })
     }
@@ -352,21 +353,23 @@ impl Log {
             || self.last_write_us.load(Ordering::Relaxed) > SLOW_WRITE_US
     }
 
-    /// Asks the log thread to write soon. Without one, the next step does.
+    /// Asks the writer thread to write soon. Without one, the next step does.
     pub fn wake_writer(&self) {
-        let mut asked = plain_guard(&self.wake_asked);
-        if !*asked {
-            *asked = true;
-            self.wake.notify_one();
-        }
+        self.write_bell.ring();
     }
 
-    /// Asks the log thread for a sync of everything appended so far and returns at once; the listener tells when it is done.
+    /// Wakes both threads of the log, so that they see that they should stop.
+    pub fn wake_threads(&self) {
+        self.write_bell.ring();
+        self.keep_bell.ring();
+    }
+
+    /// Asks the keeper thread for a sync of everything appended so far and returns at once; the listener tells when it is done.
     /// Without a thread, the next step does it.
     pub fn request_sync(&self) {
-        // Release: pairs with the Acquire of the swap in `step`.
+        // Release: pairs with the Acquire of the swap in `keep`.
         self.sync_asked.store(true, Ordering::Release);
-        self.wake_writer();
+        self.keep_bell.ring();
     }
 
     /// Whether a commit would find room: not poisoned, and no segment is waiting for space.
@@ -375,38 +378,51 @@ impl Log {
         !self.poisoned.load(Ordering::Acquire) && !self.wants_space.load(Ordering::Relaxed)
     }
 
-    /// The body of the log thread; returns soon after `stop` is set and [`wake_writer`](Self::wake_writer) called.
-    pub fn run(&self, stop: &AtomicBool) {
+    /// The body of the writer thread: writes when asked to, because the one who asks must not wait for the disk. It never syncs:
+    /// a sync may take seconds, and what is written meanwhile must still get out. Returns soon after `stop` is set and
+    /// [`wake_threads`](Self::wake_threads) called.
+    pub fn run_writer(&self, stop: &AtomicBool) {
         // Release pairs with the Acquire in `drain`; until it is seen, threads just go on writing for others.
         self.thread_running.store(true, Ordering::Release);
         let reset = ThreadRuns(self);
         // Acquire pairs with the store of whoever stops the thread.
         while !stop.load(Ordering::Acquire) {
-            // A failure is sticky or told to the event listener; either way there is nothing more to do about it here.
-            let _ = self.step();
-            let pause = self.pause();
-            let mut asked = plain_guard(&self.wake_asked);
-            if !*asked && !stop.load(Ordering::Acquire) {
-                asked = match self.wake.wait_timeout(asked, pause) {
-                    Ok((asked, _)) => asked,
-                    Err(poisoned) => poisoned.into_inner().0,
-                };
-            }
-            *asked = false;
+            // A failure is sticky; there is nothing more to do about it here.
+            let _ = self.write_pending();
+            self.write_bell.wait(PATROL);
         }
         drop(reset);
         let _ = self.try_write();
     }
 
-    /// One turn of what the log thread does. Answers whether there was anything to do.
+    /// The body of the keeper thread: syncs when it is due or asked for, prepares and recycles segments, logs durable marks.
+    /// Returns as [`run_writer`](Self::run_writer) does.
+    pub fn run_keeper(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            // A failure is sticky or told to the event listener.
+            let _ = self.keep();
+            self.keep_bell.wait(self.pause());
+        }
+    }
+
+    /// One turn of what both threads do. Answers whether there was anything to do.
     pub fn step(&self) -> Result<bool> {
+        Ok(self.write_pending()? | self.keep()?)
+    }
+
+    fn write_pending(&self) -> Result<bool> {
+        self.check_poison()?;
+        let pending = self.has_unwritten();
+        if pending {
+            self.drain(self.guard(&self.io))?;
+        }
+        Ok(pending)
+    }
+
+    fn keep(&self) -> Result<bool> {
         let mut busy = self.store.collect();
         self.check_poison()?;
         let spare = self.prepare_spare();
-        if self.has_unwritten() {
-            self.drain(self.guard(&self.io))?;
-            busy = true;
-        }
         // Acquire: pairs with the Release in `request_sync`; what its caller appended is seen.
         if self.sync_asked.swap(false, Ordering::AcqRel) || self.is_sync_due() {
             self.sync_to(self.appended())?;
@@ -794,7 +810,7 @@ impl Log {
             && self.durable.load(Ordering::Acquire) > self.guard(&self.commit).marked_lsn
     }
 
-    /// How long the log thread may sleep.
+    /// How long the keeper may sleep.
     fn pause(&self) -> Duration {
         let interval = Duration::from_millis(self.options.sync_interval_ms);
         // A write may come right after this look; half an interval later it is still in time.
@@ -843,6 +859,29 @@ impl Log {
                 Some(unwound.into_inner())
             }
         }
+    }
+}
+
+/// Wakes one thread. A ring while nobody waits is kept for the next wait.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        let mut rung = plain_guard(&self.rung);
+        if !*rung {
+            *rung = true;
+            self.changed.notify_one();
+        }
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let rung = plain_guard(&self.rung);
+        let waited = self.changed.wait_timeout_while(rung, timeout, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }
 

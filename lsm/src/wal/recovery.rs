@@ -1138,7 +1138,8 @@ mod tests {
         let log = Arc::new(Log::create(env.clone(), options, 1, 0).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let (body, body_stop) = (log.clone(), stop.clone());
-        let log_thread = env.spawn("wal", false, Box::new(move || body.run(&body_stop))).unwrap().unwrap();
+        let log_thread =
+            env.spawn("wal", false, Box::new(move || body.run_keeper(&body_stop))).unwrap().unwrap();
         let acknowledged = Arc::new(AtomicU64::new(0));
         let threads = (0..4u64)
             .map(|t| {
@@ -1183,7 +1184,7 @@ mod tests {
         }
         assert_eq!(log.synced(), log.appended());
         stop.store(true, Ordering::Release);
-        log.wake_writer();
+        log.wake_threads();
         log_thread.join().unwrap();
         assert!(log.synced() >= acknowledged.load(Ordering::SeqCst));
         log.close().unwrap();
