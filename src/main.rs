@@ -19,7 +19,8 @@ Examples:
 ";
 
 fn main() -> ExitCode {
-    let arguments: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let arguments: Result<Vec<String>, _> =
+        std::env::args_os().skip(1).map(|word| word.into_string()).collect();
     let result = match arguments {
         Ok(arguments) => start(&arguments),
         Err(word) => Err(format!("argument {word:?} is not UTF-8")),

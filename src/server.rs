@@ -45,7 +45,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
     let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir).map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
+    fs::create_dir_all(&dir)
+        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let port = config.number("port") as u16;
     let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
@@ -76,7 +77,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
         shutdown_trigger: Box::new(move || trigger.set()),
         logger,
     }));
-    let running = start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
+    let running =
+        start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
     listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
     write_pidfile(&pidfile, &log);
     log.write('*', &format!("Ready to accept connections on port {port}"));
@@ -144,7 +146,9 @@ fn memory_of_machine() -> u64 {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let machine = read("/proc/meminfo")
         .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+        })
         .map_or(1 << 30, |kilobytes| kilobytes << 10);
     let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
@@ -160,7 +164,8 @@ fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
     let current = limit.current.unwrap_or(u64::MAX);
     if current < wanted {
         let raised = wanted.min(limit.maximum.unwrap_or(u64::MAX));
-        let asked = Rlimit { current: Some(wanted), maximum: limit.maximum.map(|maximum| maximum.max(wanted)) };
+        let asked =
+            Rlimit { current: Some(wanted), maximum: limit.maximum.map(|maximum| maximum.max(wanted)) };
         let soft = Rlimit { current: Some(raised), maximum: limit.maximum };
         if setrlimit(Resource::Nofile, asked).is_err() && setrlimit(Resource::Nofile, soft).is_err() {
             log.write('#', "Could not raise the limit of open files");
@@ -285,7 +290,8 @@ fn start(
             Arc::clone(&pools),
             Arc::clone(&watch),
         );
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())?;
         threads.push((shared, thread));
     }
     let stop_background: Arc<Latch> = Arc::default();

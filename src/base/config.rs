@@ -175,11 +175,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("cluster-migration-barrier", INT, "1"),
     inert("cluster-node-timeout", UINT, "15000"),
     inert_start("cluster-port", Kind::Integer(0, 65535), "0"),
-    inert(
-        "cluster-preferred-endpoint-type",
-        Kind::Word(&["ip", "hostname", "unknown-endpoint"]),
-        "ip",
-    ),
+    inert("cluster-preferred-endpoint-type", Kind::Word(&["ip", "hostname", "unknown-endpoint"]), "ip"),
     inert("cluster-replica-no-failover", Kind::Bool, "no").alias("cluster-slave-no-failover"),
     inert("cluster-replica-validity-factor", INT, "10").alias("cluster-slave-validity-factor"),
     inert("cluster-require-full-coverage", Kind::Bool, "yes"),
@@ -270,7 +266,8 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("repl-diskless-sync", Kind::Bool, "yes"),
     inert("repl-diskless-sync-delay", INT, "5"),
     inert("repl-diskless-sync-max-replicas", INT, "0"),
-    inert("repl-ping-replica-period", Kind::Integer(1, i32::MAX as i64), "10").alias("repl-ping-slave-period"),
+    inert("repl-ping-replica-period", Kind::Integer(1, i32::MAX as i64), "10")
+        .alias("repl-ping-slave-period"),
     inert("repl-timeout", Kind::Integer(1, i32::MAX as i64), "60"),
     inert("replica-announce-ip", Kind::Text, "").alias("slave-announce-ip"),
     inert("replica-announce-port", Kind::Integer(0, 65535), "0").alias("slave-announce-port"),
@@ -418,8 +415,13 @@ impl Config {
 
     /// Limit of normal clients' output.
     pub fn output_limit(&self) -> OutputLimit {
-        let numbers: Vec<u64> =
-            self.value("client-output-buffer-limit").split(' ').skip(1).take(3).flat_map(str::parse).collect();
+        let numbers: Vec<u64> = self
+            .value("client-output-buffer-limit")
+            .split(' ')
+            .skip(1)
+            .take(3)
+            .flat_map(str::parse)
+            .collect();
         match numbers[..] {
             [hard_bytes, soft_bytes, soft_seconds] => OutputLimit { hard_bytes, soft_bytes, soft_seconds },
             _ => OutputLimit::default(),
@@ -555,7 +557,8 @@ impl Config {
     }
 
     fn apply_directive(&mut self, name: &str, values: &[String]) -> Result<(), String> {
-        if let Some((_, reason)) = REFUSED_IN_FILES.iter().find(|(refused, _)| refused.eq_ignore_ascii_case(name))
+        if let Some((_, reason)) =
+            REFUSED_IN_FILES.iter().find(|(refused, _)| refused.eq_ignore_ascii_case(name))
         {
             return Err(format!("'{name}' is refused: {reason}"));
         }
@@ -934,7 +937,9 @@ mod tests {
     fn arguments() {
         let words = |text: &str| split_words(text).unwrap();
         let mut config = Config::default();
-        config.apply_arguments(&words("--port 1 --save '60 1' --appendonly yes --bind 1.1.1.1 2.2.2.2")).unwrap();
+        config
+            .apply_arguments(&words("--port 1 --save '60 1' --appendonly yes --bind 1.1.1.1 2.2.2.2"))
+            .unwrap();
         assert_eq!((config.number("port"), config.text("save")), (1, "60 1"));
         assert_eq!(config.text("bind"), "1.1.1.1 2.2.2.2");
         config.apply_arguments(&words("--save ''")).unwrap();
@@ -993,9 +998,14 @@ mod tests {
 
     #[test]
     fn memory_values() {
-        for (text, wanted) in
-            [("1", Some(1)), ("1k", Some(1000)), ("1Kb", Some(1024)), ("2gb", Some(2 << 30)), ("x", None), ("", None)]
-        {
+        for (text, wanted) in [
+            ("1", Some(1)),
+            ("1k", Some(1000)),
+            ("1Kb", Some(1024)),
+            ("2gb", Some(2 << 30)),
+            ("x", None),
+            ("", None),
+        ] {
             assert_eq!(parse_memory(text), wanted, "{text}");
         }
         assert_eq!(parse_memory("99999999999999999999"), None);

@@ -5,7 +5,9 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
-use crate::session::clients::{ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_NO_EVICT, FLAG_NO_TOUCH, NO_COMMAND};
+use crate::session::clients::{
+    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_NO_EVICT, FLAG_NO_TOUCH, NO_COMMAND,
+};
 use crate::session::session::ReplyMode;
 use haypile_resp::parse_i64;
 use std::fmt::Write as _;
@@ -209,7 +211,11 @@ pub fn setname(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// CLIENT GETNAME.
 pub fn getname(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let name = ctx.session.info.names().name.clone();
-    if name.is_empty() { ctx.reply.null() } else { ctx.reply.bulk(name.as_bytes()) }
+    if name.is_empty() {
+        ctx.reply.null()
+    } else {
+        ctx.reply.bulk(name.as_bytes())
+    }
     Ok(())
 }
 

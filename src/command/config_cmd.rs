@@ -44,7 +44,8 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::wrong_arity("config|set").into());
     }
     let text = |index: usize| String::from_utf8_lossy(args.get(index)).into_owned();
-    let pairs: Vec<(String, String)> = (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
+    let pairs: Vec<(String, String)> =
+        (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
     let protected = is_enabled(ctx.server, ctx.session, "enable-protected-configs");
     ctx.server.change_config(|config| config.set_all(&pairs, protected)).map_err(ReplyError::new)?;
     ctx.reply.ok();

@@ -309,7 +309,17 @@ impl Executor {
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);
-            return call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
+            return call(
+                &self.server,
+                self.table,
+                &mut self.txn,
+                command,
+                session,
+                reply,
+                request,
+                place,
+                draws,
+            );
         }
     }
 
@@ -387,10 +397,7 @@ impl Executor {
         }
         let slower_than_us = server.settings.slowlog_slower_than_us.load(RELAXED);
         let us = ns / 1000;
-        if slower_than_us >= 0
-            && us as i64 >= slower_than_us
-            && !command.facts.flags.has(Flag::SkipSlowlog)
-        {
+        if slower_than_us >= 0 && us as i64 >= slower_than_us && !command.facts.flags.has(Flag::SkipSlowlog) {
             let entry = SlowEntry {
                 id: 0,
                 unix_s: server.clock.unix_ms() / 1000,
@@ -470,7 +477,9 @@ fn call(
             counters.commands_offloaded_slow.fetch_add(1, RELAXED);
             return Outcome::Elsewhere(Elsewhere::Slow, draws);
         }
-        Stop::NeedsIo | Stop::Budget => ReplyError::fixed("ERR internal error: a command on a pool asked for one"),
+        Stop::NeedsIo | Stop::Budget => {
+            ReplyError::fixed("ERR internal error: a command on a pool asked for one")
+        }
         Stop::Reply(error) => error,
         Stop::Engine(error) => engine_error(server, &error),
     };
@@ -526,7 +535,9 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         shown.push_str(&format!("'{}' ", String::from_utf8_lossy(word)));
     }
     let name = ReplyError::echo(args.name());
-    ReplyError::new(format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "))
+    ReplyError::new(
+        format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
+    )
 }
 
 /// A write that cannot be logged.

@@ -74,6 +74,9 @@ mod tests {
             string("word").multiple(),
             string("id").after("ID").multiple().optional(),
         ];
-        assert_eq!(syntax(&arguments), "<key> (YES|NO) [COUNT <count>] <word> [<word> ...] [ID <id> [<id> ...]]");
+        assert_eq!(
+            syntax(&arguments),
+            "<key> (YES|NO) [COUNT <count>] <word> [<word> ...] [ID <id> [<id> ...]]"
+        );
     }
 }

@@ -401,7 +401,8 @@ fn errorstats(ctx: &Context<'_>, out: &mut String) {
 fn latencystats(ctx: &Context<'_>, out: &mut String) {
     title(out, "Latencystats");
     let config = ctx.server.config();
-    let shown: Vec<&str> = config.text("latency-tracking-info-percentiles").split_ascii_whitespace().collect();
+    let shown: Vec<&str> =
+        config.text("latency-tracking-info-percentiles").split_ascii_whitespace().collect();
     let percents: Vec<f64> = shown.iter().flat_map(|text| text.parse()).collect();
     for command in ctx.table.all() {
         let Some(times) = ctx.server.stats.percentiles(command.index, &percents) else { continue };

@@ -376,9 +376,7 @@ pub fn function_flush(ctx: &mut Context<'_>) -> Result<(), Stop> {
         2 => {}
         3 if is_keyword(ctx.args.get(2), "SYNC") || is_keyword(ctx.args.get(2), "ASYNC") => {}
         _ => {
-            return Err(
-                ReplyError::fixed("ERR FUNCTION FLUSH only supports SYNC|ASYNC option").into()
-            );
+            return Err(ReplyError::fixed("ERR FUNCTION FLUSH only supports SYNC|ASYNC option").into());
         }
     }
     ctx.reply.ok();
@@ -413,7 +411,11 @@ pub fn lolwut(ctx: &mut Context<'_>) -> Result<(), Stop> {
         text.push('\n');
     }
     text.push_str("\nSomewhere in this heap a pika keeps its winter.\n");
-    text.push_str(&format!("Haypile ver. {} Redis ver. {}\n", env!("CARGO_PKG_VERSION"), crate::command::connection::REDIS_VERSION));
+    text.push_str(&format!(
+        "Haypile ver. {} Redis ver. {}\n",
+        env!("CARGO_PKG_VERSION"),
+        crate::command::connection::REDIS_VERSION
+    ));
     ctx.reply.verbatim(*b"txt", text.as_bytes());
     Ok(())
 }

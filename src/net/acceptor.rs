@@ -229,7 +229,8 @@ impl Acceptor {
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    code == Some(rustix::io::Errno::MFILE.raw_os_error()) || code == Some(rustix::io::Errno::NFILE.raw_os_error())
+    code == Some(rustix::io::Errno::MFILE.raw_os_error())
+        || code == Some(rustix::io::Errno::NFILE.raw_os_error())
 }
 
 fn is_loopback(address: IpAddr) -> bool {

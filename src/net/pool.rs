@@ -55,7 +55,12 @@ impl<J: Send + 'static> Pool<J> {
         Pool {
             kind,
             threads_max: threads_max.max(1),
-            inner: Mutex::new(Inner { queue: VecDeque::new(), idle: 0, stopping: false, threads: Vec::new() }),
+            inner: Mutex::new(Inner {
+                queue: VecDeque::new(),
+                idle: 0,
+                stopping: false,
+                threads: Vec::new(),
+            }),
             changed: Condvar::new(),
             runner,
         }

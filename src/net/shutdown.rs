@@ -32,8 +32,10 @@ impl Latch {
     /// Waits until it is set, at most `timeout`; whether it is.
     pub fn wait(&self, timeout: Duration) -> bool {
         let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        let (set, _) =
-            self.changed.wait_timeout_while(set, timeout, |set| !*set).unwrap_or_else(PoisonError::into_inner);
+        let (set, _) = self
+            .changed
+            .wait_timeout_while(set, timeout, |set| !*set)
+            .unwrap_or_else(PoisonError::into_inner);
         *set
     }
 }

@@ -347,7 +347,10 @@ impl Worker {
                 connection.hung_up = true;
             }
             // A client that is gone waits for nothing; one that only ends its requests still takes answers.
-            if event.is_error() || event.is_write_closed() || matches!(connection.parked, Some(Parked::Block(..))) && connection.hung_up {
+            if event.is_error()
+                || event.is_write_closed()
+                || matches!(connection.parked, Some(Parked::Block(..))) && connection.hung_up
+            {
                 self.close(token);
                 continue;
             }
@@ -405,11 +408,8 @@ impl Worker {
 
     fn adopt(&mut self, mut stream: TcpStream, address: SocketAddr) {
         let token = self.free.pop().unwrap_or(self.connections.len());
-        let registered = self.poll.registry().register(
-            &mut stream,
-            Token(token),
-            Interest::READABLE | Interest::WRITABLE,
-        );
+        let registered =
+            self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE);
         if self.stopping.is_some() || registered.is_err() {
             if token < self.connections.len() {
                 self.free.push(token);
@@ -554,9 +554,12 @@ impl Worker {
         let mut budget = COMMANDS_PER_LOG_WRITE;
         for _ in 0..self.ready.len() {
             let Some(token) = self.ready.pop_front() else { return };
-            let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else { continue };
+            let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else {
+                continue;
+            };
             connection.queued = false;
-            let (fate, ran) = if connection.can_go_on() { self.serve(&mut connection) } else { (Fate::Stays, 0) };
+            let (fate, ran) =
+                if connection.can_go_on() { self.serve(&mut connection) } else { (Fate::Stays, 0) };
             let goes_on = connection.can_go_on();
             if let Some(place) = self.connections.get_mut(token) {
                 *place = Some(connection);
@@ -589,7 +592,9 @@ impl Worker {
         if let Some(pending) = connection.pending.take() {
             ran += 1;
             let args = pending.args.as_args();
-            if let Some(again) = self.run_command(connection, &mut reply, args, pending.draws, pending.delayed) {
+            if let Some(again) =
+                self.run_command(connection, &mut reply, args, pending.draws, pending.delayed)
+            {
                 connection.pending = Some(Pending { args: pending.args, ..again });
             }
         }
@@ -814,7 +819,15 @@ impl Worker {
                 connection.parked = Some(Parked::Pool);
                 let pending = Pending { args: args.to_owned(), draws: Some(draws), delayed: true };
                 let worker = Arc::clone(&self.shared);
-                self.pools.push(Box::new(Job { to, worker, token, session, pending, reply: Vec::new(), need: 0 }));
+                self.pools.push(Box::new(Job {
+                    to,
+                    worker,
+                    token,
+                    session,
+                    pending,
+                    reply: Vec::new(),
+                    need: 0,
+                }));
                 None
             }
         }
@@ -1031,11 +1044,8 @@ pub fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
             }
         })
     };
-    let request = Request {
-        args: job.pending.args.as_args(),
-        draws: job.pending.draws,
-        delayed: job.pending.delayed,
-    };
+    let request =
+        Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
     match executor.run_on_pool(&mut job.session, &mut reply, request, &waker) {
         Outcome::Done { need } => {
             job.need = need;

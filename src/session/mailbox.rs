@@ -133,9 +133,7 @@ mod tests {
             got += letters.len() as u32;
             letters.clear();
             if got < 3 * EACH && mailbox.prepare_to_sleep() {
-                receiver
-                    .recv_timeout(std::time::Duration::from_secs(10))
-                    .expect("a letter was slept over");
+                receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a letter was slept over");
                 mailbox.awake();
             }
         }

@@ -350,7 +350,10 @@ impl ServerState {
     }
 
     /// Changes the configuration by `change`, which sees the one in force; in force everywhere when this returns.
-    pub fn change_config(&self, change: impl FnOnce(&Config) -> Result<Config, String>) -> Result<(), String> {
+    pub fn change_config(
+        &self,
+        change: impl FnOnce(&Config) -> Result<Config, String>,
+    ) -> Result<(), String> {
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&config)?;
         self.settings.apply(&changed);

@@ -419,7 +419,8 @@ mod tests {
 
     #[test]
     fn every_time_falls_into_a_bucket_that_holds_it() {
-        for ns in (0..5000).chain((0..40).map(|shift| 1u64 << shift)).chain((5..39).map(|s| (3u64 << s) + 1)) {
+        for ns in (0..5000).chain((0..40).map(|shift| 1u64 << shift)).chain((5..39).map(|s| (3u64 << s) + 1))
+        {
             let index = Histogram::index(ns);
             assert!(Histogram::upper(index) >= ns, "{ns}");
             assert!(index == 0 || Histogram::upper(index - 1) < ns, "{ns}");

@@ -1,7 +1,9 @@
 //! All groups of commands together.
 
 use crate::command::facts::model::CommandFacts;
-use crate::command::facts::{bitmap, cluster, connection, generic, pubsub, scripting, server, string, transactions};
+use crate::command::facts::{
+    bitmap, cluster, connection, generic, pubsub, scripting, server, string, transactions,
+};
 
 /// The tables of all groups.
 pub static GROUPS: &[&[CommandFacts]] = &[

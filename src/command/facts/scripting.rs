@@ -16,9 +16,7 @@ pub static COMMANDS: &[CommandFacts] = &[CommandFacts::new("function", Group::Sc
             .flags(&[NoScript, Write])
             .own_acl(&[Acl::Scripting])
             .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-            .arguments(&[
-                one_of("flush-type", &[token("async", "ASYNC"), token("sync", "SYNC")]).optional()
-            ]),
+            .arguments(&[one_of("flush-type", &[token("async", "ASYNC"), token("sync", "SYNC")]).optional()]),
         CommandFacts::help("function|help", Group::Scripting, "7.0.0").own_acl(&[Acl::Scripting]),
         CommandFacts::new("function|list", Group::Scripting, -2)
             .since("7.0.0")
