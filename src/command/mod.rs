@@ -12,5 +12,8 @@ pub mod info;
 pub mod save;
 pub mod server;
 pub mod debug;
+pub mod strings;
+pub mod bitmaps;
+pub mod keys;
 pub mod table;
 pub mod dispatch;

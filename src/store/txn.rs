@@ -109,6 +109,11 @@ impl Before {
         Before { counted: true, expired, believed: false, expire_ms: head.expire_ms, id: head.id }
     }
 
+    /// Whether there is a record, expired or not, or one is believed in.
+    pub fn is_counted(&self) -> bool {
+        self.counted
+    }
+
     /// Whether there is a record that has expired.
     pub fn is_expired(&self) -> bool {
         self.expired
@@ -217,7 +222,8 @@ pub struct Txn {
     records_left: u32,
     bytes_left: u64,
     has_read: bool,
-    need: Lsn,
+    /// Known after the commit.
+    need: Option<Lsn>,
     stats: TxnStats,
     // Staged.
     batch: WriteBatch,
@@ -261,7 +267,7 @@ impl Txn {
             records_left: 0,
             bytes_left: 0,
             has_read: false,
-            need: 0,
+            need: None,
             stats: TxnStats::default(),
             batch: WriteBatch::new(),
             changes: Vec::new(),
@@ -293,7 +299,7 @@ impl Txn {
             Mode::Pool => (u32::MAX, u64::MAX),
         };
         self.has_read = false;
-        self.need = 0;
+        self.need = None;
         self.stats = TxnStats::default();
     }
 
@@ -327,7 +333,7 @@ impl Txn {
     #[inline]
     pub fn commit(&mut self) -> Result<Option<Lsn>, Error> {
         if self.batch.is_empty() {
-            self.need = self.need_of_reads();
+            self.need = Some(self.need_of_reads());
             self.abandon();
             return Ok(None);
         }
@@ -339,7 +345,7 @@ impl Txn {
         };
         let written = self.store.db().write(&self.batch, &options);
         if let Ok(lsn) = written {
-            self.need = lsn;
+            self.need = Some(lsn);
             self.take_effect();
         }
         self.abandon();
@@ -386,9 +392,10 @@ impl Txn {
         }
     }
 
-    /// The LSN that must be safe before the reply leaves; 0 for none. After `commit`.
+    /// The LSN that must be safe before the reply leaves; 0 for none. Of the commit, or, if nothing was committed (an error
+    /// tells what was read, too), of the reads.
     pub fn need(&self) -> Lsn {
-        self.need
+        self.need.unwrap_or_else(|| self.need_of_reads())
     }
 
     /// What the command did. Valid until the next `begin`.
@@ -572,6 +579,15 @@ impl Txn {
         Ok(before?)
     }
 
+    /// What this command has staged for a key, if anything.
+    pub fn staged(&mut self, at: At<'_>) -> Option<Before> {
+        let mut key = std::mem::take(&mut self.meta_key);
+        meta::put_key(&mut key, at.space, at.key);
+        let staged = self.staged_before(&key);
+        self.meta_key = key;
+        staged
+    }
+
     fn look_below(&self, key: &[u8]) -> Result<Before, Error> {
         let now_ms = self.draws.now_ms;
         let options = ReadOptions { memory_only: true, ..ReadOptions::default() };
@@ -645,9 +661,14 @@ impl Txn {
         self.has_read = true;
         let options = IterOptions { lower, upper, read: self.read_options() };
         Ok(match &self.reader {
-            Some(reader) => reader.iter(keyspace, options)?,
+            Some(reader) => haypile_lsm::db::iter::iter(reader, keyspace, options)?,
             None => self.store.db().iter(keyspace, options)?,
         })
+    }
+
+    /// The reply tells of the database's state though nothing was read (DBSIZE).
+    pub fn mark_read(&mut self) {
+        self.has_read = true;
     }
 
     /// Tells the sweeper of an expired key that an iterator came across.
@@ -690,6 +711,11 @@ impl Txn {
             self.staged.insert(xxh3_64(&self.meta_key), staged);
         }
         Ok(())
+    }
+
+    /// Stages a slot's own value again under another head (a new expiry, say).
+    pub fn put_slot(&mut self, at: At<'_>, slot: &Slot, head: Head) -> Result<(), Stop> {
+        self.put(at, &slot.before, head, &[&slot.body])
     }
 
     /// Stages the removal of a record. Nothing if there is none.
