@@ -130,7 +130,7 @@ fn protocol(reply: &mut ReplyWriter, kind: &[u8]) -> Result<(), Stop> {
     match kind.to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(f64::from(3141) / 1000.0),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);

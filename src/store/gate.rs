@@ -156,7 +156,11 @@ mod tests {
         assert!(gate.enter(0).is_none());
         let called = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&called);
-        let wake = move || -> Waker { Box::new(move || drop(seen.fetch_add(1, Ordering::Relaxed))) };
+        let wake = move || -> Waker {
+            Box::new(move || {
+                seen.fetch_add(1, Ordering::Relaxed);
+            })
+        };
         assert!(gate.enter_or_queue(1, wake).is_none());
         assert_eq!(called.load(Ordering::Relaxed), 0);
         drop(closed);

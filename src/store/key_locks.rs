@@ -251,7 +251,11 @@ mod tests {
         let guard = locks.try_lock_one(key("a")).unwrap();
         for _ in 0..3 {
             let called = Arc::clone(&called);
-            let waker = || -> Waker { Box::new(move || drop(called.fetch_add(1, Ordering::Relaxed))) };
+            let waker = || -> Waker {
+                Box::new(move || {
+                    called.fetch_add(1, Ordering::Relaxed);
+                })
+            };
             assert!(locks.lock_or_queue(&mut vec![key("b"), key("a")], waker).is_none());
         }
         assert_eq!(called.load(Ordering::Relaxed), 0);
@@ -274,7 +278,11 @@ mod tests {
                         let mut keys = wanted.map(|k| LockKey::new(0, &[k as u8])).to_vec();
                         let guard = loop {
                             let (sender, receiver) = mpsc::channel();
-                            let wake = move || -> Waker { Box::new(move || drop(sender.send(()))) };
+                            let wake = move || -> Waker {
+                                Box::new(move || {
+                                    let _ = sender.send(());
+                                })
+                            };
                             match locks.lock_or_queue(&mut keys, wake) {
                                 Some(guard) => break guard,
                                 None => receiver.recv().unwrap(),
