@@ -184,9 +184,12 @@ impl WriteBatch {
             return Err(Error::invalid(format!("key of {key_len} bytes is longer than {KEY_BYTES_MAX}")));
         }
         if value_len > VALUE_BYTES_MAX {
-            return Err(Error::invalid(format!("value of {value_len} bytes is longer than {VALUE_BYTES_MAX}")));
+            return Err(Error::invalid(format!(
+                "value of {value_len} bytes is longer than {VALUE_BYTES_MAX}"
+            )));
         }
-        let full = self.entries.len() + self.annotation.len() + 2 * key_len + value_len + 64 > BATCH_BYTES_MAX;
+        let full =
+            self.entries.len() + self.annotation.len() + 2 * key_len + value_len + 64 > BATCH_BYTES_MAX;
         if full || self.count >= BATCH_ENTRIES_MAX {
             return Err(Error::invalid("batch too large"));
         }

@@ -203,7 +203,9 @@ impl KeyspaceOptions {
     /// Checks what cannot work. Errors: `InvalidArgument`.
     pub fn validate(&self) -> Result<()> {
         if !(64..=1 << 20).contains(&self.block_bytes) || self.bloom_bits_per_key > 32 {
-            return Err(Error::invalid("block_bytes must be from 64 to 1 MiB, bloom_bits_per_key at most 32"));
+            return Err(Error::invalid(
+                "block_bytes must be from 64 to 1 MiB, bloom_bits_per_key at most 32",
+            ));
         }
         Ok(())
     }

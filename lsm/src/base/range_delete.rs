@@ -76,9 +76,9 @@ impl RangeTombstones {
 
     /// From fragments that are already sorted and disjoint, as a table file stores them; `None` if they are not.
     pub fn from_fragments(fragments: Vec<Fragment>) -> Option<RangeTombstones> {
-        let each = fragments
-            .iter()
-            .all(|f| f.start < f.end && !f.sequences.is_empty() && f.sequences.windows(2).all(|w| w[0] > w[1]));
+        let each = fragments.iter().all(|f| {
+            f.start < f.end && !f.sequences.is_empty() && f.sequences.windows(2).all(|w| w[0] > w[1])
+        });
         let order = fragments.windows(2).all(|w| w[0].end <= w[1].start);
         (each && order).then_some(RangeTombstones { fragments })
     }
