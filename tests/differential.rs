@@ -123,6 +123,7 @@ impl Stream {
             Action::Muted(commands) => self.muted(commands),
             Action::Reconnect => self.reconnect(),
             Action::KeyCount => self.key_count(),
+            Action::RandomKey => self.random_key(),
             Action::Reload => {
                 self.step(&exact(&["DEBUG", "RELOAD"]));
                 self.walk();
@@ -136,19 +137,28 @@ impl Stream {
             peer.client.send_raw(bytes).unwrap_or_else(|error| panic!("send: {error}"));
         }
         let mut all = Vec::new();
-        for index in 0..self.peers.len() {
+        let mut failure = None;
+        for (index, peer) in self.peers.iter_mut().enumerate() {
             let mut values = Vec::with_capacity(replies);
-            for number in 0..replies {
-                match self.peers[index].client.read() {
+            while values.len() < replies {
+                match peer.client.read() {
                     Ok(value) => values.push(value),
-                    Err(error) => panic!(
-                        "server {index}: {error} at reply {number} of {replies}\n{}\n{}",
-                        self.tail(60),
-                        self.peers[index].server.log_tail()
-                    ),
+                    Err(error) => {
+                        failure = Some(format!("server {index}: {error}\n{}", peer.server.log_tail()));
+                        break;
+                    }
                 }
             }
             all.push(values);
+        }
+        if let Some(failure) = failure {
+            let commands = self.history.iter().skip(self.history.len().saturating_sub(replies));
+            for (number, command) in commands.enumerate() {
+                let answers: Vec<String> =
+                    all.iter().map(|values| values.get(number).map_or("nothing".into(), shown)).collect();
+                eprintln!("{}\n    {}", render_command(command), answers.join("\n    "));
+            }
+            panic!("too few replies; {failure}");
         }
         all
     }
@@ -188,7 +198,7 @@ impl Stream {
         let text = render_command(command);
         if later.is_some_and(|later| agree(later, ours, check)) {
             let name = text.split(' ').take(2).collect::<Vec<_>>().join(" ").to_ascii_uppercase();
-            let sample = format!("{text}\n      7.0 {}\n    later {}", render(control), render(ours));
+            let sample = format!("{text}\n      7.0 {}\n    later {}", shown(control), shown(ours));
             self.later.entry(name).or_insert((0, sample)).0 += 1;
             return false;
         }
@@ -196,16 +206,16 @@ impl Stream {
             exception.used += 1;
             return true;
         }
-        let mut report = format!("{text}\n    redis {}\n     ours {}", render(control), render(ours));
+        let mut report = format!("{text}\n    redis {}\n     ours {}", shown(control), shown(ours));
         if let Some(later) = later {
-            report.push_str(&format!("\n    later {}", render(later)));
+            report.push_str(&format!("\n    later {}", shown(later)));
         }
         self.difference(report, command);
         false
     }
 
     fn difference(&mut self, report: String, command: &[Vec<u8>]) {
-        let keys: Vec<&Vec<u8>> = command.iter().skip(1).filter(|word| generator::may_exist(word)).collect();
+        let keys: Vec<&Vec<u8>> = command.iter().skip(1).filter(|word| generator::is_key(word)).collect();
         let related = self.history.iter().rev().skip(1).filter(|earlier| {
             let whole = ["select", "swapdb", "flushall", "flushdb", "reset", "debug"];
             whole.iter().any(|name| earlier[0].eq_ignore_ascii_case(name.as_bytes()))
@@ -225,13 +235,6 @@ impl Stream {
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
-    }
-
-    fn tail(&self, count: usize) -> String {
-        let from = self.history.len().saturating_sub(count);
-        let lines: Vec<String> =
-            self.history.iter().skip(from).map(|command| render_command(command)).collect();
-        lines.join("\n")
     }
 
     /// New connections to empty servers.
@@ -315,6 +318,21 @@ impl Stream {
         }
     }
 
+    /// Each names a key it has, or all say there is none.
+    fn random_key(&mut self) {
+        self.sent += 1;
+        let mut answers = Vec::new();
+        for peer in &mut self.peers {
+            answers.push(match peer.client.call(&["RANDOMKEY"]) {
+                Value::Bulk(key) => peer.client.call(&[b"EXISTS".as_slice(), &key]),
+                other => other,
+            });
+        }
+        if !self.compare(&[b"RANDOMKEY".to_vec(), b"(and EXISTS)".to_vec()], Check::Exact, &answers) {
+            self.empty_all();
+        }
+    }
+
     /// The counts agree once what has expired is swept.
     fn key_count(&mut self) {
         self.sent += 1;
@@ -386,6 +404,15 @@ impl Stream {
             self.differences.len(),
             self.differences.join("\n\n")
         );
+    }
+}
+
+/// A reply, cut to what a person reads.
+fn shown(value: &Value) -> String {
+    let text = render(value);
+    match text.char_indices().nth(600) {
+        Some((at, _)) => format!("{}..", &text[..at]),
+        None => text,
     }
 }
 
