@@ -799,7 +799,7 @@ impl Generator {
                     "HELLO 3 NOSUCH x",
                     "HELLO 2 SETNAME a\nb",
                 ]);
-                Words::of(hello).checked(Check::Hello)
+                Words::of(hello).fixed(Check::Hello)
             }
             11 => Words::of(self.random.pick(&["AUTH x", "AUTH default x", "AUTH"])).fixed(Check::Exact),
             12 => Words::of("RESET").exact(),
