@@ -44,8 +44,10 @@ pub struct Jobs {
     pub compacting: HashMap<KeyspaceId, InProgress>,
     /// How many holders asked for quiet.
     pub paused: usize,
-    /// The last failure of a background job that does not heal by itself, until a waiter has seen it.
-    pub failed: Option<Error>,
+    /// The last failure of a flush that does not heal by itself, until a waiter has seen it.
+    pub flush_failed: Option<Error>,
+    /// The same of a compaction.
+    pub compaction_failed: Option<Error>,
 }
 
 impl Jobs {
