@@ -194,6 +194,11 @@ pub fn resolve_range(start: i64, end: i64, length: u64) -> Range<u64> {
     if start < 0 && end < 0 && start > end {
         return 0..0;
     }
+    clamp_range(start, end, length)
+}
+
+/// The same, but crossed negative ends that both lie before the string mean its first byte, as in BITPOS.
+pub fn clamp_range(start: i64, end: i64, length: u64) -> Range<u64> {
     let resolve = |index: i64| match index {
         0.. => index as u64,
         _ => length.saturating_sub(index.unsigned_abs()),
