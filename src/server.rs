@@ -8,7 +8,7 @@
 //! Sockets come before the database, so that a port in use is said at once and not after a long recovery.
 
 use crate::base::clock::Clock;
-use crate::base::config::{Class, Config, DIRECTIVES};
+use crate::base::config::Config;
 use crate::command::dispatch::Executor;
 use crate::command::save;
 use crate::command::table::table;
@@ -88,10 +88,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     log.write('*', "Ending: no new commands, answering what runs");
     running.end(&server, request, timeout);
     let closed = server.store().close();
-    if !pidfile.is_empty() {
-        // It may be gone, or never have been written.
-        let _ = fs::remove_file(&pidfile);
-    }
+    remove_pidfile(&pidfile);
     closed.map_err(|error| format!("closing the database: {error}"))?;
     log.write('*', "Database closed, everything is on the disk. Bye");
     Ok(())
@@ -208,7 +205,6 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
     if !inert.is_empty() {
         log.write('*', &format!("Accepted without effect: {}", inert.join(", ")));
     }
-    debug_assert!(DIRECTIVES.iter().all(|directive| directive.class != Class::Refused("")));
 }
 
 /// How the store is opened, at start and by DEBUG RELOAD.
@@ -424,6 +420,15 @@ fn listen_to_signals(server: &Arc<ServerState>) -> std::io::Result<()> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "the pid file is none of the database's")]
+fn remove_pidfile(path: &str) {
+    if !path.is_empty() {
+        // It may be gone, or never have been written.
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pid file is none of the database's")]
 fn write_pidfile(path: &str, log: &Log) {
     if path.is_empty() {
         return;
@@ -528,6 +533,6 @@ mod tests {
     fn timestamps() {
         assert_eq!(timestamp(0), "1970-01-01 00:00:00.000");
         assert_eq!(timestamp(951_827_696_789), "2000-02-29 12:34:56.789");
-        assert_eq!(timestamp(1_795_342_012_123), "2026-11-22 09:26:52.123");
+        assert_eq!(timestamp(1_795_342_012_123), "2026-11-22 10:06:52.123");
     }
 }

@@ -6,8 +6,10 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::config_cmd::is_enabled;
 use crate::command::help::write_lines;
+use crate::command::keys;
 use crate::command::spec::{Class, Context};
 use crate::session::session::Block;
+use crate::types::digest;
 use haypile_resp::{Protocol, ReplyWriter, parse_i64};
 
 const NOT_ALLOWED: ReplyError = ReplyError::fixed(
@@ -19,12 +21,18 @@ const HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CHANGE-REPL-ID",
     "    Does nothing.",
+    "DIGEST",
+    "    A digest of all data.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    A digest of each value.",
     "ERROR <string>",
     "    Answer with this error.",
     "LOADAOF",
     "    Flush, close and open the database again.",
     "LOG <message>",
     "    Write a line to the server's log.",
+    "OBJECT <key>",
+    "    How a value is stored.",
     "PANIC",
     "    Panic inside the command: it is answered with an error.",
     "PROTOCOL <type>",
@@ -48,6 +56,9 @@ pub fn class(args: &Args<'_>) -> Class {
     if is_keyword(args.get(1), "RELOAD") || is_keyword(args.get(1), "LOADAOF") {
         return Class::Exclusive;
     }
+    if is_keyword(args.get(1), "DIGEST") {
+        return Class::Slow;
+    }
     Class::Inline
 }
 
@@ -67,6 +78,19 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }
         (b"protocol", 3) => return protocol(ctx.reply, ctx.args.get(2)),
         (b"reload" | b"loadaof", _) => return reload(ctx),
+        (b"digest", 2) => {
+            let digest = digest::of_everything(ctx.txn)?;
+            ctx.reply.bulk(digest.to_string().as_bytes());
+        }
+        (b"digest-value", 3..) => {
+            ctx.reply.array(count - 2);
+            for key in ctx.args.from(2) {
+                let at = ctx.txn.at(key)?;
+                let digest = digest::of_value(ctx.txn, at)?.unwrap_or_default();
+                ctx.reply.bulk(digest.to_string().as_bytes());
+            }
+        }
+        (b"object", 3) => return object(ctx),
         (b"error", 3) => return Err(ReplyError::new(ReplyError::echo(ctx.args.get(2)).into_owned()).into()),
         (b"log", 3) => {
             ctx.server.log('#', &format!("DEBUG LOG: {}", ReplyError::echo(ctx.args.get(2))));
@@ -101,6 +125,17 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+fn object(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let key = ctx.args.get(2);
+    let encoding = keys::encoding_of(ctx.txn, key)?.ok_or(ReplyError::NO_SUCH_KEY)?;
+    let at = ctx.txn.at(key)?;
+    let bytes = ctx.txn.view(at, |record| record.map_or(0, |record| record.body.len()))?;
+    ctx.reply.simple(&format!(
+        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"
+    ));
+    Ok(())
+}
+
 fn sleep(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let text = std::str::from_utf8(ctx.args.get(2)).unwrap_or_default();
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
@@ -130,7 +165,7 @@ fn protocol(reply: &mut ReplyWriter, kind: &[u8]) -> Result<(), Stop> {
     match kind.to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(f64::from(3141) / 1000.0),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);

@@ -425,10 +425,7 @@ fn engine(ctx: &Context<'_>, out: &mut String) {
     let db = store.db();
     title(out, "Engine");
     lines!(out,
-        "engine_visible_lsn": db.visible_lsn(),
-        "engine_written_lsn": db.written_lsn(),
-        "engine_synced_lsn": db.synced_lsn(),
-        "engine_write_delay_us": db.write_delay(0).map_or(0, |delay| delay.as_micros()),
+        "engine_write_delay_now_us": db.write_delay(0).map_or(0, |delay| delay.as_micros()),
     );
     for (name, value) in db.metrics().iter() {
         let _ = write!(out, "engine_{name}:{value}\r\n");

@@ -7,7 +7,7 @@ use crate::base::stop::Stop;
 use crate::command::spec::Context;
 use crate::command::strings::encoding_name;
 use crate::encoding::meta::Kind;
-use crate::store::txn::{At, Mode};
+use crate::store::txn::{At, Mode, Txn};
 use crate::types::keys::{self, ExpireConditions, Scan};
 
 /// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
@@ -326,8 +326,17 @@ pub fn randomkey(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// OBJECT ENCODING key
 pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let at = ctx.txn.at(ctx.args.get(2))?;
-    let encoding = ctx.txn.view(at, |record| {
+    match encoding_of(ctx.txn, ctx.args.get(2))? {
+        Some(encoding) => ctx.reply.bulk(encoding.as_bytes()),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// What Redis would call the encoding of a key's value. `None` if there is no such key.
+pub fn encoding_of(txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
+    let at = txn.at(key)?;
+    txn.view(at, |record| {
         let record = record?;
         Some(match record.head.kind {
             Kind::String if record.head.id != 0 => "raw",
@@ -339,12 +348,7 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Kind::SortedSet => "skiplist",
             Kind::Stream => "stream",
         })
-    })?;
-    match encoding {
-        Some(encoding) => ctx.reply.bulk(encoding.as_bytes()),
-        None => ctx.reply.null(),
-    }
-    Ok(())
+    })
 }
 
 /// OBJECT FREQ key

@@ -112,6 +112,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("memory|purge", server::memory_purge, Inline),
     ("memory|stats", server::memory_stats, Inline),
     ("mget", strings::mget, Inline),
+    ("memory|usage", server::memory_usage, Inline),
     ("module|help", help::help, Inline),
     ("module|list", server::empty_list, Inline),
     ("module|load", server::module_refused, Inline),

@@ -9,9 +9,9 @@ use crate::session::server_state::ServerState;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub struct Acceptor {
     listeners: Vec<TcpListener>,
     poll: Poll,
     stop: Arc<AtomicBool>,
-    reserve: Option<File>,
+    reserve: Option<OwnedFd>,
 }
 
 /// Ends an [`Acceptor`].
@@ -100,8 +100,9 @@ impl AcceptorHandle {
     }
 }
 
-fn reserve() -> Option<File> {
-    File::open("/dev/null").ok()
+fn reserve() -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 impl Acceptor {

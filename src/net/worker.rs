@@ -328,7 +328,7 @@ impl Worker {
         for letter in letters.drain(..) {
             match letter {
                 Letter::Connection(stream, address) => self.adopt(stream, address),
-                Letter::Ran(job) => self.take_back(job),
+                Letter::Ran(job) => self.take_back(*job),
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
@@ -652,16 +652,15 @@ impl Worker {
                 }
             }
         }
-        let fate;
-        if small {
+        let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
             let (taken, more) = self.run_input(connection, reply, &mut parser, input, ran);
-            fate = self.keep_rest(connection, input.get(taken..).unwrap_or_default().to_vec(), parser, more);
+            self.keep_rest(connection, input.get(taken..).unwrap_or_default().to_vec(), parser, more)
         } else {
             let input = connection.tail.take_with(shared.get(..filled).unwrap_or_default());
             let (taken, more) = self.run_input(connection, reply, &mut parser, &input, ran);
-            fate = self.keep_rest(connection, cut_front(input, taken), parser, more);
-        }
+            self.keep_rest(connection, cut_front(input, taken), parser, more)
+        };
         self.read_buffer = shared;
         fate
     }
@@ -775,7 +774,7 @@ impl Worker {
         draws: Option<crate::store::txn::Draws>,
         delayed: bool,
     ) -> Option<Pending> {
-        let Some(session) = connection.session.as_mut() else { return None };
+        let session = connection.session.as_mut()?;
         let position = reply.len();
         let (token, client) = (connection.token, session.id);
         let shared = &self.shared;
@@ -834,8 +833,7 @@ impl Worker {
     }
 
     /// A pool has run a command.
-    fn take_back(&mut self, job: Box<Job>) {
-        let job = *job;
+    fn take_back(&mut self, job: Job) {
         let Some(Some(connection)) = self.connections.get_mut(job.token) else { return };
         if connection.info.id != job.session.id || connection.session.is_some() {
             return;

@@ -89,7 +89,6 @@ impl<M> Mailbox<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::mpsc;
 
     #[test]
@@ -116,29 +115,27 @@ mod tests {
     #[test]
     fn no_letter_is_slept_over() {
         let (sender, receiver) = mpsc::channel();
-        let mailbox: Arc<Mailbox<u32>> = Arc::new(Mailbox::new(move || {
+        let mailbox: Mailbox<u32> = Mailbox::new(move || {
             let _ = sender.send(());
-        }));
+        });
         const EACH: u32 = 20_000;
-        let posters: Vec<_> = (0..3)
-            .map(|_| {
-                let mailbox = Arc::clone(&mailbox);
-                std::thread::spawn(move || (0..EACH).for_each(|n| mailbox.post(n)))
-            })
-            .collect();
-        let mut got = 0;
-        let mut letters = Vec::new();
-        while got < 3 * EACH {
-            mailbox.take(&mut letters);
-            got += letters.len() as u32;
-            letters.clear();
-            if got < 3 * EACH && mailbox.prepare_to_sleep() {
-                receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a letter was slept over");
-                mailbox.awake();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..EACH).for_each(|n| mailbox.post(n)));
             }
-        }
-        for poster in posters {
-            poster.join().unwrap();
-        }
+            let mut got = 0;
+            let mut letters = Vec::new();
+            while got < 3 * EACH {
+                mailbox.take(&mut letters);
+                got += letters.len() as u32;
+                letters.clear();
+                if got < 3 * EACH && mailbox.prepare_to_sleep() {
+                    receiver
+                        .recv_timeout(std::time::Duration::from_secs(10))
+                        .expect("a letter was slept over");
+                    mailbox.awake();
+                }
+            }
+        });
     }
 }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn cuts_arguments_and_keeps_the_newest() {
         let log = SlowLog::default();
-        let long = vec![b'x'; 200];
+        let long = [b'x'; 200];
         let many = vec![&long[..]; 40];
         for _ in 0..5 {
             log.add(entry(), many.iter().copied(), 3);

@@ -7,3 +7,4 @@ pub mod string_value;
 pub mod strings;
 pub mod bitmaps;
 pub mod keys;
+pub mod digest;
