@@ -1,7 +1,8 @@
 //! The threads of a database, and the same work step by step for an Env that runs none.
 //!
 //! ```text
-//! log         writes and syncs in the background, prepares segments            (wal/log.rs)
+//! log         writes the log for those who must not wait for the disk          (wal/log.rs)
+//! sync        syncs the log when due or asked, prepares and recycles segments  (wal/log.rs)
 //! flush       flushes, bounds the log, janitor: drops retired views, unlinks obsolete files
 //! compact i   compactions; asked to run at low priority
 //! ```
@@ -34,8 +35,10 @@ impl Background {
     /// Starts the threads, or notes that there are none.
     pub fn start(shared: &Arc<Shared>) -> Result<Background> {
         let background = Background::default();
-        let log = shared.clone();
-        background.spawn(shared, "haypile-log", false, move || log.log.run(&log.stop))?;
+        let writer = shared.clone();
+        background.spawn(shared, "haypile-log", false, move || writer.log.run_writer(&writer.stop))?;
+        let keeper = shared.clone();
+        background.spawn(shared, "haypile-sync", false, move || keeper.log.run_keeper(&keeper.stop))?;
         let flush = shared.clone();
         background.spawn(shared, "haypile-flush", false, move || flush_thread(&flush))?;
         for index in 0..shared.options.compaction_threads {
@@ -64,7 +67,7 @@ impl Background {
     pub fn stop(&self, shared: &Shared) {
         shared.stop.store(true, Ordering::SeqCst);
         shared.signal();
-        shared.log.wake_writer();
+        shared.log.wake_threads();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             if thread.join().is_err() {
                 shared.event("a background thread panicked");
@@ -118,11 +121,9 @@ fn settle(shared: &Shared, what: &str, worked: Result<bool>, generation: u64, fa
 /// Drops what readers have let go of and unlinks files that no version names.
 pub fn janitor(shared: &Shared) {
     shared.view.collect();
-    for number in shared.opener.take_obsolete() {
-        shared.cache.erase_file(number);
-        match shared.env.remove(&shared.table_path(number)) {
+    for number in shared.reaper.drain() {
+        match shared.opener.unlink(number) {
             Ok(()) => Metrics::add(&shared.metrics.files_deleted, 1),
-            Err(error) if error.is_not_found() => {}
             Err(error) => shared.event(&format!("an obsolete table stays: {error}")),
         }
     }

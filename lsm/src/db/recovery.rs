@@ -27,7 +27,7 @@ use crate::memtable::memtable::Memtable;
 use crate::version::edit::{LogEnd, VersionEdit};
 use crate::version::manifest::Manifest;
 use crate::version::state::ManifestState;
-use crate::version::version::{TableOpener, Version};
+use crate::version::version::{Reaper, TableOpener, Version};
 use crate::wal::log::{Log, LogOptions};
 use crate::wal::recovery::{LogRecord, Recovered, RecoveryBounds, recover};
 use std::collections::HashSet;
@@ -47,7 +47,8 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
     let metrics = Arc::new(Metrics::default());
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, metrics.clone()));
     let opener = Arc::new(TableOpener::new(env.clone(), path, cache.clone(), metrics.clone()));
-    let mut replay = Replay::new(manifest.state(), &options, &opener)?;
+    let reaper = Reaper::new();
+    let mut replay = Replay::new(manifest.state(), &options, &reaper)?;
     let recovered = replay.run(&env, path, manifest.state(), &options)?;
     let last_lsn = recovered.last_lsn.max(manifest.state().last_sequence);
 
@@ -81,6 +82,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         metrics,
         cache,
         opener,
+        reaper,
         log,
         publisher: Publisher::new(last_lsn),
         snapshots: Arc::new(SnapshotList::default()),
@@ -150,7 +152,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(state: &ManifestState, options: &Options, opener: &Arc<TableOpener>) -> Result<Replay> {
+    fn new(state: &ManifestState, options: &Options, reaper: &Reaper) -> Result<Replay> {
         let mut replay =
             Replay { keyspaces: Vec::new(), memtable_bytes: options.memtable_bytes, next_memtable: 1 };
         for (&id, keyspace) in &state.keyspaces {
@@ -161,7 +163,7 @@ impl Replay {
                 hooks: options.hooks.get(&keyspace.name).cloned(),
                 memtable: Arc::new(Memtable::new(options.memtable_bytes, replay.next_memtable)?),
                 immutables: Vec::new(),
-                version: Arc::new(Version::new(keyspace.levels(), opener)),
+                version: Arc::new(Version::new(keyspace.levels(), reaper)?),
                 flushed_lsn: keyspace.flushed,
             });
             replay.next_memtable += 1;

@@ -25,7 +25,7 @@ use crate::env::env::{Env, FileLock};
 use crate::env::filename::FileName;
 use crate::version::edit::VersionEdit;
 use crate::version::manifest::Manifest;
-use crate::version::version::TableOpener;
+use crate::version::version::{Reaper, TableOpener};
 use crate::wal::log::Log;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -71,6 +71,8 @@ pub struct Shared {
     pub cache: Arc<BlockCache>,
     /// Opens tables of this folder.
     pub opener: Arc<TableOpener>,
+    /// Collects the numbers of tables that may be unlinked.
+    pub reaper: Reaper,
     /// Names this database's history; the same LSN of another history is another write.
     pub history: u64,
 
