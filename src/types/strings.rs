@@ -153,7 +153,7 @@ pub fn increment_float(txn: &mut Txn, at: At<'_>, by: &[u8]) -> Result<String, S
     let (Some(old), Some(by)) = (old, Extended::parse(by)) else {
         return Err(ReplyError::NOT_A_FLOAT.into());
     };
-    let new = old.add(by).filter(Extended::is_finite).ok_or(ReplyError::NOT_FINITE)?;
+    let new = old.plus(by).filter(Extended::is_finite).ok_or(ReplyError::NOT_FINITE)?;
     let text = new.to_text();
     replace(txn, at, &slot, text.as_bytes())?;
     txn.recycle(slot);
