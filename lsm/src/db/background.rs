@@ -14,6 +14,7 @@ use crate::base::error::Result;
 use crate::base::metrics::Metrics;
 use crate::db::compact;
 use crate::db::flush;
+use crate::db::space;
 use crate::db::state::{Shared, lock};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -80,6 +81,7 @@ fn flush_thread(shared: &Arc<Shared>) {
     let mut failures = 0;
     while !shared.stop.load(Ordering::SeqCst) {
         let generation = shared.generation();
+        space::watch(shared, false);
         let worked = flush::flush_one(shared).and_then(|flushed| Ok(flush::bound_log(shared)? || flushed));
         janitor(shared);
         settle(shared, Work::Flush, worked, generation, &mut failures);
@@ -90,6 +92,7 @@ fn compact_thread(shared: &Arc<Shared>) {
     let mut failures = 0;
     while !shared.stop.load(Ordering::SeqCst) {
         let generation = shared.generation();
+        space::watch(shared, false);
         let worked = compact::compact_one(shared);
         settle(shared, Work::Compaction, worked, generation, &mut failures);
     }
@@ -141,6 +144,7 @@ pub fn janitor(shared: &Shared) {
 
 /// One piece of background work on the calling thread. Returns whether there was any.
 pub fn step(shared: &Arc<Shared>) -> Result<bool> {
+    space::watch(shared, true);
     let mut worked = shared.log.step()?;
     worked |= flush::flush_one(shared)?;
     worked |= flush::bound_log(shared)?;

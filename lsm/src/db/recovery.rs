@@ -20,6 +20,7 @@ use crate::db::compact::update_load;
 use crate::db::delay::DrainRate;
 use crate::db::publish::Publisher;
 use crate::db::snapshots::SnapshotList;
+use crate::db::space;
 use crate::db::state::{Jobs, Shared};
 use crate::db::view::{KeyspaceView, View, ViewCell};
 use crate::env::env::Env;
@@ -100,8 +101,10 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         closed: AtomicBool::new(false),
         threaded: AtomicBool::new(true),
         low_space: AtomicBool::new(false),
+        space_looked_ms: AtomicU64::new(0),
     });
     update_load(&shared);
+    space::watch(&shared, true);
     Ok(shared)
 }
 

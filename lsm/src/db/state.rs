@@ -117,6 +117,8 @@ pub struct Shared {
     pub threaded: AtomicBool,
     /// Free space fell below the reserve: only what frees space may write.
     pub low_space: AtomicBool,
+    /// When free space was last looked at, in milliseconds of the monotonic clock.
+    pub space_looked_ms: AtomicU64,
 }
 
 /// Locks a mutex whose holders cannot leave it half-changed (or poison the database when they do).
