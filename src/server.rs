@@ -228,10 +228,20 @@ fn opener(
         let events = Arc::clone(&log);
         options.event_listener = Some(Arc::new(move |line| events.write('*', line)));
         let env: Arc<dyn Env> = OsEnv::new();
+        options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
         Store::open(db, StoreOptions { databases, gate_slots: threads, clock })
     })
+}
+
+/// Free space that ordinary writes leave alone, so that a full disk can still take deletes and the compactions that free space: two
+/// log segments, one memtable and one job's outputs, but at most a tenth of what is free now.
+fn reserve_bytes(env: &dyn Env, dir: &Path, options: &Options) -> u64 {
+    let wanted = 2 * options.wal_segment_bytes + options.memtable_bytes as u64 + 2 * options.table_bytes;
+    // The folder is made by the open that follows; until then its parent tells.
+    let free = dir.ancestors().find_map(|folder| env.free_bytes(folder).ok()).unwrap_or(wanted);
+    wanted.min(free / 10)
 }
 
 fn slow_threads(config: &Config) -> usize {
