@@ -15,7 +15,7 @@ use crate::command::table::table;
 use crate::net::acceptor::{Acceptor, listen};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
-use crate::net::worker::{Letter, LogWatch, Pools, Worker, new_shared, run_job};
+use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
 use crate::store::store::{Store, StoreOptions};
@@ -53,11 +53,11 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners = listen(config.text("bind"), port, backlog)?;
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
     let identity = identity(&config, &clock, &dir, port);
-    greet(&config, &identity, &log);
 
     let watch: Arc<LogWatch> = Arc::default();
     let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
+    greet(&config, &identity, &log);
     let latch: Arc<Latch> = Arc::default();
     let trigger = Arc::clone(&latch);
     let logger: Logger = {
@@ -315,9 +315,9 @@ fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_thre
                 let slot = next_slot.fetch_add(1, Ordering::Relaxed);
                 let mut executor = Executor::new(Arc::clone(&server), table(), slot);
                 let knot = Arc::clone(&knot);
-                Box::new(move |job| {
+                Box::new(move |work| {
                     if let Some(pools) = knot.get().and_then(Weak::upgrade) {
-                        run_job(&mut executor, &pools, job);
+                        do_work(&mut executor, &pools, work);
                     }
                 })
             }),

@@ -605,7 +605,11 @@ impl Config {
             let directive = words.first().filter(|word| !word.starts_with('#')).and_then(|word| find(word));
             match directive {
                 Some(index) => {
-                    if !std::mem::replace(&mut written[index], true) {
+                    let first = !std::mem::replace(&mut written[index], true);
+                    if self.says(index, words.get(1..).unwrap_or_default()) {
+                        out.push_str(line);
+                        out.push('\n');
+                    } else if first {
                         self.write_line(index, &mut out);
                     }
                 }
@@ -625,6 +629,12 @@ impl Config {
             }
         }
         out
+    }
+
+    /// Whether a line with these words says what is in force already.
+    fn says(&self, index: usize, words: &[String]) -> bool {
+        let (directive, value) = (&DIRECTIVES[index], &self.values[index]);
+        directive.kind != Kind::Save && canonical(directive, value, words).as_ref() == Ok(value)
     }
 
     fn write_line(&self, index: usize, out: &mut String) {

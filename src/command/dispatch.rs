@@ -103,6 +103,10 @@ pub struct Executor {
     /// Keys to lock; reused.
     keys: Vec<LockKey>,
     random: u64,
+    /// The end of the last command is the beginning of the next: one look at the clock a command.
+    now_ns: u64,
+    /// Wall time (us) minus monotonic time (us) when [`Executor::look_at_clock`] was last called.
+    wall_offset_us: i64,
 }
 
 impl Executor {
@@ -119,7 +123,45 @@ impl Executor {
             slot,
             keys: Vec::new(),
             random: seed | 1,
+            now_ns: 0,
+            wall_offset_us: 0,
             server,
+        }
+    }
+
+    /// Calls `found` with each key that the words of a command name, if there is such a command.
+    pub fn keys_of<'a>(&self, args: &Args<'a>, mut found: impl FnMut(&'a [u8])) {
+        let Some(command) = self.table.find(args.name()) else { return };
+        for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
+            find_keys(spec, args, |index| found(args.get(index)));
+        }
+    }
+
+    /// Sets the time at which the next command begins. To be called when there may have been a pause since the last.
+    pub fn look_at_clock(&mut self) {
+        self.now_ns = self.server.clock.monotonic_ns();
+        self.wall_offset_us = self.server.clock.unix_us() as i64 - (self.now_ns / 1000) as i64;
+    }
+
+    /// Reads a key so that its blocks are in memory when a command comes for it. On a pool's thread only. Failure is none: the
+    /// command will find out by itself.
+    pub fn warm(&mut self, db: usize, key: &[u8]) {
+        self.look_at_clock();
+        let draws = self.draw();
+        loop {
+            let store = &*self.store;
+            let Some(gate) = store.gate().enter(self.slot) else { return };
+            if self.server.generation() != self.generation {
+                drop(gate);
+                self.follow_store();
+                continue;
+            }
+            self.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
+            if let Ok(at) = self.txn.at(key) {
+                let _ = self.txn.view(at, |_| ());
+            }
+            self.txn.abandon();
+            return;
         }
     }
 
@@ -147,6 +189,7 @@ impl Executor {
         request: Request<'_>,
         waker: &dyn Fn() -> Waker,
     ) -> Outcome {
+        self.look_at_clock();
         self.run(session, reply, request, waker, Place::Pool)
     }
 
@@ -181,7 +224,7 @@ impl Executor {
         if place == Place::Worker && !matches!(class, Class::Inline) {
             return Outcome::Elsewhere(Elsewhere::Slow, request.draws.unwrap_or_else(|| self.draw()));
         }
-        let started_ns = self.server.clock.monotonic_ns();
+        let started_ns = self.now_ns;
         let outcome = if place == Place::Pool && matches!(class, Class::Exclusive) {
             self.run_exclusive(command, session, reply, &request)
         } else {
@@ -254,7 +297,8 @@ impl Executor {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
-        Draws { now_ms: self.server.clock.unix_ms(), seed: self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) }
+        let now_us = (self.now_ns / 1000) as i64 + self.wall_offset_us;
+        Draws { now_ms: now_us.max(0) as u64 / 1000, seed: self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) }
     }
 
     /// Takes the store that was opened since.
@@ -385,7 +429,8 @@ impl Executor {
         started_ns: u64,
     ) {
         let server = &*self.server;
-        let ns = server.clock.monotonic_ns().saturating_sub(started_ns);
+        self.now_ns = server.clock.monotonic_ns();
+        let ns = self.now_ns.saturating_sub(started_ns);
         let written = reply.buffer().get(start..).unwrap_or_default();
         let failed = written.first() == Some(&b'-');
         let tracking = server.settings.latency_tracking.load(RELAXED);

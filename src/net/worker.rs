@@ -105,20 +105,33 @@ impl WorkerHandle for WorkerShared {
     }
 }
 
+/// What a pool does.
+pub enum Work {
+    /// Run a command.
+    Run(Box<Job>),
+    /// Bring a key into memory: a command for it will come.
+    Warm(usize, Vec<u8>),
+}
+
 /// Both pools.
 #[derive(Debug)]
 pub struct Pools {
     /// For commands that wait for the disk.
-    pub io: Arc<Pool<Box<Job>>>,
+    pub io: Arc<Pool<Work>>,
     /// For commands that take long.
-    pub slow: Arc<Pool<Box<Job>>>,
+    pub slow: Arc<Pool<Work>>,
 }
+
+/// Keys warmed for the commands behind one that missed.
+const WARMED_KEYS_MAX: usize = 64;
+/// Work in the io pool above which nothing is warmed.
+const WARMING_QUEUE_MAX: usize = 256;
 
 impl Pools {
     fn push(&self, job: Box<Job>) {
         match job.to {
-            Elsewhere::Io => self.io.push(job),
-            Elsewhere::Slow => self.slow.push(job),
+            Elsewhere::Io => self.io.push(Work::Run(job)),
+            Elsewhere::Slow => self.slow.push(Work::Run(job)),
         }
     }
 }
@@ -589,6 +602,7 @@ impl Worker {
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         let mut ran = 0;
+        self.executor.look_at_clock();
         if let Some(pending) = connection.pending.take() {
             ran += 1;
             let args = pending.args.as_args();
@@ -644,7 +658,10 @@ impl Worker {
         let mut filled = front;
         if !unparsed && connection.readable {
             match self.read(connection, shared.get_mut(front..front + READ_BYTES_MAX).unwrap_or_default()) {
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    self.executor.look_at_clock();
+                }
                 Err(_) => {
                     self.read_buffer = shared;
                     self.parser = Some(parser);
@@ -756,12 +773,39 @@ impl Worker {
             if let Some(again) = self.run_command(connection, reply, args, None, false) {
                 connection.pending = Some(Pending { args: args.to_owned(), ..again });
             }
+            if matches!(connection.parked, Some(Parked::Pool)) {
+                self.warm_ahead(connection, input.get(taken..).unwrap_or_default());
+            }
             if connection.parked.is_some() || connection.closing {
                 break;
             }
         }
         connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
         (taken, true)
+    }
+
+    /// A command missed and waits for the disk: starts to read the keys of those behind it, so that a pipeline of misses costs
+    /// one wait and not one each.
+    fn warm_ahead(&mut self, connection: &Connection, mut input: &[u8]) {
+        if input.is_empty() || self.pools.io.waiting() > WARMING_QUEUE_MAX {
+            return;
+        }
+        let db = connection.info.db();
+        let mut parser = RequestParser::new(Limits::DEFAULT);
+        let mut warmed = 0;
+        while let Ok(Progress::Complete { consumed }) = parser.parse(input) {
+            let args = Args::new(parser.source(input), parser.arguments());
+            self.executor.keys_of(&args, |key| {
+                warmed += 1;
+                if warmed <= WARMED_KEYS_MAX {
+                    self.pools.io.push(Work::Warm(db, key.to_vec()));
+                }
+            });
+            input = input.get(consumed..).unwrap_or_default();
+            if input.is_empty() || warmed >= WARMED_KEYS_MAX {
+                return;
+            }
+        }
     }
 
     /// Runs one command. If it has to be run again (parked), returns what to remember, without its words; a command that goes
@@ -1026,8 +1070,15 @@ impl Worker {
     }
 }
 
-/// Runs jobs on a pool's thread, one after another.
-pub fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
+/// Does what a pool's thread was given.
+pub fn do_work(executor: &mut Executor, pools: &Arc<Pools>, work: Work) {
+    match work {
+        Work::Run(job) => run_job(executor, pools, job),
+        Work::Warm(db, key) => executor.warm(db, &key),
+    }
+}
+
+fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     let mut reply = ReplyWriter::with_buffer(std::mem::take(&mut job.reply), job.session.protocol);
     // The job waits for a key in this slot; the waker takes it out and queues it again. Either may come first.
     let slot: Arc<std::sync::Mutex<WakeSlot>> = Arc::default();

@@ -44,8 +44,10 @@ pub struct Jobs {
     pub compacting: HashMap<KeyspaceId, InProgress>,
     /// How many holders asked for quiet.
     pub paused: usize,
-    /// The last failure of a background job that does not heal by itself, until a waiter has seen it.
-    pub failed: Option<Error>,
+    /// The last failure of a flush that does not heal by itself, until a waiter has seen it.
+    pub flush_failed: Option<Error>,
+    /// The same of a compaction.
+    pub compaction_failed: Option<Error>,
 }
 
 impl Jobs {
@@ -115,6 +117,8 @@ pub struct Shared {
     pub threaded: AtomicBool,
     /// Free space fell below the reserve: only what frees space may write.
     pub low_space: AtomicBool,
+    /// When free space was last looked at, in milliseconds of the monotonic clock.
+    pub space_looked_ms: AtomicU64,
 }
 
 /// Locks a mutex whose holders cannot leave it half-changed (or poison the database when they do).
