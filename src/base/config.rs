@@ -762,6 +762,9 @@ fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<Strin
     match directive.kind {
         Kind::Text => Ok(single.to_string()),
         Kind::Words if directive.name == "latency-tracking-info-percentiles" => percentiles(words),
+        Kind::Words if directive.name == "oom-score-adj-values" && words.len() != 3 => {
+            Err("wrong number of arguments".into())
+        }
         Kind::Words => Ok(words.join(" ")),
         Kind::Bool => match single.to_ascii_lowercase().as_str() {
             word @ ("yes" | "no") => Ok(word.to_string()),
@@ -802,7 +805,11 @@ fn percentiles(words: &[String]) -> Result<String, String> {
     for word in words {
         match word.parse::<f64>() {
             Ok(percent) if (0.0..=100.0).contains(&percent) => {}
-            _ => return Err("latency-tracking-info-percentiles should be numbers between 0 and 100".into()),
+            _ => {
+                return Err(
+                    "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()
+                );
+            }
         }
     }
     Ok(words.join(" "))

@@ -184,7 +184,8 @@ fn kill_filter(ctx: &Context<'_>) -> Result<Filter, ReplyError> {
                 return Err(ReplyError::new(format!("ERR No such user '{}'", ReplyError::echo(value))));
             }
         } else if is_keyword(option, "MAXAGE") {
-            let age = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
+            let age =
+                parse_i64(value).ok_or(ReplyError::fixed("ERR maxage is not an integer or out of range"))?;
             let age = u64::try_from(age).ok().filter(|age| *age > 0);
             filter.age_s_min = Some(age.ok_or(ReplyError::fixed("ERR maxage should be greater than 0"))?);
         } else if is_keyword(option, "SKIPME") {

@@ -5,7 +5,7 @@ use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::{
-    Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, KeyFlagSet, KeySpec,
+    Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, KeyFlag, KeyFlagSet, KeySpec,
 };
 use crate::command::key_finder::{find_keys, names_keys};
 use crate::command::spec::{Command, Context, Table};
@@ -37,7 +37,7 @@ pub fn info(ctx: &mut Context<'_>) -> Result<(), Stop> {
     for name in ctx.args.from(2) {
         match table.find_full(name) {
             Some(command) => write_info(ctx.reply, table, command),
-            None => ctx.reply.null_array(),
+            None => ctx.reply.null(),
         }
     }
     Ok(())
@@ -305,12 +305,27 @@ fn keys_of<'a>(ctx: &Context<'a>) -> Result<Vec<(&'a [u8], KeyFlagSet)>, ReplyEr
     }
     let mut keys = Vec::new();
     for spec in specs {
-        find_keys(spec, &inner, |index| keys.push((args.get(index + 2), spec.flags)));
+        let flags = flags_with(command.facts.name, spec, &inner);
+        find_keys(spec, &inner, |index| keys.push((args.get(index + 2), flags)));
     }
     if keys.is_empty() {
         return Err(ReplyError::fixed("ERR Invalid arguments specified for command"));
     }
     Ok(keys)
+}
+
+/// What a command does to its key with these very words, where the specification says that it depends.
+fn flags_with(name: &str, spec: &KeySpec, args: &Args<'_>) -> KeyFlagSet {
+    if !spec.flags.has(KeyFlag::VariableFlags) {
+        return spec.flags;
+    }
+    let has =
+        |words: &[&str], from: usize| args.from(from).any(|arg| words.iter().any(|w| is_keyword(arg, w)));
+    match name {
+        "set" if !has(&["GET"], 3) => KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update]),
+        "bitfield" if !has(&["SET", "INCRBY"], 2) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
+        _ => KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]),
+    }
 }
 
 /// COMMAND GETKEYS.

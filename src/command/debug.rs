@@ -80,14 +80,14 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
         (b"reload" | b"loadaof", _) => return reload(ctx),
         (b"digest", 2) => {
             let digest = digest::of_everything(ctx.txn)?;
-            ctx.reply.bulk(digest.to_string().as_bytes());
+            ctx.reply.simple(&digest.to_string());
         }
         (b"digest-value", 3..) => {
             ctx.reply.array(count - 2);
             for key in ctx.args.from(2) {
                 let at = ctx.txn.at(key)?;
                 let digest = digest::of_value(ctx.txn, at)?.unwrap_or_default();
-                ctx.reply.bulk(digest.to_string().as_bytes());
+                ctx.reply.simple(&digest.to_string());
             }
         }
         (b"object", 3) => return object(ctx),
@@ -139,7 +139,7 @@ fn object(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn sleep(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let text = std::str::from_utf8(ctx.args.get(2)).unwrap_or_default();
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let seconds = seconds.ok_or(ReplyError::NOT_A_FLOAT)?;
+    let seconds = seconds.unwrap_or(0.0);
     let until_ms = ctx.server.clock.monotonic_ms().saturating_add((seconds * 1000.0) as u64);
     ctx.session.block = Some((Block::Sleep, until_ms));
     Ok(())

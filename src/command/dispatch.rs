@@ -556,11 +556,10 @@ fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyEr
     if !command.subcommands.is_empty() && args.len() > 1 {
         match table.find_subcommand(command, args.get(1)) {
             Some(found) => command = found,
-            None if command.handler.is_none() => {
+            None => {
                 let container = command.facts.name.to_ascii_uppercase();
                 return Err(ReplyError::unknown_subcommand(&container, args.get(1)));
             }
-            None => {}
         }
     }
     if !command.facts.accepts(args.len()) {

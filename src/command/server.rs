@@ -86,6 +86,13 @@ pub fn waitaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// A subcommand with words it does not take.
+fn wrong_words(subcommand: &str, container: &str) -> ReplyError {
+    ReplyError::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {container} HELP."
+    ))
+}
+
 // ---- SLOWLOG ----
 
 /// SLOWLOG GET.
@@ -97,7 +104,7 @@ pub fn slowlog_get(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Some(count @ 0..) => count as usize,
             _ => return Err(ReplyError::fixed("ERR count should be greater than or equal to -1").into()),
         },
-        _ => return Err(ReplyError::SYNTAX.into()),
+        _ => return Err(wrong_words("get", "SLOWLOG").into()),
     };
     let entries = ctx.server.slowlog.latest(count);
     let reply = &mut *ctx.reply;
@@ -359,7 +366,7 @@ pub fn acl_cat(ctx: &mut Context<'_>) -> Result<(), Stop> {
             let commands = ctx.table.all().filter(|command| command.handler.is_some());
             commands.filter(|c| c.facts.acl().has(*category)).map(|command| command.facts.name).collect()
         }
-        _ => return Err(ReplyError::wrong_arity("acl|cat").into()),
+        _ => return Err(wrong_words("cat", "ACL").into()),
     };
     ctx.reply.array(names.len());
     for name in names {
@@ -375,8 +382,8 @@ pub fn acl_genpass(ctx: &mut Context<'_>) -> Result<(), Stop> {
     );
     let bits = match ctx.args.len() {
         2 => 256,
-        3 => parse_i64(ctx.args.get(2)).filter(|bits| (1..=4096).contains(bits)).ok_or(RANGE)?,
-        _ => return Err(ReplyError::wrong_arity("acl|genpass").into()),
+        3 => Some(ctx.args.integer(2)?).filter(|bits| (1..=4096).contains(bits)).ok_or(RANGE)?,
+        _ => return Err(wrong_words("genpass", "ACL").into()),
     };
     let digits = (bits as usize).div_ceil(4);
     let env = haypile_lsm::OsEnv::new();
@@ -393,9 +400,12 @@ pub fn acl_genpass(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn acl_log(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if ctx.args.len() == 3 && is_keyword(ctx.args.get(2), "RESET") {
         ctx.reply.ok();
-    } else {
-        ctx.reply.array(0);
+        return Ok(());
     }
+    if ctx.args.len() > 2 {
+        ctx.args.integer(2)?;
+    }
+    ctx.reply.array(0);
     Ok(())
 }
 
@@ -419,7 +429,13 @@ pub fn function_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
     reply.bulk(b"running_script");
     reply.null();
     reply.bulk(b"engines");
-    reply.map(0);
+    reply.map(1);
+    reply.bulk(b"LUA");
+    reply.map(2);
+    for name in ["libraries_count", "functions_count"] {
+        reply.bulk(name.as_bytes());
+        reply.integer(0);
+    }
     Ok(())
 }
 

@@ -53,7 +53,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("client|trackinginfo", client_cmd::trackinginfo, Inline),
     ("client|unblock", client_cmd::unblock, Inline),
     ("client|unpause", client_cmd::unpause, Inline),
-    ("cluster", connection::cluster_disabled, Inline),
+    ("cluster", connection::cluster, Inline),
     ("command", command_cmd::command, Inline),
     ("command|count", command_cmd::count, Inline),
     ("command|docs", command_cmd::docs, Inline),

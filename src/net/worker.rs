@@ -512,7 +512,7 @@ impl Worker {
             if timeout_ms > 0 && idle_ms > timeout_ms && connection.parked.is_none() {
                 closing.push(connection.token);
             }
-            if limit.soft_bytes > 0 && connection.output.unsent() as u64 > limit.soft_bytes {
+            if limit.soft_bytes > 0 && limited_bytes(connection) > limit.soft_bytes {
                 let since_ms = *connection.soft_limit_since_ms.get_or_insert(now_ms);
                 if now_ms.saturating_sub(since_ms) > limit.soft_seconds * 1000 {
                     self.server
@@ -626,11 +626,6 @@ impl Worker {
         if (!connection.output.is_empty() || connection.is_finished()) && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(connection.token);
-        }
-        let limit = self.server.settings.output_limit();
-        if limit.hard_bytes > 0 && connection.output.unsent() as u64 > limit.hard_bytes {
-            self.counters().output_limit_disconnections.fetch_add(1, RELAXED);
-            return (Fate::Closes, ran);
         }
         (fate, ran)
     }
@@ -1052,6 +1047,11 @@ impl Worker {
         // Nothing will lift a fence above what the failed log wrote: the outcome is unknown, and the client learns it so.
         broken |= waits && self.log.is_poisoned();
         broken |= connection.is_finished() && connection.output.is_empty();
+        let hard_bytes = self.server.settings.output_limit().hard_bytes;
+        if hard_bytes > 0 && limited_bytes(connection) > hard_bytes {
+            self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
+            broken = true;
+        }
         if let Some(buffer) = connection.output.release()
             && buffer.capacity() <= BUFFER_KEPT_BYTES
             && self.spare_buffers.len() < SPARE_BUFFERS_MAX
@@ -1068,6 +1068,12 @@ impl Worker {
             self.make_ready(token);
         }
     }
+}
+
+/// Waiting output that counts against `client-output-buffer-limit`: as in Redis, a first part does not.
+fn limited_bytes(connection: &Connection) -> u64 {
+    const FREE_BYTES: usize = 16 << 10;
+    connection.output.unsent().saturating_sub(FREE_BYTES) as u64
 }
 
 /// Does what a pool's thread was given.
