@@ -73,8 +73,8 @@ fn imports(text: &str) -> Vec<String> {
     let production = production.split("\n#[cfg(all(test").next().unwrap_or(production);
     let mut found = Vec::new();
     for line in production.lines() {
-        let code = line.split("//").next().unwrap_or("");
-        let mut rest = code;
+        let code = line.split("//").next().unwrap_or("").replace("pub(in crate::", "pub(in ");
+        let mut rest = code.as_str();
         while let Some(at) = rest.find("crate::") {
             let before = rest[..at].chars().next_back();
             let path = &rest[at + 7..];

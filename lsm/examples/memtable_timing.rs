@@ -15,7 +15,7 @@ use std::time::Instant;
 
 const ENTRIES: usize = 200_000;
 const VALUE: [u8; 100] = [7; 100];
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
 
 /// The memtable under test and the keys of one round.
 struct Round {

@@ -62,7 +62,7 @@ impl Extended {
     }
 
     /// The sum, rounded once. `None` for infinity minus infinity.
-    pub fn add(self, other: Extended) -> Option<Extended> {
+    pub fn plus(self, other: Extended) -> Option<Extended> {
         match (self.infinite, other.infinite) {
             (true, true) => (self.negative == other.negative).then_some(self),
             (true, false) => Some(self),
@@ -418,7 +418,7 @@ mod tests {
 
     fn sum(a: &str, b: &str) -> String {
         let a = Extended::parse(a.as_bytes()).unwrap();
-        a.add(Extended::parse(b.as_bytes()).unwrap()).unwrap().to_text()
+        a.plus(Extended::parse(b.as_bytes()).unwrap()).unwrap().to_text()
     }
 
     #[test]
@@ -449,9 +449,9 @@ mod tests {
         }
         let infinity = Extended::parse(b"-INF").unwrap();
         assert!(!infinity.is_finite());
-        assert!(infinity.add(Extended::parse(b"inf").unwrap()).is_none());
+        assert!(infinity.plus(Extended::parse(b"inf").unwrap()).is_none());
         let largest = Extended::parse(b"1.18973149535723176502e+4932").unwrap();
-        assert!(!largest.add(largest).unwrap().is_finite());
+        assert!(!largest.plus(largest).unwrap().is_finite());
         assert_eq!(largest.to_text().len(), 4933);
     }
 

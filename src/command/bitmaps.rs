@@ -10,6 +10,7 @@ use crate::types::bitfield::{FieldType, Overflow};
 use crate::types::bitmaps::{self, BitRange, FieldAction, FieldStep};
 use crate::types::bits::Operation;
 use crate::types::string_value::Source;
+use crate::types::strings::{clamp_range, resolve_range};
 
 const BAD_OFFSET: ReplyError = ReplyError::fixed("ERR bit offset is not an integer or out of range");
 const BAD_BIT: ReplyError = ReplyError::fixed("ERR bit is not an integer or out of range");
@@ -69,7 +70,7 @@ pub fn bitcount(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     let mut count = 0;
     if let Some(source) = Source::open(ctx.txn, at)?
-        && let Some(range) = bitmaps::resolve_bits(start, end, in_bits, source.len())
+        && let Some(range) = bitmaps::resolve_bits((start, end), in_bits, source.len(), resolve_range)
     {
         ctx.txn.charge(0, (range.last - range.first) / 8)?;
         count = bitmaps::count_bits(ctx.txn, &source, range)?;
@@ -97,7 +98,7 @@ pub fn bitpos(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ctx.reply.integer(if bit { -1 } else { 0 });
         return Ok(());
     };
-    let range = bitmaps::resolve_bits(start, end.unwrap_or(-1), in_bits, source.len());
+    let range = bitmaps::resolve_bits((start, end.unwrap_or(-1)), in_bits, source.len(), clamp_range);
     let found = match range {
         None => None,
         Some(BitRange { first, last }) => {

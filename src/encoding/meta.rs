@@ -250,7 +250,7 @@ mod tests {
             prop_assert_eq!(left.cmp(&right), (a, &x).cmp(&(b, &y)));
             prop_assert_eq!(split_key(&left), Some((a, &x[..])));
             let (low, high) = space_bounds(a).unwrap();
-            prop_assert!(&low[..] <= &left[..] && &left[..] < &high[..]);
+            prop_assert!(low[..] <= left[..] && left[..] < high[..]);
         }
 
         #[test]

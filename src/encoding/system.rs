@@ -7,7 +7,8 @@
 //! "gc" | space u32 BE | id u64 BE   -> empty                          look whether this id is still held
 //! "dead" | space u32 BE             -> empty                          a flushed space whose ttl entries are still there
 //! "count" | space u32 BE            -> keys i64 | expires i64 | seconds i64, all BE; only after a clean close
-//! "clean"                           -> empty                          the counts are right; gone while the server runs
+//! "clean"                           -> beliefs u64 BE                 the counts are right, but for this many blind writes that
+//!                                                                     only believed in a record; gone while the server runs
 //! ```
 //!
 //! `slots` says whether a 14-bit slot stands in front of user keys (for clustering); 0 is the only value known so far,

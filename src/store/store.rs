@@ -160,7 +160,7 @@ impl Store {
             dead_walk: Mutex::default(),
             recount: Mutex::new(None),
             counting: AtomicBool::new(false),
-            beliefs: AtomicU64::new(0),
+            beliefs: AtomicU64::new(found.beliefs),
             expired_keys: AtomicU64::new(0),
             db,
         });
@@ -262,6 +262,11 @@ impl Store {
         if by != 0 {
             self.beliefs.fetch_add(by, Relaxed);
         }
+    }
+
+    /// Blind writes since the last count that believed in a record without seeing it; while 0 the counts are exact.
+    pub fn beliefs(&self) -> u64 {
+        self.beliefs.load(Relaxed)
     }
 
     /// Whether keys expire that nobody asks for.
@@ -371,7 +376,7 @@ impl Store {
                 let value = system::count_value([counts.keys, counts.expires, counts.expiry_seconds]);
                 batch.put(self.keyspaces.system, &system::count_key(database.space()), &value)?;
             }
-            batch.put(self.keyspaces.system, system::CLEAN_KEY, b"")?;
+            batch.put(self.keyspaces.system, system::CLEAN_KEY, &self.beliefs().to_be_bytes())?;
             self.db.write(&batch, &background_write())?;
         }
         self.db.close()
@@ -389,6 +394,8 @@ struct Found {
     fresh: bool,
     /// The counts are right.
     counted: bool,
+    /// But for this many beliefs.
+    beliefs: u64,
 }
 
 impl Found {
@@ -405,7 +412,9 @@ impl Found {
             Some(value) => system::read_u64(&value).ok_or_else(|| damaged("next id"))?,
         };
         let fresh = next_space.is_none();
-        let clean = get(system::CLEAN_KEY)?.is_some();
+        let clean = get(system::CLEAN_KEY)?;
+        let beliefs = clean.as_deref().and_then(system::read_u64).unwrap_or(0);
+        let clean = clean.is_some();
         let mut found = Found {
             databases: Vec::new(),
             new: Vec::new(),
@@ -413,6 +422,7 @@ impl Found {
             next_id,
             fresh,
             counted: fresh || clean,
+            beliefs,
         };
         for number in 0..databases {
             let Some(value) = get(&system::space_key(number))? else {

@@ -8,7 +8,7 @@ use crate::store::txn::{At, Txn};
 use crate::types::bitfield::{FieldType, Overflow, WINDOW_BYTES};
 use crate::types::bits::{self, Operation};
 use crate::types::string_value::{Editor, Source, store, view};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// SETBIT: the bit that was there.
 pub fn set_bit(txn: &mut Txn, at: At<'_>, offset: u64, on: bool) -> Result<bool, Stop> {
@@ -53,10 +53,16 @@ pub struct BitRange {
     pub last: u64,
 }
 
-/// The bits that BITCOUNT and BITPOS mean. `in_bits`: the ends count bits, not bytes. `None` if there are none.
-pub fn resolve_bits(start: i64, end: i64, in_bits: bool, length: u64) -> Option<BitRange> {
+/// The bits that a command means. `in_bits`: the ends count bits, not bytes. `resolve` is the command's way with negative
+/// ends. `None` if there are none.
+pub fn resolve_bits(
+    (start, end): (i64, i64),
+    in_bits: bool,
+    length: u64,
+    resolve: fn(i64, i64, u64) -> Range<u64>,
+) -> Option<BitRange> {
     let total = if in_bits { length * 8 } else { length };
-    let range = crate::types::strings::resolve_range(start, end, total);
+    let range = resolve(start, end, total);
     if range.is_empty() {
         return None;
     }
@@ -255,11 +261,9 @@ pub fn change_fields(txn: &mut Txn, at: At<'_>, steps: &[FieldStep]) -> Result<V
             answers.push(None);
             continue;
         };
-        if new != old {
-            step.field.write(&mut window, step.offset, new);
-            editor.write(txn, first, &window[..count])?;
-            changed = true;
-        }
+        step.field.write(&mut window, step.offset, new);
+        editor.write(txn, first, &window[..count])?;
+        changed = true;
         answers.push(Some(if matches!(step.action, FieldAction::Set(_)) { old } else { new }));
     }
     if changed {

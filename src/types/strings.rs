@@ -153,7 +153,7 @@ pub fn increment_float(txn: &mut Txn, at: At<'_>, by: &[u8]) -> Result<String, S
     let (Some(old), Some(by)) = (old, Extended::parse(by)) else {
         return Err(ReplyError::NOT_A_FLOAT.into());
     };
-    let new = old.add(by).filter(Extended::is_finite).ok_or(ReplyError::NOT_FINITE)?;
+    let new = old.plus(by).filter(Extended::is_finite).ok_or(ReplyError::NOT_FINITE)?;
     let text = new.to_text();
     replace(txn, at, &slot, text.as_bytes())?;
     txn.recycle(slot);
@@ -194,6 +194,11 @@ pub fn resolve_range(start: i64, end: i64, length: u64) -> Range<u64> {
     if start < 0 && end < 0 && start > end {
         return 0..0;
     }
+    clamp_range(start, end, length)
+}
+
+/// The same, but crossed negative ends that both lie before the string mean its first byte, as in BITPOS.
+pub fn clamp_range(start: i64, end: i64, length: u64) -> Range<u64> {
     let resolve = |index: i64| match index {
         0.. => index as u64,
         _ => length.saturating_sub(index.unsigned_abs()),

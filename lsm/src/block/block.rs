@@ -4,15 +4,16 @@
 //! [`builder`](crate::block::builder)) and *filter* blocks. Decoding checks every offset and trailer, in time linear in the number of
 //! entries; after that no accessor can leave the block, whatever the bytes say, and none allocates.
 //!
-//! A search compares eight bytes of each suffix as one big-endian number. Index blocks keep these numbers in a dense array,
-//! made at load: their searches are long, and the array is all that they touch. A data block has few entries and reads
-//! them from its heap instead. Only entries whose eight bytes are equal are compared in full.
+//! A search compares the first four bytes of each suffix as one big-endian number. Decoding puts these numbers into a dense
+//! array: counting the smaller ones reads a few neighbouring cache lines at once, where halving over the heap would wait for one
+//! after another. Only entries whose four bytes equal the target's are compared in full.
 //!
 //! Immutable, shared by all threads through `Arc`. Not done here: whether the entries are in order (a block that lies about
 //! that gives wrong answers, never a panic; [`Table::verify`](crate::table::table::Table::verify) finds it).
 
 use crate::base::coding::{get_u16, get_u32, get_u64};
 use crate::base::key::ValueKind;
+use crate::base::limits::BLOCK_BYTES_MAX;
 use crate::block::builder::BLOCK_HEADER_BYTES;
 use crate::block::filter::Filter;
 use std::cmp::Ordering;
@@ -42,29 +43,32 @@ pub enum BlockKind {
 #[derive(Debug)]
 pub struct Block {
     key: BlockKey,
-    kind: BlockKind,
     bytes: Vec<u8>,
+    /// The first four bytes of each suffix, see [`prefix_of`].
+    prefixes: Box<[u32]>,
     shape: Shape,
-    /// Of an index block: the first eight bytes of each suffix.
-    prefixes: Box<[u64]>,
-    filter: Option<Filter>,
+    kind: BlockKind,
+    filter: Option<Box<Filter>>,
 }
 
-/// Where the columns of a block of entries lie in its bytes.
+/// Where the columns of a block of entries lie in its bytes. Small, so that a block's head is two cache lines.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shape {
-    count: usize,
-    key_offsets_at: usize,
-    value_offsets_at: usize,
-    trailers_at: usize,
-    prefix_at: usize,
-    suffixes_at: usize,
-    values_at: usize,
-    trailer_base: u64,
+    count: u32,
+    key_offsets_at: u32,
+    value_offsets_at: u32,
+    trailers_at: u32,
+    prefix_at: u32,
+    suffixes_at: u32,
+    values_at: u32,
     key_offset_width: u8,
     value_offset_width: u8,
     trailer_width: u8,
+    trailer_base: u64,
 }
+
+/// Up to this many numbers are counted rather than halved.
+const COUNTED_MAX: usize = 64;
 
 impl Block {
     /// Checks `payload` as a block of `kind` that came from `key`. The error says what is wrong with it.
@@ -78,15 +82,13 @@ impl Block {
             filter: None,
         };
         if kind == BlockKind::Filter {
-            block.filter = Some(Filter::decode(&block.bytes)?);
+            block.filter = Some(Box::new(Filter::decode(&block.bytes)?));
             block.bytes = Vec::new();
             return Ok(block);
         }
         block.shape = Shape::read(&block.bytes)?;
         block.check_entries()?;
-        if kind == BlockKind::Index {
-            block.prefixes = (0..block.count()).map(|i| block.read_prefix(i)).collect();
-        }
+        block.prefixes = (0..block.count()).map(|i| prefix_of(block.suffix(i))).collect();
         Ok(block)
     }
 
@@ -104,13 +106,18 @@ impl Block {
     pub fn memory_bytes(&self) -> usize {
         size_of::<Block>()
             + self.bytes.capacity()
-            + self.prefixes.len() * size_of::<u64>()
-            + self.filter.as_ref().map_or(0, Filter::memory_bytes)
+            + size_of_val(&self.prefixes[..])
+            + self.filter.as_ref().map_or(0, |filter| size_of::<Filter>() + filter.memory_bytes())
     }
 
     /// The filter, of a filter block.
     pub fn filter(&self) -> Option<&Filter> {
-        self.filter.as_ref()
+        self.filter.as_deref()
+    }
+
+    /// Addresses that a search will read first, for a cache that wants to have them fetched early.
+    pub fn hot_addresses(&self) -> [*const u8; 2] {
+        [self.prefixes.as_ptr().cast(), self.bytes.as_ptr()]
     }
 
     /// The payload that value ranges point into; empty for a filter.
@@ -120,12 +127,12 @@ impl Block {
 
     /// How many entries; 0 for a filter.
     pub fn count(&self) -> usize {
-        self.shape.count
+        self.shape.count as usize
     }
 
     /// What all keys start with.
     pub fn common_prefix(&self) -> &[u8] {
-        &self.bytes[self.shape.prefix_at..self.shape.suffixes_at]
+        &self.bytes[self.shape.prefix_at as usize..self.shape.suffixes_at as usize]
     }
 
     /// What follows the common prefix in key `i`. `i` must be below `count()`, here and below.
@@ -135,15 +142,15 @@ impl Block {
 
     /// Sequence and kind of entry `i`, packed.
     pub fn trailer(&self, i: usize) -> u64 {
-        let shape = &self.shape;
-        let delta = match shape.trailer_width {
+        let at = self.shape.trailers_at as usize;
+        let delta = match self.shape.trailer_width {
             0 => Some(0),
-            1 => self.bytes.get(shape.trailers_at + i).map(|&b| u64::from(b)),
-            2 => get_u16(&self.bytes, shape.trailers_at + 2 * i).map(u64::from),
-            4 => get_u32(&self.bytes, shape.trailers_at + 4 * i).map(u64::from),
-            _ => get_u64(&self.bytes, shape.trailers_at + 8 * i),
+            1 => self.bytes.get(at + i).map(|&b| u64::from(b)),
+            2 => get_u16(&self.bytes, at + 2 * i).map(u64::from),
+            4 => get_u32(&self.bytes, at + 4 * i).map(u64::from),
+            _ => get_u64(&self.bytes, at + 8 * i),
         };
-        shape.trailer_base.wrapping_add(delta.unwrap_or(0))
+        self.shape.trailer_base.wrapping_add(delta.unwrap_or(0))
     }
 
     /// Value of entry `i`.
@@ -153,8 +160,8 @@ impl Block {
 
     /// Where in [`bytes`](Self::bytes) the value of entry `i` lies.
     pub fn value_range(&self, i: usize) -> Range<usize> {
-        let (at, width) = (self.shape.value_offsets_at, self.shape.value_offset_width);
-        self.shape.values_at + self.offset(at, width, i)..self.shape.values_at + self.offset(at, width, i + 1)
+        let shape = &self.shape;
+        self.range(shape.values_at, shape.value_offsets_at, shape.value_offset_width, i)
     }
 
     /// Appends key `i` to `out`.
@@ -169,12 +176,7 @@ impl Block {
         let Some(suffix) = key.strip_prefix(prefix) else {
             return if key < prefix { 0 } else { self.count() };
         };
-        let target = prefix_of(suffix);
-        if self.prefixes.is_empty() {
-            self.search(suffix, trailer, target, |i| self.read_prefix(i))
-        } else {
-            self.search(suffix, trailer, target, |i| self.prefixes[i])
-        }
+        self.search(suffix, trailer)
     }
 
     /// The first entry of `key` at or behind trailer `trailer`, if there is one.
@@ -184,38 +186,32 @@ impl Block {
         found.then_some(i)
     }
 
-    #[inline]
-    fn search(&self, suffix: &[u8], trailer: u64, target: u64, prefix: impl Fn(usize) -> u64) -> usize {
-        // The first entry whose number is not below the target's, by halving without a branch to mispredict.
+    fn search(&self, suffix: &[u8], trailer: u64) -> usize {
+        let target = prefix_of(suffix);
+        let prefixes = &self.prefixes[..];
+        // The first entry whose number is not below the target's.
         let mut low = 0;
-        let mut size = self.count();
-        while size > 1 {
+        let mut size = prefixes.len();
+        while size > COUNTED_MAX {
             let half = size / 2;
-            low = std::hint::select_unpredictable(prefix(low + half - 1) < target, low + half, low);
+            low = std::hint::select_unpredictable(prefixes[low + half - 1] < target, low + half, low);
             size -= half;
         }
-        if size == 1 && prefix(low) < target {
-            low += 1;
-        }
+        low +=
+            prefixes[low..low + size].iter().map(|&prefix| u32::from(prefix < target)).sum::<u32>() as usize;
         // Among those with an equal number, in full; nearly always none or one.
         let mut high = low;
         let mut step = 1;
-        while high < self.count() && prefix(high) == target {
-            if self.compare(high, suffix, trailer) != Ordering::Less {
-                break;
-            }
+        while prefixes.get(high) == Some(&target) && self.compare(high, suffix, trailer) == Ordering::Less {
             low = high + 1;
             high += step;
             step *= 2;
         }
-        let mut high = high.min(self.count());
+        let mut high = high.min(prefixes.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            let below = match prefix(middle).cmp(&target) {
-                Ordering::Equal => self.compare(middle, suffix, trailer) == Ordering::Less,
-                order => order == Ordering::Less,
-            };
-            if below {
+            let order = prefixes[middle].cmp(&target).then_with(|| self.compare(middle, suffix, trailer));
+            if order == Ordering::Less {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -229,43 +225,34 @@ impl Block {
     }
 
     fn suffix_range(&self, i: usize) -> Range<usize> {
-        let (at, width) = (self.shape.key_offsets_at, self.shape.key_offset_width);
-        self.shape.suffixes_at + self.offset(at, width, i)
-            ..self.shape.suffixes_at + self.offset(at, width, i + 1)
+        let shape = &self.shape;
+        self.range(shape.suffixes_at, shape.key_offsets_at, shape.key_offset_width, i)
     }
 
-    /// The first eight bytes of suffix `i`, as [`prefix_of`] makes them.
+    /// Piece `i` of the heap at `heap_at`, by the offset column at `column_at`.
     #[inline]
-    fn read_prefix(&self, i: usize) -> u64 {
-        let range = self.suffix_range(i);
-        match self.bytes.get(range.start..range.start + 8) {
-            // Loads whole, then clears what belongs to the neighbour.
-            Some(word) => {
-                let word = u64::from_be_bytes(word.try_into().unwrap_or_default());
-                let len = range.end - range.start;
-                if len >= 8 { word } else { word & !(u64::MAX >> (8 * len)) }
-            }
-            None => prefix_of(&self.bytes[range]),
-        }
+    fn range(&self, heap_at: u32, column_at: u32, width: u8, i: usize) -> Range<usize> {
+        let start = heap_at as usize + self.offset(column_at, width, i);
+        start..heap_at as usize + self.offset(column_at, width, i + 1)
     }
 
     /// Offset `i` of the column at `at`. Checked at load, so the fallback is never taken.
     #[inline]
-    fn offset(&self, at: usize, width: u8, i: usize) -> usize {
+    fn offset(&self, at: u32, width: u8, i: usize) -> usize {
         if width == 2 {
-            get_u16(&self.bytes, at + 2 * i).map_or(0, usize::from)
+            get_u16(&self.bytes, at as usize + 2 * i).map_or(0, usize::from)
         } else {
-            get_u32(&self.bytes, at + 4 * i).map_or(0, |offset| offset as usize)
+            get_u32(&self.bytes, at as usize + 4 * i).map_or(0, |offset| offset as usize)
         }
     }
 
     fn check_entries(&self) -> Result<(), String> {
         let shape = &self.shape;
-        let suffixes_len = shape.values_at - shape.suffixes_at;
-        let values_len = self.bytes.len() - shape.values_at;
+        let suffixes_len = (shape.values_at - shape.suffixes_at) as usize;
+        let values_len = self.bytes.len() - shape.values_at as usize;
         self.check_offsets(shape.key_offsets_at, shape.key_offset_width, suffixes_len, "key")?;
         self.check_offsets(shape.value_offsets_at, shape.value_offset_width, values_len, "value")?;
-        for i in 0..if shape.trailer_width == 0 { 1 } else { shape.count } {
+        for i in 0..if shape.trailer_width == 0 { 1 } else { self.count() } {
             let trailer = self.trailer(i);
             let kind = ValueKind::from_byte(trailer as u8);
             if trailer < shape.trailer_base || !matches!(kind, Some(ValueKind::Put | ValueKind::Delete)) {
@@ -275,25 +262,35 @@ impl Block {
         Ok(())
     }
 
-    fn check_offsets(&self, at: usize, width: u8, heap_len: usize, what: &str) -> Result<(), String> {
-        let mut last = 0;
-        let mut good = self.offset(at, width, 0) == 0;
-        for i in 1..=self.shape.count {
-            let offset = self.offset(at, width, i);
-            good &= offset >= last;
-            last = offset;
-        }
-        if !good || last != heap_len {
-            return Err(format!("damaged {what} offsets"));
-        }
-        Ok(())
+    fn check_offsets(&self, at: u32, width: u8, heap_len: usize, what: &str) -> Result<(), String> {
+        let column = &self.bytes[at as usize..][..(self.count() + 1) * usize::from(width)];
+        let good = if width == 2 {
+            are_offsets(
+                column.as_chunks().0.iter().map(|word| usize::from(u16::from_le_bytes(*word))),
+                heap_len,
+            )
+        } else {
+            are_offsets(column.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word) as usize), heap_len)
+        };
+        if good { Ok(()) } else { Err(format!("damaged {what} offsets")) }
     }
+}
+
+/// Whether the numbers run from 0 up to `heap_len` and never back.
+fn are_offsets(offsets: impl Iterator<Item = usize>, heap_len: usize) -> bool {
+    let (mut first, mut last, mut ordered) = (None, 0, true);
+    for offset in offsets {
+        first = first.or(Some(offset));
+        ordered &= offset >= last;
+        last = offset;
+    }
+    ordered && first == Some(0) && last == heap_len
 }
 
 impl Shape {
     fn read(bytes: &[u8]) -> Result<Shape, String> {
         let short = || format!("a block of {} bytes is too short", bytes.len());
-        let number = |at| get_u32(bytes, at).map(|n| n as usize).ok_or_else(short);
+        let number = |at| get_u32(bytes, at).map(u64::from).ok_or_else(short);
         let (count, prefix_len, suffixes_len, values_len) = (number(0)?, number(4)?, number(8)?, number(12)?);
         let trailer_base = get_u64(bytes, 16).ok_or_else(short)?;
         let widths = bytes.get(24..BLOCK_HEADER_BYTES).ok_or_else(short)?;
@@ -306,44 +303,40 @@ impl Shape {
         {
             return Err("damaged block header".into());
         }
-        // All of these come from u32 and fit a usize of 64 bits by far.
-        let key_offsets_at = BLOCK_HEADER_BYTES;
-        let value_offsets_at = key_offsets_at + (count + 1) * usize::from(key_offset_width);
-        let trailers_at = value_offsets_at + (count + 1) * usize::from(value_offset_width);
-        let prefix_at = trailers_at + count * usize::from(trailer_width);
+        // None of these sums of products of u32 can overflow a u64.
+        let key_offsets_at = BLOCK_HEADER_BYTES as u64;
+        let value_offsets_at = key_offsets_at + (count + 1) * u64::from(key_offset_width);
+        let trailers_at = value_offsets_at + (count + 1) * u64::from(value_offset_width);
+        let prefix_at = trailers_at + count * u64::from(trailer_width);
         let suffixes_at = prefix_at + prefix_len;
         let values_at = suffixes_at + suffixes_len;
-        if values_at + values_len != bytes.len() {
-            return Err(format!(
-                "block of {} bytes whose header tells of {}",
-                bytes.len(),
-                values_at + values_len
-            ));
+        let end = values_at + values_len;
+        if end != bytes.len() as u64 || bytes.len() > BLOCK_BYTES_MAX {
+            return Err(format!("block of {} bytes whose header tells of {end}", bytes.len()));
         }
+        // Below `end`, which fits a u32.
         Ok(Shape {
-            count,
-            key_offsets_at,
-            value_offsets_at,
-            trailers_at,
-            prefix_at,
-            suffixes_at,
-            values_at,
-            trailer_base,
+            count: count as u32,
+            key_offsets_at: key_offsets_at as u32,
+            value_offsets_at: value_offsets_at as u32,
+            trailers_at: trailers_at as u32,
+            prefix_at: prefix_at as u32,
+            suffixes_at: suffixes_at as u32,
+            values_at: values_at as u32,
             key_offset_width,
             value_offset_width,
             trailer_width,
+            trailer_base,
         })
     }
 }
 
-const _: () = assert!(usize::BITS >= 64, "sums of block lengths are computed without overflow checks");
-
-/// The first eight bytes as a big-endian number, zeros behind a shorter key: smaller number, smaller key.
-fn prefix_of(suffix: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let len = suffix.len().min(8);
-    word[..len].copy_from_slice(&suffix[..len]);
-    u64::from_be_bytes(word)
+/// The first four bytes as a big-endian number, zeros behind a shorter key: a smaller number means a smaller key.
+fn prefix_of(suffix: &[u8]) -> u32 {
+    match suffix.first_chunk() {
+        Some(word) => u32::from_be_bytes(*word),
+        None => suffix.iter().rev().fold(0, |number, &byte| number >> 8 | u32::from(byte) << 24),
+    }
 }
 
 #[cfg(test)]

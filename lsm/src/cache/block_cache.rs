@@ -7,7 +7,8 @@
 //!
 //! *A hit* takes no lock and no reference count: the caller's epoch guard keeps what it found alive. It writes at most a
 //! counter that stops at 3, so a hot block costs no cache-line write at all. The slot points straight at the block, and
-//! the block knows its own key, which is how a stale tag is told from a hit.
+//! the block knows its own key, which is how a stale tag is told from a hit. Beside it the slot keeps the addresses that a
+//! search reads first, so that they are fetched while the block's head is still on its way.
 //!
 //! *Eviction* is S3-FIFO (Yang et al., SOSP 2023). A new block enters the small queue; used again before it reaches the
 //! end, it moves to the main queue, else it leaves and its fingerprint stays behind as a ghost. A block whose ghost is
@@ -112,6 +113,8 @@ struct Slot {
     uses: AtomicU32,
     /// From `Arc::into_raw`; the cache owns one count. Null beside the tags `EMPTY` and `REMOVED`.
     block: AtomicPtr<Block>,
+    /// [`Block::hot_addresses`]. May be stale: they are only prefetched.
+    hot: [AtomicPtr<u8>; 2],
 }
 
 /// A block's place in a queue.
@@ -189,7 +192,8 @@ impl BlockCache {
             writer.rebuild(shard, &guard);
         }
         let important = block.kind() != BlockKind::Data;
-        if shard.slots(&guard).put(hash, Arc::into_raw(block).cast_mut()) {
+        let hot = block.hot_addresses();
+        if shard.slots(&guard).put(hash, Arc::into_raw(block), hot) {
             writer.occupied += 1;
         }
         writer.used_bytes += queued.charge;
@@ -293,6 +297,7 @@ impl Slots {
             tag: AtomicU32::new(EMPTY),
             uses: AtomicU32::new(0),
             block: AtomicPtr::new(std::ptr::null_mut()),
+            hot: [const { AtomicPtr::new(std::ptr::null_mut()) }; 2],
         };
         Slots { slots: (0..len).map(|_| empty()).collect() }
     }
@@ -318,6 +323,8 @@ impl Slots {
             // Acquire pairs with the Release of `put`: behind the pointer, the block is complete. The slot may have changed
             // hands since the tag was read, hence the null check and the key.
             let block = slot.block.load(Ordering::Acquire).cast_const();
+            prefetch(block.cast(), 2);
+            slot.hot.iter().for_each(|hot| prefetch(hot.load(Ordering::Relaxed), 3));
             // SAFETY: a block that a slot pointed to under this guard is dropped by the collector after it.
             if !block.is_null() && unsafe { (*block).key() } == key {
                 return Some((slot, block));
@@ -327,13 +334,16 @@ impl Slots {
     }
 
     /// Puts a block into the first free slot; whether that one had never been used. Under the shard's mutex; there is room.
-    fn put(&self, hash: u64, block: *mut Block) -> bool {
+    fn put(&self, hash: u64, block: *const Block, hot: [*const u8; 2]) -> bool {
         for slot in self.from(hash) {
             let tag = slot.tag.load(Ordering::Relaxed);
             if tag == EMPTY || tag == REMOVED {
                 slot.uses.store(0, Ordering::Relaxed);
+                for (to, address) in slot.hot.iter().zip(hot) {
+                    to.store(address.cast_mut(), Ordering::Relaxed);
+                }
                 // Both Release, for the Acquire loads of `find`.
-                slot.block.store(block, Ordering::Release);
+                slot.block.store(block.cast_mut(), Ordering::Release);
                 slot.tag.store(tag_of(hash), Ordering::Release);
                 return tag == EMPTY;
             }
@@ -427,7 +437,8 @@ impl Writer {
         for queued in self.small.iter().chain(&self.main) {
             let hash = hash_of(queued.key);
             if let Some((slot, block)) = old.find(hash, queued.key) {
-                new.put(hash, block.cast_mut());
+                let hot = [0, 1].map(|i| slot.hot[i].load(Ordering::Relaxed).cast_const());
+                new.put(hash, block, hot);
                 if let Some((moved, _)) = new.find(hash, queued.key) {
                     moved.uses.store(slot.uses.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
@@ -457,6 +468,19 @@ impl Writer {
         }
         found
     }
+}
+
+/// Asks for some cache lines; a hint that may be wrong.
+#[inline]
+fn prefetch(address: *const u8, lines: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..lines {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program sees and cannot fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(64 * line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, lines);
 }
 
 fn hash_of(key: BlockKey) -> u64 {

@@ -49,6 +49,8 @@ pub struct JobInput<'a> {
     pub bottom_range: &'a dyn Fn(&[u8], &[u8]) -> bool,
     /// All range tombstones of the inputs.
     pub tombstones: RangeTombstones,
+    /// Outputs go to L0, whose files are ordered by their sequence numbers.
+    pub into_l0: bool,
     /// The keyspace's hooks.
     pub hooks: Option<Arc<dyn CompactionHooks>>,
     /// Asked now and then; true gives the job up.
@@ -74,6 +76,7 @@ pub fn write_tables(source: &mut dyn InternalIterator, input: JobInput<'_>) -> R
         bottom: input.bottom,
         tombstones: input.tombstones.clone(),
         hooks: input.hooks.clone(),
+        keep_sequences: input.into_l0,
     });
     let mut outputs = Outputs::new(&input, tombstones);
     match outputs.fill(source, &mut retention) {

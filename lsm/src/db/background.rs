@@ -1,7 +1,8 @@
 //! The threads of a database, and the same work step by step for an Env that runs none.
 //!
 //! ```text
-//! log         writes and syncs in the background, prepares segments            (wal/log.rs)
+//! log         writes the log for those who must not wait for the disk          (wal/log.rs)
+//! sync        syncs the log when due or asked, prepares and recycles segments  (wal/log.rs)
 //! flush       flushes, bounds the log, janitor: drops retired views, unlinks obsolete files
 //! compact i   compactions; asked to run at low priority
 //! ```
@@ -9,10 +10,11 @@
 //! A failed job is tried again after a growing pause and said aloud; a full disk heals by itself. Nothing here ever sleeps while
 //! holding a lock.
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::metrics::Metrics;
 use crate::db::compact;
 use crate::db::flush;
+use crate::db::space;
 use crate::db::state::{Shared, lock};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -34,8 +36,10 @@ impl Background {
     /// Starts the threads, or notes that there are none.
     pub fn start(shared: &Arc<Shared>) -> Result<Background> {
         let background = Background::default();
-        let log = shared.clone();
-        background.spawn(shared, "haypile-log", false, move || log.log.run(&log.stop))?;
+        let writer = shared.clone();
+        background.spawn(shared, "haypile-log", false, move || writer.log.run_writer(&writer.stop))?;
+        let keeper = shared.clone();
+        background.spawn(shared, "haypile-sync", false, move || keeper.log.run_keeper(&keeper.stop))?;
         let flush = shared.clone();
         background.spawn(shared, "haypile-flush", false, move || flush_thread(&flush))?;
         for index in 0..shared.options.compaction_threads {
@@ -64,7 +68,7 @@ impl Background {
     pub fn stop(&self, shared: &Shared) {
         shared.stop.store(true, Ordering::SeqCst);
         shared.signal();
-        shared.log.wake_writer();
+        shared.log.wake_threads();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             if thread.join().is_err() {
                 shared.event("a background thread panicked");
@@ -77,9 +81,10 @@ fn flush_thread(shared: &Arc<Shared>) {
     let mut failures = 0;
     while !shared.stop.load(Ordering::SeqCst) {
         let generation = shared.generation();
+        space::watch(shared, false);
         let worked = flush::flush_one(shared).and_then(|flushed| Ok(flush::bound_log(shared)? || flushed));
         janitor(shared);
-        settle(shared, "flush", worked, generation, &mut failures);
+        settle(shared, Work::Flush, worked, generation, &mut failures);
     }
 }
 
@@ -87,13 +92,21 @@ fn compact_thread(shared: &Arc<Shared>) {
     let mut failures = 0;
     while !shared.stop.load(Ordering::SeqCst) {
         let generation = shared.generation();
+        space::watch(shared, false);
         let worked = compact::compact_one(shared);
-        settle(shared, "compaction", worked, generation, &mut failures);
+        settle(shared, Work::Compaction, worked, generation, &mut failures);
     }
 }
 
+/// What a background thread does.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Flush,
+    Compaction,
+}
+
 /// After a turn: go on, wait for something to do, or back off.
-fn settle(shared: &Shared, what: &str, worked: Result<bool>, generation: u64, failures: &mut u32) {
+fn settle(shared: &Shared, work: Work, worked: Result<bool>, generation: u64, failures: &mut u32) {
     match worked {
         Ok(true) => *failures = 0,
         Ok(false) => {
@@ -104,10 +117,13 @@ fn settle(shared: &Shared, what: &str, worked: Result<bool>, generation: u64, fa
         Err(error) => {
             *failures += 1;
             Metrics::add(&shared.metrics.background_errors, 1);
-            shared.event(&format!("{what} failed, to be tried again: {error}"));
-            let failed = !matches!(error, Error::NoSpace { .. });
-            if failed {
-                lock(&shared.jobs).failed = Some(error);
+            shared.event(&format!("{work:?} failed, to be tried again: {error}"));
+            if !error.is_no_space() {
+                let mut jobs = lock(&shared.jobs);
+                match work {
+                    Work::Flush => jobs.flush_failed = Some(error),
+                    Work::Compaction => jobs.compaction_failed = Some(error),
+                }
             }
             let pause = (50u64 << (*failures).min(6)).min(BACKOFF_MS_MAX);
             shared.wait_stopped(Duration::from_millis(pause));
@@ -118,11 +134,9 @@ fn settle(shared: &Shared, what: &str, worked: Result<bool>, generation: u64, fa
 /// Drops what readers have let go of and unlinks files that no version names.
 pub fn janitor(shared: &Shared) {
     shared.view.collect();
-    for number in shared.opener.take_obsolete() {
-        shared.cache.erase_file(number);
-        match shared.env.remove(&shared.table_path(number)) {
+    for number in shared.reaper.drain() {
+        match shared.opener.unlink(number) {
             Ok(()) => Metrics::add(&shared.metrics.files_deleted, 1),
-            Err(error) if error.is_not_found() => {}
             Err(error) => shared.event(&format!("an obsolete table stays: {error}")),
         }
     }
@@ -130,6 +144,7 @@ pub fn janitor(shared: &Shared) {
 
 /// One piece of background work on the calling thread. Returns whether there was any.
 pub fn step(shared: &Arc<Shared>) -> Result<bool> {
+    space::watch(shared, true);
     let mut worked = shared.log.step()?;
     worked |= flush::flush_one(shared)?;
     worked |= flush::bound_log(shared)?;

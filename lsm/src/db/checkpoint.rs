@@ -20,7 +20,8 @@ use std::sync::atomic::Ordering;
 /// How many bytes of a segment are copied at a time.
 const COPY_BYTES: usize = 1 << 20;
 
-/// Makes the checkpoint in `target`, which must not exist or be empty. Returns the LSN that it holds everything up to.
+/// Makes the checkpoint in `target`, which must not exist or be empty. Returns the LSN that it holds everything up to. Writes that
+/// skipped the log are in it only once they are flushed.
 pub fn checkpoint(shared: &Arc<Shared>, target: &Path) -> Result<Lsn> {
     shared.check_writable()?;
     if shared.env.exists(target)? && !shared.env.list(target)?.is_empty() {
@@ -32,12 +33,17 @@ pub fn checkpoint(shared: &Arc<Shared>, target: &Path) -> Result<Lsn> {
     let manifest = lock(&shared.manifest);
     let append = shared.log.lock();
     let lsn = append.last_lsn();
+    // Where the copied log ends: at the last record, for a write that skipped the log has none.
+    let end = LogEnd { segment: shared.log.current_segment() + 1, lsn: append.recoverable_lsn() };
     let segment = shared.log.current_segment();
     let view = shared.view.load_owned();
     let first = first_needed_segment_of(&view, segment);
     let hold = shared.log.hold(first);
     drop(append);
-    let mut edit = describe(shared, &view, first, LogEnd { segment: segment + 1, lsn });
+    let mut edit = describe(shared, &view, first, lsn);
+    // Segments that an earlier open adopted end where it said.
+    edit.log_ends = manifest.state().log_ends.iter().filter(|old| old.segment > first).copied().collect();
+    edit.log_ends.push(end);
     edit.notes_added = manifest.state().notes.values().cloned().collect();
     edit.next_note = Some(manifest.state().next_note);
     edit.next_keyspace = Some(manifest.state().next_keyspace);
@@ -62,12 +68,11 @@ pub fn checkpoint(shared: &Arc<Shared>, target: &Path) -> Result<Lsn> {
     Ok(lsn)
 }
 
-fn describe(shared: &Shared, view: &View, first_needed_segment: u64, end: LogEnd) -> VersionEdit {
+fn describe(shared: &Shared, view: &View, first_needed_segment: u64, lsn: Lsn) -> VersionEdit {
     let mut edit = VersionEdit {
         next_file_number: Some(shared.next_file_number.load(Ordering::Relaxed)),
-        last_sequence: Some(end.lsn),
+        last_sequence: Some(lsn),
         first_needed_segment: Some(first_needed_segment),
-        log_ends: vec![end],
         ..VersionEdit::default()
     };
     for keyspace in view.keyspaces() {

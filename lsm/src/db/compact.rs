@@ -4,12 +4,13 @@ use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::base::iter::InternalIterator;
 use crate::base::key::SEQUENCE_MAX;
+use crate::base::limits::LEVELS;
 use crate::base::metrics::Metrics;
 use crate::base::range_delete::RangeTombstones;
 use crate::compaction::job::{JobInput, JobOutput, write_tables};
 use crate::compaction::picker::{ManualCompaction, PickerInput, pick};
 use crate::compaction::plan::{InProgress, JobId, Plan, Reason};
-use crate::compaction::targets::{LevelFiles, Shape, debt_bytes};
+use crate::compaction::targets::{CoveredBytes, Shape, debt_bytes};
 use crate::db::state::{Jobs, Shared, lock};
 use crate::db::view::KeyspaceView;
 use crate::merge::merging_iter::MergingIter;
@@ -17,8 +18,7 @@ use crate::table::table_iter::TableIterOptions;
 use crate::version::edit::{FileAdded, FileRemoved, VersionEdit};
 use crate::version::file_meta::{FileMeta, KeyRange, OwnedKeyRange};
 use crate::version::level_iter::LevelIter;
-use crate::version::version::{TableFile, Version};
-use std::collections::BTreeMap;
+use crate::version::version::{Level, TableFile, Version};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,39 +114,27 @@ fn plan_for(
     let none = InProgress::new();
     let version = &keyspace.version;
     pick(&PickerInput {
-        levels: level_files(version),
+        levels: version.metas(),
         busy: jobs.compacting.get(&keyspace.id).unwrap_or(&none),
         options: &shared.picker_options(),
         manual,
-        covered_bytes: &covered_bytes(version),
+        covered_bytes: &covered_bytes(shared, version),
         oldest_snapshot: shared.snapshots.sequences().first().copied().unwrap_or(SEQUENCE_MAX),
         now_ms: shared.env.unix_ms(),
     })
 }
 
-fn level_files(version: &Version) -> LevelFiles<'_> {
-    std::array::from_fn(|level| version.level(level).metas())
-}
-
-/// For each file with range tombstones: how many bytes of lower levels they cover. A file that is not open counts as covering none;
-/// it will be asked again.
-fn covered_bytes(version: &Version) -> BTreeMap<u64, u64> {
-    let mut covered = BTreeMap::new();
-    for &(level, ref file) in version.files_with_range_deletes() {
-        let Ok(table) = file.table(false) else { continue };
-        let mut bytes = 0;
-        for fragment in table.range_tombstones().fragments() {
-            let range = KeyRange { start: &fragment.start, end: Bound::Excluded(&fragment.end) };
-            for below in level + 1..version.levels().len() {
-                bytes += version
-                    .overlapping(below, &range)
-                    .iter()
-                    .filter(|file| range.contains(&file.meta().range()))
-                    .map(|file| file.meta().bytes)
-                    .sum::<u64>();
+/// For each file with range tombstones: how many bytes of lower levels they cover. A file that cannot be opened counts as covering
+/// none; whoever reads it will hear why.
+fn covered_bytes(shared: &Shared, version: &Version) -> CoveredBytes {
+    let mut covered = CoveredBytes::new();
+    for (number, level) in version.levels().iter().enumerate().filter(|(_, level)| level.has_range_deletes())
+    {
+        for file in level.files().iter().filter(|file| file.meta().range_deletes > 0) {
+            if let Ok(table) = file.table(&shared.opener, false) {
+                covered.insert(file.number(), version.covered_bytes(number, table.range_tombstones()));
             }
         }
-        covered.insert(file.meta().number, bytes);
     }
     covered
 }
@@ -210,22 +198,27 @@ fn merge(shared: &Arc<Shared>, keyspace: &KeyspaceView, plan: &Plan) -> Result<J
     for (inputs, level) in plan.inputs.iter().zip([plan.level, plan.output_level]) {
         let files = inputs.iter().map(|meta| find_file(version, level, meta)).collect::<Result<Vec<_>>>()?;
         for file in files.iter().filter(|file| file.meta().range_deletes > 0) {
-            tombstones.extend(file.table(false)?.range_tombstones().tombstones());
+            tombstones.extend(file.table(&shared.opener, false)?.range_tombstones().tombstones());
         }
         if level == 0 {
             for file in &files {
-                sources.push(Box::new(file.table(false)?.iter(options)));
+                sources.push(Box::new(file.table(&shared.opener, false)?.iter(options)));
             }
         } else if !files.is_empty() {
-            sources.push(Box::new(LevelIter::new(files.into(), options)));
+            sources.push(Box::new(LevelIter::new(
+                Arc::new(Level::new(level, files)),
+                shared.opener.clone(),
+                options,
+                &KeyRange::ALL,
+            )));
         }
     }
     // Older versions can lie in deeper levels, and for a merge within L0 in older runs beside it: there, nothing is the bottom.
     let below = plan.output_level + 1;
     let within_l0 = plan.output_level == 0;
-    let bottom = |key: &[u8]| !within_l0 && !version.may_hold_from(below, &KeyRange::point(key));
+    let bottom = |key: &[u8]| !within_l0 && version.is_clear(below..LEVELS, &KeyRange::point(key));
     let bottom_range = |start: &[u8], end: &[u8]| {
-        !within_l0 && !version.may_hold_from(below, &KeyRange { start, end: Bound::Excluded(end) })
+        !within_l0 && version.is_clear(below..LEVELS, &KeyRange { start, end: Bound::Excluded(end) })
     };
     let new_number = || shared.new_file_number();
     write_tables(
@@ -241,6 +234,7 @@ fn merge(shared: &Arc<Shared>, keyspace: &KeyspaceView, plan: &Plan) -> Result<J
             bottom: &bottom,
             bottom_range: &bottom_range,
             tombstones: RangeTombstones::build(tombstones),
+            into_l0: within_l0,
             hooks: keyspace.hooks.clone(),
             should_stop: &|| shared.stop.load(Ordering::SeqCst),
         },
@@ -248,9 +242,10 @@ fn merge(shared: &Arc<Shared>, keyspace: &KeyspaceView, plan: &Plan) -> Result<J
 }
 
 fn find_file(version: &Version, level: usize, meta: &FileMeta) -> Result<Arc<TableFile>> {
-    let files = version.level(level).files();
-    let found = files.iter().find(|file| file.meta().number == meta.number);
-    found.cloned().ok_or_else(|| Error::invalid(format!("file {} has left level {level}", meta.number)))
+    match version.find(meta.number) {
+        Some((at, file)) if at == level => Ok(file.clone()),
+        _ => Err(Error::invalid(format!("file {:06} has left L{level}", meta.number))),
+    }
 }
 
 fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Vec<u8>>) -> Result<()> {
@@ -262,8 +257,10 @@ fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Ve
     let view = writer.current();
     if let Some(old) = view.keyspace(id) {
         let mut next: KeyspaceView = (**old).clone();
-        next.version = Arc::new(old.version.apply(id, &edit, &shared.opener)?);
+        let applied = old.version.apply(id, &edit, &shared.reaper)?;
+        next.version = Arc::new(applied.version);
         writer.replace(view.with(next));
+        applied.removed.iter().for_each(|file| file.mark_obsolete());
     }
     drop(writer);
     drop(manifest);
@@ -277,8 +274,8 @@ pub fn update_load(shared: &Shared) {
     let options = shared.picker_options();
     let (mut runs, mut debt) = (0, 0);
     for keyspace in view.keyspaces() {
-        let covered = covered_bytes(&keyspace.version);
-        let shape = Shape::measure(&level_files(&keyspace.version), &covered, |_, _| true);
+        let covered = covered_bytes(shared, &keyspace.version);
+        let shape = Shape::measure(&keyspace.version.metas(), &covered, |_, _| true);
         runs = runs.max(shape.l0_depth as u64);
         debt += debt_bytes(&shape, &options);
     }

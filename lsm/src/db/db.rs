@@ -324,7 +324,7 @@ impl Db {
             return Ok(());
         }
         self.background.stop(&self.shared);
-        let closed = self.shared.log.close();
+        let closed = self.shared.log.close().and_then(|()| lock(&self.shared.manifest).seal());
         lock(&self.shared.lock).take();
         closed
     }

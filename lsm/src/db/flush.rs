@@ -8,6 +8,7 @@ use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::base::iter::InternalIterator;
 use crate::base::key::Lsn;
+use crate::base::limits::LEVELS;
 use crate::base::metrics::Metrics;
 use crate::compaction::job::{JobInput, write_tables};
 use crate::db::commit::switch_memtable;
@@ -91,9 +92,10 @@ fn build_table(
 ) -> Result<(u64, Vec<Vec<u8>>)> {
     let version = keyspace.version.clone();
     // This memtable is the oldest of its keyspace, so only tables can hold anything older.
-    let bottom = |key: &[u8]| !version.may_hold_from(0, &KeyRange::point(key));
-    let bottom_range =
-        |start: &[u8], end: &[u8]| !version.may_hold_from(0, &KeyRange { start, end: Bound::Excluded(end) });
+    let bottom = |key: &[u8]| version.is_clear(0..LEVELS, &KeyRange::point(key));
+    let bottom_range = |start: &[u8], end: &[u8]| {
+        version.is_clear(0..LEVELS, &KeyRange { start, end: Bound::Excluded(end) })
+    };
     let mut source: Box<dyn InternalIterator> = Box::new(memtable.iter());
     let new_number = || shared.new_file_number();
     let output = write_tables(
@@ -109,6 +111,7 @@ fn build_table(
             bottom: &bottom,
             bottom_range: &bottom_range,
             tombstones: memtable.range_tombstones(),
+            into_l0: true,
             hooks: keyspace.hooks.clone(),
             should_stop: &|| shared.stop.load(Ordering::SeqCst),
         },
@@ -142,7 +145,7 @@ fn install(
     if let Some(old) = view.keyspace(id) {
         let mut next: KeyspaceView = (**old).clone();
         next.immutables.retain(|other| !Arc::ptr_eq(other, memtable));
-        next.version = Arc::new(old.version.apply(id, &edit, &shared.opener)?);
+        next.version = Arc::new(old.version.apply(id, &edit, &shared.reaper)?.version);
         next.flushed_lsn = memtable.last_sequence();
         writer.replace(view.with(next));
     }

@@ -6,13 +6,16 @@ use crate::base::iter::InternalIterator;
 use crate::base::key::SequenceNumber;
 use crate::base::options::{IterOptions, ReadOptions};
 use crate::db::read::Reader;
+use crate::db::state::Shared;
 use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
 use crate::merge::merging_iter::MergingIter;
 use crate::merge::visible_iter::{RangeCover, VisibleIter};
-use crate::table::table::Table;
 use crate::table::table_iter::TableIterOptions;
+use crate::version::file_meta::KeyRange;
+use crate::version::level_cover::LevelCover;
 use crate::version::level_iter::LevelIter;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Walks the live keys of a keyspace, both ways, at one moment. Owned and `Send`; it pins the memtables and tables that it
@@ -116,19 +119,6 @@ impl RangeCover for MemtableCover {
     }
 }
 
-/// Range tombstones of a table.
-struct TableCover(Arc<Table>);
-
-impl RangeCover for TableCover {
-    fn has_tombstones(&self) -> bool {
-        !self.0.range_tombstones().is_empty()
-    }
-
-    fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
-        self.0.range_tombstones().newest_covering(key, read)
-    }
-}
-
 /// Everything an iterator merges, and what covers it.
 pub struct Sources {
     /// Sorted sources, newest first.
@@ -137,8 +127,13 @@ pub struct Sources {
     pub covers: Vec<Arc<dyn RangeCover>>,
 }
 
-/// Collects the sources of one keyspace.
-pub fn sources(keyspace: &KeyspaceView, read: &ReadOptions) -> Result<Sources> {
+/// Collects the sources of one keyspace, as far as they overlap `bounds`.
+pub fn sources(
+    shared: &Shared,
+    keyspace: &KeyspaceView,
+    bounds: &KeyRange<'_>,
+    read: &ReadOptions,
+) -> Result<Sources> {
     let mut sources = Sources { iters: Vec::new(), covers: Vec::new() };
     for memtable in std::iter::once(&keyspace.memtable).chain(&keyspace.immutables) {
         sources.iters.push(Box::new(memtable.iter()));
@@ -146,17 +141,23 @@ pub fn sources(keyspace: &KeyspaceView, read: &ReadOptions) -> Result<Sources> {
             sources.covers.push(Arc::new(MemtableCover(memtable.clone())));
         }
     }
-    let options = TableIterOptions { read: *read, ..TableIterOptions::default() };
-    for file in keyspace.version.level(0).files().iter() {
-        let table = file.table(read.memory_only)?;
-        sources.iters.push(Box::new(table.iter(options)));
-    }
-    for level in keyspace.version.levels().iter().skip(1).filter(|level| !level.files().is_empty()) {
-        sources.iters.push(Box::new(LevelIter::new(level.files().clone(), options)));
-    }
-    for (_, file) in keyspace.version.files_with_range_deletes() {
-        let table = file.table(read.memory_only)?;
-        sources.covers.push(Arc::new(TableCover(table.clone())));
+    let options = TableIterOptions { read: *read, readahead: true, ..TableIterOptions::default() };
+    for (number, level) in keyspace.version.levels().iter().enumerate() {
+        if number == 0 {
+            for file in level.files().iter().filter(|file| file.meta().range().overlaps(bounds)) {
+                let table = file.table(&shared.opener, read.memory_only)?;
+                sources.iters.push(Box::new(table.iter(options)));
+            }
+        } else {
+            let iter = LevelIter::new(level.clone(), shared.opener.clone(), options, bounds);
+            if !iter.is_empty() {
+                sources.iters.push(Box::new(iter));
+            }
+        }
+        if level.has_range_deletes() {
+            let cover = LevelCover::open(level, number == 0, &shared.opener, bounds, read.memory_only)?;
+            sources.covers.push(Arc::new(cover));
+        }
     }
     Ok(sources)
 }
@@ -166,9 +167,25 @@ pub fn iter(reader: &Reader, keyspace: KeyspaceId, options: IterOptions) -> Resu
     let view = reader.view().clone();
     let keyspace =
         view.keyspace(keyspace).ok_or_else(|| Error::invalid(format!("no keyspace {keyspace}")))?;
-    let sources = sources(keyspace, &options.read)?;
+    let bounds = KeyRange {
+        start: options.lower.as_deref().unwrap_or_default(),
+        end: options.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+    };
+    if bounds.is_empty() {
+        // Nothing lies in it; the floors below want a range that is one.
+        return Ok(Iter {
+            inner: nothing(options, reader.sequence()),
+            sequence: reader.sequence(),
+            _view: view,
+        });
+    }
+    let sources = sources(reader.shared(), keyspace, &bounds, &options.read)?;
     let sequence = reader.sequence();
     let merged = MergingIter::new(sources.iters);
     let inner = VisibleIter::new(merged, sources.covers, sequence, options.lower, options.upper);
     Ok(Iter { inner, sequence, _view: view })
+}
+
+fn nothing(options: IterOptions, sequence: SequenceNumber) -> VisibleIter {
+    VisibleIter::new(MergingIter::new(Vec::new()), Vec::new(), sequence, options.lower, options.upper)
 }

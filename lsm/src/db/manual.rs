@@ -4,38 +4,58 @@ use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::db::background::{janitor, step};
 use crate::db::compact;
-use crate::db::flush::freeze;
+use crate::db::flush::{flush_one, freeze};
 use crate::db::state::{Shared, lock};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Waits until `done`, working meanwhile if nobody else does. Ends with an error if the database closes, is poisoned or a background
-/// job fails for good.
-fn wait_until(shared: &Arc<Shared>, done: impl Fn(&Shared) -> bool) -> Result<()> {
-    lock(&shared.jobs).failed = None;
+/// Which background work somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Flushes,
+    Everything,
+}
+
+/// Waits until `done`, working meanwhile if nobody else does. Ends with an error if the database closes, is poisoned or work that is
+/// waited for fails for good: a flush does not care that elsewhere a compaction cannot read its input.
+fn wait_until(shared: &Arc<Shared>, awaited: Awaited, done: impl Fn(&Shared) -> bool) -> Result<()> {
+    forget_failures(shared, awaited);
     loop {
         let generation = shared.generation();
         if done(shared) {
             return Ok(());
         }
         shared.check_writable()?;
-        if let Some(error) = lock(&shared.jobs).failed.take() {
+        if let Some(error) = forget_failures(shared, awaited) {
             return Err(error);
         }
         if shared.threaded.load(Ordering::Relaxed) {
             shared.wait_changed(generation, Duration::from_millis(100));
-        } else if !step(shared)? && !done(shared) {
+            continue;
+        }
+        let worked = match awaited {
+            Awaited::Flushes => flush_one(shared)?,
+            Awaited::Everything => step(shared)?,
+        };
+        if !worked && !done(shared) {
             return Err(Error::invalid("waiting for background work that is paused"));
         }
     }
+}
+
+/// Takes the failures that a waiter cares for; the first of them, if any.
+fn forget_failures(shared: &Shared, awaited: Awaited) -> Option<Error> {
+    let mut jobs = lock(&shared.jobs);
+    let flush = jobs.flush_failed.take();
+    flush.or_else(|| jobs.compaction_failed.take_if(|_| awaited == Awaited::Everything))
 }
 
 /// Freezes a keyspace's memtable and waits until everything up to now is in tables.
 pub fn flush_keyspace(shared: &Arc<Shared>, id: KeyspaceId) -> Result<()> {
     let target = freeze(shared, id)?;
     shared.signal();
-    wait_until(shared, |shared| {
+    wait_until(shared, Awaited::Flushes, |shared| {
         let view = shared.view.load_owned();
         view.keyspace(id).is_none_or(|keyspace| {
             keyspace.immutables.iter().all(|memtable| memtable.first_sequence() > target)
@@ -73,7 +93,7 @@ pub fn compact_range(
 
 /// Waits until no memtable waits for its flush and no compaction is due.
 pub fn wait_idle(shared: &Arc<Shared>) -> Result<()> {
-    wait_until(shared, |shared| {
+    wait_until(shared, Awaited::Everything, |shared| {
         let view = shared.view.load_owned();
         let flushed = view.keyspaces().all(|keyspace| keyspace.immutables.is_empty());
         flushed && lock(&shared.jobs).is_idle() && !compact::is_due(shared)

@@ -5,6 +5,7 @@ pub mod snapshots;
 pub mod delay;
 pub mod view;
 pub mod state;
+pub mod space;
 pub mod commit;
 pub mod read;
 pub mod iter;

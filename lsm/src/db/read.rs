@@ -144,19 +144,9 @@ pub fn find<'g>(
             return Ok(None);
         }
     }
-    let version = &keyspace.version;
-    for file in version.level(0).files().iter() {
-        if file.meta().covers(key) {
-            if let Layer::Decided(found) = ask_table(file, hash, key, sequence, options, guard)? {
-                return Ok(found);
-            }
-        }
-    }
-    for level in version.levels().iter().skip(1) {
-        if let Some(file) = level.file_for_key(key) {
-            if let Layer::Decided(found) = ask_table(file, hash, key, sequence, options, guard)? {
-                return Ok(found);
-            }
+    for file in keyspace.version.files_for_key(key) {
+        if let Layer::Decided(found) = ask_table(shared, file, hash, key, sequence, options, guard)? {
+            return Ok(found);
         }
     }
     Ok(None)
@@ -168,6 +158,7 @@ enum Layer<'g> {
 }
 
 fn ask_table<'g>(
+    shared: &Shared,
     file: &'g TableFile,
     hash: u64,
     key: &[u8],
@@ -175,7 +166,7 @@ fn ask_table<'g>(
     options: &ReadOptions,
     guard: &'g Guard,
 ) -> Result<Layer<'g>> {
-    let table: &'g Arc<Table> = file.table(options.memory_only)?;
+    let table: &'g Arc<Table> = file.table(&shared.opener, options.memory_only)?;
     let covered = table.range_tombstones().newest_covering(key, sequence);
     if let Some(hit) = table.get(hash, key, sequence, options, guard)? {
         let live = hit.kind == ValueKind::Put && hit.sequence >= covered;
@@ -198,11 +189,8 @@ pub fn may_contain(shared: &Shared, keyspace: KeyspaceId, key: &[u8]) -> bool {
             return false;
         }
     }
-    let version = &keyspace.version;
-    let level0 = version.level(0).files().iter().filter(|file| file.meta().covers(key));
-    let deeper = version.levels().iter().skip(1).filter_map(|level| level.file_for_key(key));
-    for file in level0.chain(deeper) {
-        match file.table(true) {
+    for file in keyspace.version.files_for_key(key) {
+        match file.table(&shared.opener, true) {
             Ok(table) if !table.may_contain(hash, key, &guard) => {}
             _ => return true,
         }

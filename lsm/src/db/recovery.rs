@@ -1,14 +1,15 @@
 //! Open: from what is on the disk to a running database.
 //!
-//! 1. lock the folder; read the manifest (or make one); remove what it does not name
-//! 2. replay the log into fresh memtables: of each keyspace what lies above its flushed LSN
+//! 1. lock the folder; read the manifest (or make one)
+//! 2. replay the log into fresh memtables: of each keyspace what lies above its flushed LSN; then, and only if all of that was well,
+//!    remove the files that nothing names: before damage is ruled out they may be the only copy of something
 //! 3. write (what was replayed is on the disk by then, so it can never be lost again) an edit that says where the old log ended and
 //!    which segment comes next; anything behind that end is void for ever
 //! 4. start the log in that segment
 //!
 //! A crash at any moment of this leaves a state from which it starts over with the same result.
 
-use crate::base::batch::BatchReader;
+use crate::base::batch::{BatchReader, KeyspaceId};
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
 use crate::base::key::{SequenceNumber, ValueKind};
@@ -19,6 +20,7 @@ use crate::db::compact::update_load;
 use crate::db::delay::DrainRate;
 use crate::db::publish::Publisher;
 use crate::db::snapshots::SnapshotList;
+use crate::db::space;
 use crate::db::state::{Jobs, Shared};
 use crate::db::view::{KeyspaceView, View, ViewCell};
 use crate::env::env::Env;
@@ -27,7 +29,7 @@ use crate::memtable::memtable::Memtable;
 use crate::version::edit::{LogEnd, VersionEdit};
 use crate::version::manifest::Manifest;
 use crate::version::state::ManifestState;
-use crate::version::version::{TableOpener, Version};
+use crate::version::version::{Reaper, TableOpener, Version};
 use crate::wal::log::{Log, LogOptions};
 use crate::wal::recovery::{LogRecord, Recovered, RecoveryBounds, recover};
 use std::collections::HashSet;
@@ -42,14 +44,15 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
     env.create_dir_all(path)?;
     let lock = env.lock(&FileName::Lock.path(path))?;
     let mut manifest = open_manifest(&env, path, &options)?;
-    remove_orphans(&env, path, manifest.state())?;
 
     let metrics = Arc::new(Metrics::default());
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, metrics.clone()));
     let opener = Arc::new(TableOpener::new(env.clone(), path, cache.clone(), metrics.clone()));
-    let mut replay = Replay::new(manifest.state(), &options, &opener)?;
+    let reaper = Reaper::new();
+    let mut replay = Replay::new(manifest.state(), &options, &reaper)?;
     let recovered = replay.run(&env, path, manifest.state(), &options)?;
     let last_lsn = recovered.last_lsn.max(manifest.state().last_sequence);
+    let next_file_number = remove_orphans(&env, path, manifest.state(), &options)?;
 
     let first_segment = recovered.next_segment.max(manifest.state().first_needed_segment);
     let mut edit = VersionEdit { last_sequence: Some(last_lsn), ..VersionEdit::default() };
@@ -74,13 +77,14 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
     let next_memtable = replay.next_memtable;
     let shared = Arc::new(Shared {
         history: manifest.state().history,
-        next_file_number: AtomicU64::new(manifest.state().next_file_number),
+        next_file_number: AtomicU64::new(next_file_number),
         env,
         path: path.to_path_buf(),
         options,
         metrics,
         cache,
         opener,
+        reaper,
         log,
         publisher: Publisher::new(last_lsn),
         snapshots: Arc::new(SnapshotList::default()),
@@ -97,8 +101,10 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         closed: AtomicBool::new(false),
         threaded: AtomicBool::new(true),
         low_space: AtomicBool::new(false),
+        space_looked_ms: AtomicU64::new(0),
     });
     update_load(&shared);
+    space::watch(&shared, true);
     Ok(shared)
 }
 
@@ -126,33 +132,57 @@ fn open_manifest(env: &Arc<dyn Env>, path: &Path, options: &Options) -> Result<M
     Ok(Manifest::create(env.clone(), path, env.random_u64().max(1))?.0)
 }
 
-/// Removes files that a crash left behind: tables no edit names, log segments nobody needs. (The manifest does so for its own.)
-fn remove_orphans(env: &Arc<dyn Env>, path: &Path, state: &ManifestState) -> Result<()> {
-    let live = state.keyspaces.values().flat_map(|keyspace| keyspace.files.keys()).collect::<HashSet<_>>();
-    for name in env.list(path)? {
+/// Removes files that a crash left behind: tables no edit names, log segments nobody needs. (The manifest does so for its own.) If a
+/// table that an edit names is missing, the manifest may have lost its last edit: then tables stay, whoever names them. Returns
+/// the first number that is free for a new table.
+fn remove_orphans(env: &Arc<dyn Env>, path: &Path, state: &ManifestState, options: &Options) -> Result<u64> {
+    let names = env.list(path)?;
+    let there = names.iter().filter_map(|name| FileName::parse(name)).collect::<HashSet<_>>();
+    let live = state.keyspaces.values().flat_map(|keyspace| keyspace.files.keys()).copied();
+    let live = live.map(FileName::Table).collect::<HashSet<_>>();
+    let missing = live.difference(&there).min();
+    if let Some(missing) = missing {
+        say(options, &format!("{missing} is missing in {}; no table is removed", path.display()));
+    }
+    let mut next = state.next_file_number;
+    for name in names {
         let orphan = match FileName::parse(&name) {
-            Some(FileName::Table(number)) => !live.contains(&number),
             Some(FileName::Segment(segment)) => segment < state.first_needed_segment,
+            Some(table @ FileName::Table(_)) => missing.is_none() && !live.contains(&table),
             _ => is_temporary(&name),
         };
         if orphan {
             env.remove(&path.join(&name))?;
+        } else if let Some(FileName::Table(number)) = FileName::parse(&name) {
+            next = next.max(number.saturating_add(1));
         }
     }
-    Ok(())
+    Ok(next)
+}
+
+fn say(options: &Options, line: &str) {
+    if let Some(listener) = &options.event_listener {
+        listener(line);
+    }
 }
 
 /// Memtables being filled from the log.
 struct Replay {
     keyspaces: Vec<KeyspaceView>,
+    /// Keyspaces from this number on were never made.
+    next_keyspace: KeyspaceId,
     memtable_bytes: usize,
     next_memtable: u64,
 }
 
 impl Replay {
-    fn new(state: &ManifestState, options: &Options, opener: &Arc<TableOpener>) -> Result<Replay> {
-        let mut replay =
-            Replay { keyspaces: Vec::new(), memtable_bytes: options.memtable_bytes, next_memtable: 1 };
+    fn new(state: &ManifestState, options: &Options, reaper: &Reaper) -> Result<Replay> {
+        let mut replay = Replay {
+            keyspaces: Vec::new(),
+            next_keyspace: state.next_keyspace,
+            memtable_bytes: options.memtable_bytes,
+            next_memtable: 1,
+        };
         for (&id, keyspace) in &state.keyspaces {
             replay.keyspaces.push(KeyspaceView {
                 id,
@@ -161,7 +191,7 @@ impl Replay {
                 hooks: options.hooks.get(&keyspace.name).cloned(),
                 memtable: Arc::new(Memtable::new(options.memtable_bytes, replay.next_memtable)?),
                 immutables: Vec::new(),
-                version: Arc::new(Version::new(keyspace.levels(), opener)),
+                version: Arc::new(Version::new(keyspace.levels(), reaper)?),
                 flushed_lsn: keyspace.flushed,
             });
             replay.next_memtable += 1;
@@ -181,11 +211,7 @@ impl Replay {
             void: state.log_ends.iter().map(|end| (end.segment, end.lsn)).collect(),
             history: Some(state.history),
         };
-        let say = |line: String| {
-            if let Some(listener) = &options.event_listener {
-                listener(&line);
-            }
-        };
+        let say = |line: String| say(options, &line);
         let started = env.monotonic();
         let mut said = started;
         let clock = env.clone();
@@ -219,6 +245,10 @@ impl Replay {
         let reader = BatchReader::new(record.payload).ok_or_else(|| damaged("damaged batch"))?;
         for (sequence, entry) in (record.first_sequence..).zip(reader) {
             let entry = entry.map_err(damaged)?;
+            if entry.keyspace >= self.next_keyspace {
+                // It was made, durably, before this was written: the manifest has lost the edit.
+                return Err(damaged("a write to a keyspace that the manifest does not know"));
+            }
             // A keyspace that was dropped since is passed over, and so is what is in tables already.
             let Some(keyspace) = self.keyspaces.iter_mut().find(|keyspace| keyspace.id == entry.keyspace)
             else {

@@ -25,7 +25,7 @@ use crate::env::env::{Env, FileLock};
 use crate::env::filename::FileName;
 use crate::version::edit::VersionEdit;
 use crate::version::manifest::Manifest;
-use crate::version::version::TableOpener;
+use crate::version::version::{Reaper, TableOpener};
 use crate::wal::log::Log;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -44,8 +44,10 @@ pub struct Jobs {
     pub compacting: HashMap<KeyspaceId, InProgress>,
     /// How many holders asked for quiet.
     pub paused: usize,
-    /// The last failure of a background job that does not heal by itself, until a waiter has seen it.
-    pub failed: Option<Error>,
+    /// The last failure of a flush that does not heal by itself, until a waiter has seen it.
+    pub flush_failed: Option<Error>,
+    /// The same of a compaction.
+    pub compaction_failed: Option<Error>,
 }
 
 impl Jobs {
@@ -71,6 +73,8 @@ pub struct Shared {
     pub cache: Arc<BlockCache>,
     /// Opens tables of this folder.
     pub opener: Arc<TableOpener>,
+    /// Collects the numbers of tables that may be unlinked.
+    pub reaper: Reaper,
     /// Names this database's history; the same LSN of another history is another write.
     pub history: u64,
 
@@ -113,6 +117,8 @@ pub struct Shared {
     pub threaded: AtomicBool,
     /// Free space fell below the reserve: only what frees space may write.
     pub low_space: AtomicBool,
+    /// When free space was last looked at, in milliseconds of the monotonic clock.
+    pub space_looked_ms: AtomicU64,
 }
 
 /// Locks a mutex whose holders cannot leave it half-changed (or poison the database when they do).

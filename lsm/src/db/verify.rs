@@ -2,6 +2,7 @@
 
 use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
+use crate::base::limits::LEVELS;
 use crate::db::state::Shared;
 use crate::version::file_meta::KeyRange;
 use std::fmt::Write;
@@ -12,9 +13,9 @@ use std::sync::Arc;
 pub fn verify(shared: &Arc<Shared>) -> Result<()> {
     let view = shared.view.load_owned();
     for keyspace in view.keyspaces() {
-        keyspace.version.check().map_err(|what| Error::corruption(&shared.path, 0, what))?;
+        keyspace.version.check().map_err(|what| Error::corruption(&shared.path, 0, what.to_string()))?;
         for file in keyspace.version.files() {
-            file.table(false)?.verify()?;
+            file.table(&shared.opener, false)?.verify()?;
         }
     }
     Ok(())
@@ -25,18 +26,7 @@ pub fn approximate_size(shared: &Shared, id: KeyspaceId, start: &[u8], end: &[u8
     let view = shared.view.load_owned();
     let keyspace = view.keyspace(id).ok_or_else(|| Error::invalid(format!("no keyspace {id}")))?;
     let range = KeyRange { start, end: Bound::Excluded(end) };
-    let mut bytes = 0;
-    for file in keyspace.version.files() {
-        let meta = file.meta();
-        if range.contains(&meta.range()) {
-            bytes += meta.bytes;
-        } else if range.overlaps(&meta.range()) {
-            let table = file.table(false)?;
-            let from = table.approximate_offset(start);
-            bytes += table.approximate_offset(end).saturating_sub(from);
-        }
-    }
-    Ok(bytes)
+    Ok(keyspace.version.approximate_bytes(0..LEVELS, &range))
 }
 
 /// Names and values that describe the engine's state.

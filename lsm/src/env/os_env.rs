@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far [`Env::spawn`] lowers the priority of a `nice` thread.
 const BACKGROUND_NICE: i32 = 10;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The real environment.
 #[derive(Debug)]

@@ -112,9 +112,10 @@ impl HashIndex {
 
 #[cfg(not(loom))]
 mod slots {
-    use crate::base::error::{Error, Result};
+    use crate::base::error::Result;
     use crate::base::sync::AtomicU64;
-    use memmap2::{MmapOptions, MmapRaw};
+    use crate::memtable::arena::map_zeros;
+    use memmap2::MmapRaw;
 
     /// A power of two of slots, zero at first, taken from the system as they are touched.
     pub struct Slots {
@@ -125,9 +126,8 @@ mod slots {
     impl Slots {
         pub fn new(count: usize) -> Result<Slots> {
             assert!(count.is_power_of_two());
-            let map = MmapOptions::new().len(count * size_of::<AtomicU64>()).map_anon();
-            let map = map.map_err(|error| Error::io("map memory for", "(memtable index)", error))?;
-            Ok(Slots { map: MmapRaw::from(map), mask: count - 1 })
+            let map = map_zeros(count * size_of::<AtomicU64>())?;
+            Ok(Slots { map, mask: count - 1 })
         }
 
         pub fn count(&self) -> usize {
@@ -165,5 +165,47 @@ mod slots {
         pub fn at(&self, hash: u64, probe: usize) -> &AtomicU64 {
             &self.0[(hash as usize).wrapping_add(probe) % self.0.len()]
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn list_with(keys: u64) -> SkipList {
+        let bytes = SkipList::entry_bytes_max(8, 0);
+        let list = SkipList::new(bytes * keys as usize).unwrap();
+        for key in 0..keys {
+            assert!(list.arena().reserve(bytes));
+            list.insert(&key.to_be_bytes(), 1 << 8, b"", 1, bytes);
+        }
+        list
+    }
+
+    #[test]
+    fn colliding_hashes_end_in_the_list_and_not_in_a_long_probe() {
+        let list = list_with(PROBES_MAX as u64 + 1);
+        let index = HashIndex::new(&list, 1 << 20).unwrap();
+        for key in 0..PROBES_MAX as u64 {
+            let key = key.to_be_bytes();
+            assert!(matches!(index.get(&list, 7, &key), Lookup::Absent));
+            let node = list.find(&key).unwrap();
+            index.insert(7, node);
+            index.insert(7, node);
+            assert!(matches!(index.get(&list, 7, &key), Lookup::Found(found) if found.key() == key));
+        }
+        assert!(index.is_complete());
+        let last = (PROBES_MAX as u64).to_be_bytes();
+        index.insert(7, list.find(&last).unwrap());
+        assert!(!index.is_complete());
+        assert!(matches!(index.get(&list, 7, &last), Lookup::Unknown));
+        assert!(matches!(index.get(&list, 7, &0u64.to_be_bytes()), Lookup::Found(_)));
+    }
+
+    #[test]
+    #[should_panic(expected = "another list")]
+    fn another_list_is_refused() {
+        let (a, b) = (list_with(1), list_with(1));
+        HashIndex::new(&a, 0).unwrap().get(&b, 0, b"");
     }
 }

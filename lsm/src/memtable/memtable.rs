@@ -72,8 +72,13 @@ impl Memtable {
     /// them. `id` is the caller's. Errors: `InvalidArgument` for more than
     /// [`ARENA_BYTES_MAX`](crate::base::limits::ARENA_BYTES_MAX), `Io` if the system has no memory to map.
     pub fn new(arena_bytes: usize, id: u64) -> Result<Memtable> {
+        Memtable::with_index_for(arena_bytes, arena_bytes, id)
+    }
+
+    /// As `new`, with an index as an arena of `indexed_bytes` would have it.
+    fn with_index_for(arena_bytes: usize, indexed_bytes: usize, id: u64) -> Result<Memtable> {
         let list = Arc::new(SkipList::new(arena_bytes)?);
-        let index = HashIndex::new(&list, arena_bytes)?;
+        let index = HashIndex::new(&list, indexed_bytes)?;
         let counts = Counts {
             writers: AtomicUsize::new(0),
             entries: AtomicU64::new(0),
@@ -296,11 +301,11 @@ fn unpack(version: VersionRef<'_>) -> (SequenceNumber, ValueKind) {
     unpacked
 }
 
-/// A random height: each level holds a quarter of the one below. Drawn from the key and the moment, so that a run can be
+/// A random height: each level holds half of the one below. Drawn from the key and the moment, so that a run can be
 /// repeated exactly, threads share nothing, and the keys with tall towers cannot be told in advance.
 fn tower_height(hash: u64, sequence: SequenceNumber) -> usize {
     let random = Rng::new(hash ^ sequence.rotate_left(32)).next_u64();
-    (1 + random.leading_zeros() as usize / 2).min(HEIGHT_MAX)
+    (1 + random.leading_zeros() as usize).min(HEIGHT_MAX)
 }
 
 /// Range tombstones as boundaries: each holds the sequence numbers, newest first, of the tombstones that lie over the
@@ -417,5 +422,357 @@ impl InternalIterator for MemtableIter {
 
     fn value(&self) -> &[u8] {
         self.cursor.version().value()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::base::hash::key_hash;
+    use crate::base::key::SEQUENCE_MAX;
+    use crate::base::range_delete::RangeTombstone;
+    use crate::base::rng::Rng;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::cmp::Reverse;
+    use std::sync::Barrier;
+
+    fn put(memtable: &Memtable, key: &[u8], sequence: SequenceNumber, value: &[u8]) -> bool {
+        let fits = memtable.reserve(Memtable::entry_bytes_max(key.len(), value.len()));
+        if fits {
+            memtable.insert(key_hash(key), key, sequence, ValueKind::Put, value);
+        }
+        fits
+    }
+
+    fn delete_range(memtable: &Memtable, start: &[u8], end: &[u8], sequence: SequenceNumber) {
+        assert!(memtable.reserve(Memtable::entry_bytes_max(start.len(), end.len())));
+        memtable.insert_range_delete(start, end, sequence);
+    }
+
+    /// Versions in order: newest first within a key, as the memtable has them.
+    type Model = BTreeMap<Place, Vec<u8>>;
+    /// User key and trailer.
+    type Place = (Vec<u8>, Reverse<u64>);
+
+    /// Few and often related keys: prefixes of each other, zeros, long shared beginnings.
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            vec(0u8..3, 0..4),
+            vec(0u8..2, 6..11),
+            (0u8..30).prop_map(|last| [b"a long beginning shared by ", &[last][..]].concat()),
+        ]
+    }
+
+    fn here(iter: &MemtableIter) -> Option<(Place, Vec<u8>)> {
+        iter.valid().then(|| ((iter.key().to_vec(), Reverse(iter.trailer())), iter.value().to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_sorted_map(
+            writes in vec((any_key(), any::<bool>(), vec(any::<u8>(), 0..40)), 0..120),
+            order in any::<u64>(),
+            probes in vec((any_key(), 0u64..130), 0..20),
+            moves in vec((0u8..6, any_key(), 0u64..130), 0..60),
+        ) {
+            let memtable = Arc::new(Memtable::new(64 << 10, 7).unwrap());
+            let mut model = Model::new();
+            // Sequence numbers arrive in any order, as concurrent writers bring them.
+            let mut sequences = (1..=writes.len() as u64).collect::<Vec<_>>();
+            let mut rng = Rng::new(order);
+            for at in (1..sequences.len()).rev() {
+                sequences.swap(at, rng.below(at as u64 + 1) as usize);
+            }
+            for ((key, is_put, value), &sequence) in writes.iter().zip(&sequences) {
+                let (kind, value) = if *is_put { (ValueKind::Put, &value[..]) } else { (ValueKind::Delete, &[][..]) };
+                prop_assert!(memtable.reserve(Memtable::entry_bytes_max(key.len(), value.len())));
+                memtable.insert(key_hash(key), key, sequence, kind, value);
+                model.insert((key.clone(), Reverse(pack_trailer(sequence, kind))), value.to_vec());
+            }
+            prop_assert_eq!(memtable.entry_count(), writes.len() as u64);
+            prop_assert_eq!(memtable.check().1, model.len());
+
+            let written = writes.iter().map(|(key, ..)| (key.clone(), SEQUENCE_MAX));
+            for (key, read) in probes.into_iter().chain(written) {
+                let expected = model
+                    .range((key.clone(), Reverse(seek_trailer(read)))..)
+                    .next()
+                    .filter(|((found, _), _)| *found == key);
+                let hit = memtable.get(key_hash(&key), &key, read);
+                prop_assert_eq!(
+                    hit.map(|hit| (pack_trailer(hit.sequence, hit.kind), hit.value)),
+                    expected.map(|((_, trailer), value)| (trailer.0, value.as_slice()))
+                );
+                if let Some(hit) = hit {
+                    prop_assert_eq!(memtable.value_at(hit.value_at), hit.value);
+                }
+            }
+
+            let mut iter = memtable.iter();
+            prop_assert!(!iter.valid());
+            iter.seek_to_first().unwrap();
+            for (place, value) in &model {
+                prop_assert_eq!(here(&iter), Some((place.clone(), value.clone())));
+                iter.next().unwrap();
+            }
+            prop_assert!(!iter.valid());
+            iter.seek_to_last().unwrap();
+            for (place, value) in model.iter().rev() {
+                prop_assert_eq!(here(&iter), Some((place.clone(), value.clone())));
+                iter.prev().unwrap();
+            }
+            prop_assert!(!iter.valid());
+
+            // Now any mixture of moves; `at` is where the iterator has to be.
+            let mut at: Option<Place> = None;
+            for (step, key, sequence) in moves {
+                let target = VersionKey::seek(&key, sequence);
+                let place = (key.clone(), Reverse(pack_trailer(sequence, target.kind)));
+                match (step, at.clone()) {
+                    (0, _) => {
+                        iter.seek(target).unwrap();
+                        at = model.range(place..).next().map(|(k, _)| k.clone());
+                    }
+                    (1, _) => {
+                        iter.seek_before(target).unwrap();
+                        at = model.range(..place).next_back().map(|(k, _)| k.clone());
+                    }
+                    (2 | 3, Some(from)) => {
+                        iter.next().unwrap();
+                        at = model.range((Bound::Excluded(from), Bound::Unbounded)).next().map(|(k, _)| k.clone());
+                    }
+                    (_, Some(from)) => {
+                        iter.prev().unwrap();
+                        at = model.range(..from).next_back().map(|(k, _)| k.clone());
+                    }
+                    _ => continue,
+                }
+                prop_assert_eq!(here(&iter).map(|(place, _)| place), at.clone());
+            }
+        }
+
+        #[test]
+        fn range_tombstones_agree_with_a_linear_search(
+            ranges in vec((0u8..20, 0u8..20), 0..14),
+            probes in vec((0u8..22, 0u64..16), 1..40),
+        ) {
+            let memtable = Memtable::new(64 << 10, 7).unwrap();
+            let mut tombstones = Vec::new();
+            for (&(start, end), sequence) in ranges.iter().zip(1..) {
+                delete_range(&memtable, &[start], &[end], sequence);
+                tombstones.push(RangeTombstone { start: vec![start], end: vec![end], sequence });
+            }
+            for (key, read) in probes {
+                let covers = |t: &&RangeTombstone| t.start[0] <= key && key < t.end[0] && t.sequence <= read;
+                let expected = tombstones.iter().filter(covers).map(|t| t.sequence).max().unwrap_or(0);
+                prop_assert_eq!(memtable.newest_covering(&[key], read), expected);
+                prop_assert_eq!(memtable.range_tombstones().newest_covering(&[key], read), expected);
+            }
+            prop_assert_eq!(memtable.range_tombstones(), RangeTombstones::build(tombstones));
+            prop_assert_eq!(memtable.has_range_deletes(), !ranges.is_empty());
+        }
+
+        #[test]
+        fn what_was_reserved_always_fits(
+            capacity in 64usize..4000,
+            entries in vec((vec(any::<u8>(), 0..24), 0usize..40, any::<bool>()), 1..200),
+        ) {
+            let memtable = Memtable::new(capacity, 7).unwrap();
+            let mut sequence = 0;
+            let empty = memtable.bytes_used();
+            // Writers reserve for whole batches and insert later, as here in groups of three.
+            for batch in entries.chunks(3) {
+                let bytes = batch.iter().map(|(key, len, _)| Memtable::entry_bytes_max(key.len(), *len)).sum();
+                let before = memtable.bytes_used();
+                if !memtable.reserve(bytes) {
+                    // Nothing more than what it said was missing.
+                    prop_assert!(before + bytes > memtable.capacity_bytes());
+                    continue;
+                }
+                for (key, len, range) in batch {
+                    sequence += 1;
+                    if *range {
+                        memtable.insert_range_delete(key, &vec![0xff; *len], sequence);
+                    } else {
+                        memtable.insert(key_hash(key), key, sequence, ValueKind::Put, &vec![1; *len]);
+                    }
+                }
+                let used = memtable.bytes_used() - before;
+                prop_assert!(used <= bytes && used > 0);
+                prop_assert!(memtable.bytes_used() <= memtable.capacity_bytes());
+            }
+            // All claims were settled: whatever is free can be claimed.
+            let free = memtable.capacity_bytes() - memtable.bytes_used();
+            prop_assert!(memtable.reserve(free) && !memtable.reserve(1));
+            prop_assert!(memtable.capacity_bytes() - empty >= capacity);
+        }
+    }
+
+    #[test]
+    fn a_long_chain_can_be_walked_both_ways() {
+        let memtable = Arc::new(Memtable::new(8 << 20, 7).unwrap());
+        for sequence in 1..=20_000 {
+            assert!(put(&memtable, b"hot", sequence, &sequence.to_le_bytes()));
+        }
+        assert!(put(&memtable, b"cold", 30_000, b""));
+        let mut iter = memtable.iter();
+        iter.seek_to_last().unwrap();
+        for sequence in 1..=20_000u64 {
+            assert_eq!((iter.trailer() >> 8, iter.value()), (sequence, &sequence.to_le_bytes()[..]));
+            iter.prev().unwrap();
+        }
+        assert_eq!(iter.key(), b"cold");
+        assert_eq!(memtable.get(key_hash(b"hot"), b"hot", 10_000).unwrap().sequence, 10_000);
+        assert_eq!(memtable.check(), (2, 20_001));
+    }
+
+    #[test]
+    fn small_entries_saturate_the_index_and_are_still_found() {
+        let memtable = Memtable::new(256 << 10, 7).unwrap();
+        let mut keys = 0u32;
+        while put(&memtable, &keys.to_le_bytes()[..3], 1 + u64::from(keys), b"") {
+            keys += 1;
+        }
+        assert!(!memtable.index.is_complete());
+        for key in 0..keys {
+            let key = &key.to_le_bytes()[..3];
+            assert!(memtable.get(key_hash(key), key, SEQUENCE_MAX).is_some());
+        }
+        for key in keys..keys + 1000 {
+            let key = &key.to_le_bytes()[..3];
+            assert!(memtable.get(key_hash(key), key, SEQUENCE_MAX).is_none());
+        }
+        assert_eq!(memtable.check(), (keys as usize, keys as usize));
+    }
+
+    #[test]
+    fn notes_and_counts() {
+        let memtable = Memtable::new(10_000, 42).unwrap();
+        assert!(memtable.is_empty() && memtable.is_quiet() && memtable.id() == 42);
+        assert_eq!(
+            (memtable.lowest_segment(), memtable.first_sequence(), memtable.last_sequence()),
+            (None, 0, 0)
+        );
+        memtable.note_segment(None, 10, 12);
+        memtable.note_segment(Some(4), 13, 15);
+        memtable.note_segment(Some(5), 16, 16);
+        assert_eq!(memtable.lowest_segment(), Some(4));
+        assert_eq!((memtable.first_sequence(), memtable.last_sequence()), (10, 16));
+        memtable.begin_write();
+        memtable.begin_write();
+        memtable.end_write();
+        assert!(!memtable.is_quiet());
+        memtable.end_write();
+        assert!(memtable.is_quiet());
+        delete_range(&memtable, b"b", b"a", 3);
+        assert!(!memtable.is_empty() && memtable.range_tombstones().is_empty());
+        assert!(Memtable::new(usize::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn an_iterator_keeps_the_memory() {
+        let memtable = Arc::new(Memtable::new(10_000, 1).unwrap());
+        assert!(put(&memtable, b"k", 1, b"v"));
+        let mut iter = memtable.iter();
+        drop(memtable);
+        iter.seek_to_first().unwrap();
+        assert_eq!((iter.key(), iter.value()), (&b"k"[..], &b"v"[..]));
+    }
+
+    const THREADS: u64 = 8;
+    const WRITES: u64 = if cfg!(miri) { 20 } else { 4000 };
+    const KEYS: u64 = WRITES / 2;
+
+    /// What thread `thread` writes as its `n`th: its own sequence number, on a key that all threads use.
+    fn stress_write(thread: u64, n: u64) -> (Vec<u8>, SequenceNumber, Vec<u8>) {
+        let key = (n * 7 + thread * 3) % KEYS;
+        let sequence = 1 + n * THREADS + thread;
+        (format!("key{key:05}").into_bytes(), sequence, sequence.to_le_bytes().repeat(1 + (n % 3) as usize))
+    }
+
+    fn stress(indexed_bytes: usize, index_must_saturate: bool) {
+        let memtable = Arc::new(Memtable::with_index_for(16 << 20, indexed_bytes, 7).unwrap());
+        let start = Barrier::new(THREADS as usize + 2);
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (memtable, start, done) = (&memtable, &start, &done);
+                scope.spawn(move || {
+                    start.wait();
+                    for n in 0..WRITES {
+                        let (key, sequence, value) = stress_write(thread, n);
+                        memtable.begin_write();
+                        assert!(put(memtable, &key, sequence, &value));
+                        // A thread sees its own write at once, through the index.
+                        let hit = memtable.get(key_hash(&key), &key, sequence).unwrap();
+                        assert_eq!((hit.sequence, hit.value), (sequence, &value[..]));
+                        memtable.end_write();
+                        if n % 64 == 0 {
+                            delete_range(memtable, &key, b"key99999", sequence);
+                        }
+                    }
+                    done.fetch_add(1, Ordering::Release);
+                });
+            }
+            for forwards in [true, false] {
+                let (memtable, start, done) = (&memtable, &start, &done);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut seen_before = 0;
+                    while done.load(Ordering::Acquire) < THREADS as usize {
+                        let seen = walk(memtable, forwards);
+                        assert!(seen >= seen_before, "versions have gone");
+                        seen_before = seen;
+                        memtable.newest_covering(b"key00100", SEQUENCE_MAX);
+                    }
+                });
+            }
+        });
+        assert!(memtable.is_quiet());
+        let mut expected = BTreeMap::new();
+        for (thread, n) in (0..THREADS).flat_map(|thread| (0..WRITES).map(move |n| (thread, n))) {
+            let (key, sequence, value) = stress_write(thread, n);
+            expected.insert((key, Reverse(sequence)), value);
+        }
+        let mut iter = memtable.iter();
+        iter.seek_to_first().unwrap();
+        for ((key, Reverse(sequence)), value) in &expected {
+            assert_eq!((iter.key(), iter.trailer() >> 8, iter.value()), (&key[..], *sequence, &value[..]));
+            let hit = memtable.get(key_hash(key), key, *sequence).unwrap();
+            assert_eq!((hit.sequence, hit.value), (*sequence, &value[..]));
+            iter.next().unwrap();
+        }
+        assert!(!iter.valid());
+        assert_eq!(memtable.check().1, expected.len());
+        assert_eq!(walk(&memtable, false), expected.len());
+        assert_eq!(memtable.index.is_complete(), !index_must_saturate);
+    }
+
+    /// Goes over everything, checks order and that values are whole; gives the number of versions.
+    fn walk(memtable: &Arc<Memtable>, forwards: bool) -> usize {
+        let mut iter = memtable.iter();
+        let mut count = 0;
+        let mut last: Option<Place> = None;
+        if forwards { iter.seek_to_first() } else { iter.seek_to_last() }.unwrap();
+        while let Some((place, value)) = here(&iter) {
+            assert!(value.chunks(8).all(|chunk| chunk == (place.1.0 >> 8).to_le_bytes()), "a torn value");
+            if let Some(last) = last.replace(place.clone()) {
+                assert!(if forwards { last < place } else { place < last }, "out of order");
+            }
+            count += 1;
+            if forwards { iter.next() } else { iter.prev() }.unwrap();
+        }
+        count
+    }
+
+    #[test]
+    fn eight_writers_and_two_readers() {
+        stress(16 << 20, false);
+    }
+
+    #[test]
+    fn eight_writers_and_an_index_that_overflows() {
+        stress(0, true);
     }
 }

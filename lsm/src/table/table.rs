@@ -282,11 +282,16 @@ impl Table {
         }
     }
 
-    /// Reads the whole file and checks everything that can be: checksums, order, that the indexes lead to every version, that
-    /// no filter denies a key, and the counts in the properties. Bypasses the cache.
+    /// Reads the whole file and checks everything that can be: checksums, that blocks lie one behind the other, order, that the
+    /// indexes lead to every version, that no filter denies a key, and the counts in the properties. Bypasses the cache.
     pub fn verify(&self) -> Result<()> {
         let mut seen = Seen::default();
+        let mut end = 0;
         for (at, partition) in self.partitions.iter().enumerate() {
+            let behind_index = partition.filter.is_none() || partition.filter.offset >= partition.index.end();
+            if partition.index.offset < end || !behind_index {
+                return Err(self.damaged(partition.index, "partitions overlap"));
+            }
             let filter = match partition.filter.is_none() {
                 true => None,
                 false => Some(self.read_block(partition.filter, BlockKind::Filter)?),
@@ -294,6 +299,11 @@ impl Table {
             let index = self.read_block(partition.index, BlockKind::Index)?;
             for entry in 0..index.count() {
                 let handle = self.data_handle(&index, entry)?;
+                // Each block at most once: the work is bounded by the file, however hostile it is.
+                if handle.offset < end || handle.end() > partition.index.offset {
+                    return Err(self.damaged(handle, "data blocks overlap"));
+                }
+                end = handle.end();
                 let data = self.read_block(handle, BlockKind::Data)?;
                 seen.block(&data).map_err(|what| self.damaged(handle, what))?;
                 let denied = |i| {
@@ -309,6 +319,7 @@ impl Table {
                 seen.separator(separator, index.trailer(entry))
                     .map_err(|what| self.damaged(partition.index, what))?;
             }
+            end = partition.index.end().max(partition.filter.end());
             let mut separator = Vec::new();
             self.top.iter().for_each(|top| top.append_key(at, &mut separator));
             let trailer = self.top.as_ref().map_or(0, |top| top.trailer(at));

@@ -92,8 +92,9 @@ impl File for TestFile {
     }
 }
 
-/// Versions in order: by key, then trailer descending.
-type Model = BTreeMap<(Vec<u8>, Reverse<u64>), Vec<u8>>;
+/// In the order of versions: by key, then trailer descending.
+type Version = (Vec<u8>, Reverse<u64>);
+type Model = BTreeMap<Version, Vec<u8>>;
 
 fn options(block_bytes: u32, compression: Compression, bloom_bits_per_key: u32) -> KeyspaceOptions {
     KeyspaceOptions { block_bytes, compression, bloom_bits_per_key }
@@ -158,7 +159,7 @@ fn model_get(model: &Model, key: &[u8], read: u64) -> Option<(u64, ValueKind, Ve
     (found == key).then(|| (sequence, kind, value.clone()))
 }
 
-fn entry(iter: &TableIter) -> Option<((Vec<u8>, Reverse<u64>), Vec<u8>)> {
+fn entry(iter: &TableIter) -> Option<(Version, Vec<u8>)> {
     iter.valid().then(|| ((iter.key().to_vec(), Reverse(iter.trailer())), iter.value().to_vec()))
 }
 
@@ -445,7 +446,7 @@ fn versions_of_one_key_span_blocks_and_partitions() {
 #[test]
 fn large_values_lie_alone_and_are_pinned_without_copies() {
     let mut model = plain_model(3);
-    let large = (0..LONE_VALUE_BYTES + 1).map(|i| (i * i >> 8) as u8).collect::<Vec<_>>();
+    let large = (0..LONE_VALUE_BYTES + 1).map(|i| ((i * i) >> 8) as u8).collect::<Vec<_>>();
     let trailer = Reverse(pack_trailer(0, ValueKind::Put));
     model.insert((b"key:000000000001+".to_vec(), trailer), large.clone());
     model.insert((b"key:000000000001-".to_vec(), trailer), vec![7; 3 << 20]);

@@ -11,9 +11,11 @@
 //! between keys, never between two versions of one key.
 
 use crate::base::key::SequenceNumber;
+use crate::table::format::TableSummary;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Facts about one table file; they never change once it is installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,23 @@ pub struct FileMeta {
 }
 
 impl FileMeta {
+    /// Of a table that was just built.
+    pub fn new(number: u64, table: &TableSummary, created_ms: u64) -> FileMeta {
+        FileMeta {
+            number,
+            bytes: table.file_bytes,
+            entries: table.entries,
+            deletes: table.deletes,
+            range_deletes: table.range_deletes,
+            smallest: table.smallest.clone(),
+            largest: table.largest.clone(),
+            largest_inclusive: table.largest_inclusive,
+            smallest_sequence: table.smallest_sequence,
+            largest_sequence: table.largest_sequence,
+            created_ms,
+        }
+    }
+
     /// The keys it may hold.
     pub fn range(&self) -> KeyRange<'_> {
         let largest = self.largest.as_slice();
@@ -168,9 +187,9 @@ pub fn newest_first(a: &FileMeta, b: &FileMeta) -> Ordering {
 }
 
 /// Where in a sorted level the files that overlap `range` stand.
-pub fn overlapping<F: AsRef<FileMeta>>(sorted: &[F], range: &KeyRange<'_>) -> std::ops::Range<usize> {
-    let first = sorted.partition_point(|file| file.as_ref().range().is_before(range.start));
-    let count = sorted[first..].partition_point(|file| !end_is_before(range.end, &file.as_ref().smallest));
+pub fn overlapping(sorted: &[Arc<FileMeta>], range: &KeyRange<'_>) -> std::ops::Range<usize> {
+    let first = sorted.partition_point(|file| file.range().is_before(range.start));
+    let count = sorted[first..].partition_point(|file| !end_is_before(range.end, &file.smallest));
     first..first + count
 }
 

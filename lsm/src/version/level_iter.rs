@@ -1,145 +1,168 @@
-//! One iterator over a sorted level: its files one after another, each opened when it is reached.
+//! Walks the versions of a sorted level: its tables one behind the other, each opened when the walk comes to it.
+//!
+//! Holds the level, so its files outlive the iterator. A bounded one opens no file that lies wholly outside its bounds; within
+//! the first and the last file it still gives versions outside of them, which is for whoever reads it to cut off.
 
 use crate::base::error::Result;
 use crate::base::iter::InternalIterator;
 use crate::base::key::VersionKey;
 use crate::table::table_iter::{TableIter, TableIterOptions};
-use crate::version::version::TableFile;
+use crate::version::file_meta::{KeyRange, overlapping};
+use crate::version::version::{Level, TableOpener};
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Walks the files of a sorted level, both ways. Holds one table open at a time.
-#[derive(Debug)]
+/// An owned iterator over a sorted level (not L0).
 pub struct LevelIter {
-    files: Arc<[Arc<TableFile>]>,
+    level: Arc<Level>,
+    opener: Arc<TableOpener>,
     options: TableIterOptions,
-    /// Index of the file that `table` walks.
+    /// The files that take part.
+    files: Range<usize>,
+    /// The file that `current` walks.
     at: usize,
-    table: Option<TableIter>,
+    current: Option<TableIter>,
 }
 
 impl LevelIter {
-    /// Over `files`, which must be sorted by key and disjoint.
-    pub fn new(files: Arc<[Arc<TableFile>]>, options: TableIterOptions) -> LevelIter {
-        LevelIter { files, options, at: 0, table: None }
+    /// Over all files that overlap `bounds`. Opens nothing yet.
+    pub fn new(
+        level: Arc<Level>,
+        opener: Arc<TableOpener>,
+        options: TableIterOptions,
+        bounds: &KeyRange<'_>,
+    ) -> LevelIter {
+        let files = overlapping(level.metas(), bounds);
+        LevelIter { level, opener, options, files, at: 0, current: None }
     }
 
-    /// Moves to file `at`, standing nowhere in it. Past either end: stands nowhere at all.
-    fn open(&mut self, at: usize) -> Result<Option<&mut TableIter>> {
-        if self.table.is_none() || self.at != at {
-            self.table = None;
-            let Some(file) = self.files.get(at) else { return Ok(None) };
-            self.at = at;
-            self.table = Some(file.table(self.options.read.memory_only)?.iter(self.options));
-        }
-        Ok(self.table.as_mut())
+    /// Whether there is nothing to walk.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
-    fn is_settled(&self) -> bool {
-        self.table.as_ref().is_none_or(TableIter::valid)
-    }
-
-    /// If the present file is exhausted, goes on with the files behind it.
-    fn skip_forward(&mut self) -> Result<()> {
-        while !self.is_settled() {
-            match self.open(self.at + 1)? {
-                Some(table) => table.seek_to_first()?,
-                None => break,
+    /// Makes file `at` the current one. The iterator over it is kept if it is that already.
+    fn open(&mut self, at: usize) -> Result<&mut TableIter> {
+        let reusable = self.current.take().filter(|_| self.at == at);
+        let iter = match reusable {
+            Some(iter) => iter,
+            None => {
+                let table = self.level.files()[at].table(&self.opener, self.options.read.memory_only)?;
+                table.iter(self.options)
             }
+        };
+        self.at = at;
+        Ok(self.current.insert(iter))
+    }
+
+    /// Goes on to the first version behind the current file if there is none in it.
+    fn settle_forward(&mut self) -> Result<()> {
+        while !self.valid() && self.at + 1 < self.files.end {
+            self.open(self.at + 1)?.seek_to_first()?;
         }
         Ok(())
     }
 
-    fn skip_backward(&mut self) -> Result<()> {
-        while !self.is_settled() {
-            let Some(before) = self.at.checked_sub(1) else {
-                self.table = None;
-                break;
-            };
-            if let Some(table) = self.open(before)? {
-                table.seek_to_last()?;
-            }
+    /// Goes back to the last version before the current file if there is none in it.
+    fn settle_backward(&mut self) -> Result<()> {
+        while !self.valid() && self.at > self.files.start {
+            self.open(self.at - 1)?.seek_to_last()?;
         }
         Ok(())
     }
 
-    /// Runs a move; after an error the iterator stands nowhere.
-    fn settle(&mut self, moved: Result<()>) -> Result<()> {
-        if moved.is_err() {
-            self.table = None;
+    /// After an error the iterator stands nowhere.
+    fn attempt(&mut self, walk: impl FnOnce(&mut LevelIter) -> Result<()>) -> Result<()> {
+        let result = walk(self);
+        if result.is_err() {
+            self.current = None;
         }
-        moved
+        result
     }
 }
 
 impl InternalIterator for LevelIter {
     fn valid(&self) -> bool {
-        self.table.as_ref().is_some_and(TableIter::valid)
+        self.current.as_ref().is_some_and(TableIter::valid)
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        let moved = match self.open(0) {
-            Ok(Some(table)) => table.seek_to_first(),
-            other => other.map(|_| ()),
-        };
-        let moved = moved.and_then(|()| self.skip_forward());
-        self.settle(moved)
+        self.attempt(|this| {
+            if this.is_empty() {
+                return Ok(());
+            }
+            this.open(this.files.start)?.seek_to_first()?;
+            this.settle_forward()
+        })
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        let Some(last) = self.files.len().checked_sub(1) else { return Ok(()) };
-        let moved = match self.open(last) {
-            Ok(Some(table)) => table.seek_to_last(),
-            other => other.map(|_| ()),
-        };
-        let moved = moved.and_then(|()| self.skip_backward());
-        self.settle(moved)
+        self.attempt(|this| {
+            if this.is_empty() {
+                return Ok(());
+            }
+            this.open(this.files.end - 1)?.seek_to_last()?;
+            this.settle_backward()
+        })
     }
 
     fn seek(&mut self, target: VersionKey<'_>) -> Result<()> {
-        let at = self.files.partition_point(|file| file.meta().range().is_before(target.user_key));
-        let moved = match self.open(at) {
-            Ok(Some(table)) => table.seek(target),
-            other => other.map(|_| ()),
-        };
-        let moved = moved.and_then(|()| self.skip_forward());
-        self.settle(moved)
+        self.attempt(|this| {
+            let files = &this.level.metas()[this.files.clone()];
+            let before = files.partition_point(|meta| meta.range().is_before(target.user_key));
+            if before == files.len() {
+                this.current = None;
+                return Ok(());
+            }
+            this.open(this.files.start + before)?.seek(target)?;
+            this.settle_forward()
+        })
     }
 
     fn seek_before(&mut self, target: VersionKey<'_>) -> Result<()> {
-        let after = self.files.partition_point(|file| file.meta().smallest.as_slice() <= target.user_key);
-        let Some(at) = after.checked_sub(1) else {
-            self.table = None;
-            return Ok(());
-        };
-        let moved = match self.open(at) {
-            Ok(Some(table)) => table.seek_before(target),
-            other => other.map(|_| ()),
-        };
-        let moved = moved.and_then(|()| self.skip_backward());
-        self.settle(moved)
+        self.attempt(|this| {
+            // A newer version of the target's own key is before it.
+            let files = &this.level.metas()[this.files.clone()];
+            let begun = files.partition_point(|meta| meta.smallest.as_slice() <= target.user_key);
+            if begun == 0 {
+                this.current = None;
+                return Ok(());
+            }
+            this.open(this.files.start + begun - 1)?.seek_before(target)?;
+            this.settle_backward()
+        })
     }
 
     fn next(&mut self) -> Result<()> {
-        let moved = self.table.as_mut().map_or(Ok(()), TableIter::next);
-        let moved = moved.and_then(|()| self.skip_forward());
-        self.settle(moved)
+        self.attempt(|this| {
+            this.current.as_mut().map_or(Ok(()), TableIter::next)?;
+            this.settle_forward()
+        })
     }
 
     fn prev(&mut self) -> Result<()> {
-        let moved = self.table.as_mut().map_or(Ok(()), TableIter::prev);
-        let moved = moved.and_then(|()| self.skip_backward());
-        self.settle(moved)
+        self.attempt(|this| {
+            this.current.as_mut().map_or(Ok(()), TableIter::prev)?;
+            this.settle_backward()
+        })
     }
 
     fn key(&self) -> &[u8] {
-        self.table.as_ref().map_or(&[], |table| table.key())
+        self.current.as_ref().map_or(&[], |iter| iter.key())
     }
 
     fn trailer(&self) -> u64 {
-        self.table.as_ref().map_or(0, |table| table.trailer())
+        self.current.as_ref().map_or(0, |iter| iter.trailer())
     }
 
     fn value(&self) -> &[u8] {
-        self.table.as_ref().map_or(&[], |table| table.value())
+        self.current.as_ref().map_or(&[], |iter| iter.value())
+    }
+}
+
+impl fmt::Debug for LevelIter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LevelIter").field("files", &self.files).field("at", &self.at).finish_non_exhaustive()
     }
 }

@@ -5,4 +5,5 @@ pub mod edit;
 pub mod state;
 pub mod version;
 pub mod level_iter;
+pub mod level_cover;
 pub mod manifest;

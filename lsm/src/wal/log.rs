@@ -26,7 +26,8 @@
 //! `NoSpace`: nothing was assigned yet, and the next commit tries again.
 //!
 //! It does not know memtables: who needs which segment is told by [`Log::release_before`]. It starts no thread: the
-//! database runs [`Log::run`] on one (not a niced one: it takes locks that commits take), or calls [`Log::step`].
+//! database runs [`Log::run_writer`] and [`Log::run_keeper`] (not niced: they take locks that commits take), or calls
+//! [`Log::step`].
 
 use crate::base::batch::WriteBatch;
 use crate::base::error::{Error, Result};
@@ -129,8 +130,8 @@ pub struct Log {
     closed: AtomicBool,
     poisoned: AtomicBool,
     poison: Mutex<Option<String>>,
-    wake_asked: Mutex<bool>,
-    wake: Condvar,
+    write_bell: Bell,
+    keep_bell: Bell,
     thread_running: AtomicBool,
 }
 
@@ -139,7 +140,10 @@ struct Commit {
     segment: Arc<Segment>,
     offset: u64,
     last_lsn: Lsn,
+    /// 0 until this log has a record.
     last_record_lsn: Lsn,
+    /// What the log began behind.
+    start_lsn: Lsn,
     /// The greatest durable LSN that any record so far carries.
     marked_lsn: Lsn,
     prepared_len: usize,
@@ -240,6 +244,7 @@ impl Log {
                 offset: header_bytes,
                 last_lsn,
                 last_record_lsn: 0,
+                start_lsn: last_lsn,
                 marked_lsn: 0,
                 prepared_len: 0,
             }),
@@ -266,8 +271,8 @@ impl Log {
             closed: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             poison: Mutex::new(None),
-            wake_asked: Mutex::new(false),
-            wake: Condvar::new(),
+            write_bell: Bell::default(),
+            keep_bell: Bell::default(),
             thread_running: AtomicBool::new(false),
         })
     }
@@ -348,21 +353,23 @@ impl Log {
             || self.last_write_us.load(Ordering::Relaxed) > SLOW_WRITE_US
     }
 
-    /// Asks the log thread to write soon. Without one, the next step does.
+    /// Asks the writer thread to write soon. Without one, the next step does.
     pub fn wake_writer(&self) {
-        let mut asked = plain_guard(&self.wake_asked);
-        if !*asked {
-            *asked = true;
-            self.wake.notify_one();
-        }
+        self.write_bell.ring();
     }
 
-    /// Asks the log thread for a sync of everything appended so far and returns at once; the listener tells when it is done.
+    /// Wakes both threads of the log, so that they see that they should stop.
+    pub fn wake_threads(&self) {
+        self.write_bell.ring();
+        self.keep_bell.ring();
+    }
+
+    /// Asks the keeper thread for a sync of everything appended so far and returns at once; the listener tells when it is done.
     /// Without a thread, the next step does it.
     pub fn request_sync(&self) {
-        // Release: pairs with the Acquire of the swap in `step`.
+        // Release: pairs with the Acquire of the swap in `keep`.
         self.sync_asked.store(true, Ordering::Release);
-        self.wake_writer();
+        self.keep_bell.ring();
     }
 
     /// Whether a commit would find room: not poisoned, and no segment is waiting for space.
@@ -371,38 +378,51 @@ impl Log {
         !self.poisoned.load(Ordering::Acquire) && !self.wants_space.load(Ordering::Relaxed)
     }
 
-    /// The body of the log thread; returns soon after `stop` is set and [`wake_writer`](Self::wake_writer) called.
-    pub fn run(&self, stop: &AtomicBool) {
+    /// The body of the writer thread: writes when asked to, because the one who asks must not wait for the disk. It never syncs:
+    /// a sync may take seconds, and what is written meanwhile must still get out. Returns soon after `stop` is set and
+    /// [`wake_threads`](Self::wake_threads) called.
+    pub fn run_writer(&self, stop: &AtomicBool) {
         // Release pairs with the Acquire in `drain`; until it is seen, threads just go on writing for others.
         self.thread_running.store(true, Ordering::Release);
         let reset = ThreadRuns(self);
         // Acquire pairs with the store of whoever stops the thread.
         while !stop.load(Ordering::Acquire) {
-            // A failure is sticky or told to the event listener; either way there is nothing more to do about it here.
-            let _ = self.step();
-            let pause = self.pause();
-            let mut asked = plain_guard(&self.wake_asked);
-            if !*asked && !stop.load(Ordering::Acquire) {
-                asked = match self.wake.wait_timeout(asked, pause) {
-                    Ok((asked, _)) => asked,
-                    Err(poisoned) => poisoned.into_inner().0,
-                };
-            }
-            *asked = false;
+            // A failure is sticky; there is nothing more to do about it here.
+            let _ = self.write_pending();
+            self.write_bell.wait(PATROL);
         }
         drop(reset);
         let _ = self.try_write();
     }
 
-    /// One turn of what the log thread does. Answers whether there was anything to do.
+    /// The body of the keeper thread: syncs when it is due or asked for, prepares and recycles segments, logs durable marks.
+    /// Returns as [`run_writer`](Self::run_writer) does.
+    pub fn run_keeper(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            // A failure is sticky or told to the event listener.
+            let _ = self.keep();
+            self.keep_bell.wait(self.pause());
+        }
+    }
+
+    /// One turn of what both threads do. Answers whether there was anything to do.
     pub fn step(&self) -> Result<bool> {
+        Ok(self.write_pending()? | self.keep()?)
+    }
+
+    fn write_pending(&self) -> Result<bool> {
+        self.check_poison()?;
+        let pending = self.has_unwritten();
+        if pending {
+            self.drain(self.guard(&self.io))?;
+        }
+        Ok(pending)
+    }
+
+    fn keep(&self) -> Result<bool> {
         let mut busy = self.store.collect();
         self.check_poison()?;
         let spare = self.prepare_spare();
-        if self.has_unwritten() {
-            self.drain(self.guard(&self.io))?;
-            busy = true;
-        }
         // Acquire: pairs with the Release in `request_sync`; what its caller appended is seen.
         if self.sync_asked.swap(false, Ordering::AcqRel) || self.is_sync_due() {
             self.sync_to(self.appended())?;
@@ -556,19 +576,25 @@ impl Log {
     }
 
     fn prepare_segment(&self, id: u64, bytes: u64) -> Result<Prepared> {
-        self.store.prepare(id, bytes).map_err(|failure| {
+        let prepared = self.store.prepare(id, bytes).map_err(|failure| {
             if failure.poisons {
                 self.poison(&failure.error.to_string());
             }
             failure.error
-        })
+        });
+        let no_space = prepared.as_ref().is_err_and(Error::is_no_space);
+        // Relaxed: a hint.
+        self.wants_space.store(no_space, Ordering::Relaxed);
+        prepared
     }
 
-    /// Prepares the next segment if the current one is half full. Answers whether it did.
+    /// Prepares the next segment if the current one is half full, or if one could not be prepared before. Answers whether it
+    /// did.
     fn prepare_spare(&self) -> Result<bool> {
         let base = self.segment_base_bytes.load(Ordering::Relaxed);
         let used = self.appended_bytes.load(Ordering::Relaxed).saturating_sub(base);
-        if used < self.options.segment_bytes / 2 || self.closed.load(Ordering::Relaxed) {
+        let due = used >= self.options.segment_bytes / 2 || self.wants_space.load(Ordering::Relaxed);
+        if !due || self.closed.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let mut spare = self.guard(&self.spare);
@@ -579,11 +605,9 @@ impl Log {
             Ok(prepared) => {
                 spare.prepared = Some(prepared);
                 spare.complained = false;
-                self.wants_space.store(false, Ordering::Relaxed);
                 Ok(true)
             }
             Err(error) => {
-                self.wants_space.store(error.is_no_space(), Ordering::Relaxed);
                 if !std::mem::replace(&mut spare.complained, true) {
                     self.tell(&format!("cannot prepare the next WAL segment: {error}"));
                 }
@@ -786,7 +810,7 @@ impl Log {
             && self.durable.load(Ordering::Acquire) > self.guard(&self.commit).marked_lsn
     }
 
-    /// How long the log thread may sleep.
+    /// How long the keeper may sleep.
     fn pause(&self) -> Duration {
         let interval = Duration::from_millis(self.options.sync_interval_ms);
         // A write may come right after this look; half an interval later it is still in time.
@@ -835,6 +859,29 @@ impl Log {
                 Some(unwound.into_inner())
             }
         }
+    }
+}
+
+/// Wakes one thread. A ring while nobody waits is kept for the next wait.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        let mut rung = plain_guard(&self.rung);
+        if !*rung {
+            *rung = true;
+            self.changed.notify_one();
+        }
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let rung = plain_guard(&self.rung);
+        let waited = self.changed.wait_timeout_while(rung, timeout, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }
 
@@ -952,8 +999,324 @@ impl AppendGuard<'_> {
         self.commit.last_lsn
     }
 
+    /// What recovery would find as the last LSN if everything were written now: that of the
+    /// last record, or the one the log began behind. This, not [`last_lsn`](Self::last_lsn), is the end to note for a copy
+    /// of the segments: numbers that were skipped have no record to be found.
+    pub fn recoverable_lsn(&self) -> Lsn {
+        self.commit.last_record_lsn.max(self.commit.start_lsn)
+    }
+
     /// Id of the segment into which the next append goes, if [`prepare`](Self::prepare) does not rotate.
     pub fn segment(&self) -> u64 {
         self.commit.segment.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::fault_env::{Fault, FaultEnv, FaultKind, Operations};
+    use crate::env::mem_env::MemEnv;
+    use std::path::Path;
+
+    const SEGMENT: u64 = 4096;
+
+    fn options() -> LogOptions {
+        LogOptions {
+            dir: PathBuf::from("/db"),
+            segment_bytes: SEGMENT,
+            total_bytes: 4 * SEGMENT,
+            sync_interval_ms: 0,
+            history: 7,
+            listener: None,
+            events: None,
+            metrics: Arc::default(),
+        }
+    }
+
+    fn create(env: Arc<dyn Env>, options: LogOptions) -> Log {
+        env.create_dir_all(Path::new("/db")).unwrap();
+        Log::create(env, options, 1, 0).unwrap()
+    }
+
+    fn batch(value_len: usize) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put(0, b"key", &vec![b'v'; value_len]).unwrap();
+        batch.put(0, b"two", b"").unwrap();
+        batch
+    }
+
+    fn append(log: &Log, value_len: usize) -> Result<Lsn> {
+        let batch = batch(value_len);
+        let mut guard = log.lock();
+        guard.prepare(batch.encoded_len())?;
+        let first = guard.last_lsn() + 1;
+        guard.append(first, first + 1, &batch);
+        Ok(first + 1)
+    }
+
+    #[test]
+    fn watermarks_advance_and_pass_over_skipped_numbers() {
+        let env = MemEnv::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log_of_listener = seen.clone();
+        let listener: LogListener = Arc::new(move |progress| log_of_listener.lock().unwrap().push(progress));
+        let log = create(env.clone(), LogOptions { listener: Some(listener), ..options() });
+        assert!(log.write_to(1).is_err() && log.sync_to(1).is_err());
+        let lsn = append(&log, 10).unwrap();
+        assert_eq!((log.appended(), log.written(), log.synced()), (2, 0, 0));
+        assert!(log.unwritten_bytes() > 0);
+        log.try_write().unwrap();
+        assert_eq!((log.appended(), log.written(), log.synced()), (2, 2, 0));
+        env.advance(Duration::from_secs(3));
+        assert_eq!(log.unsynced_for(), Some(Duration::from_secs(3)));
+        log.sync_to(lsn).unwrap();
+        assert_eq!((log.synced(), log.unsynced_for(), log.unwritten_bytes()), (2, None, 0));
+        log.lock().skip(50);
+        assert_eq!((log.appended(), log.written()), (50, 2));
+        log.sync_to(50).unwrap();
+        assert_eq!((log.written(), log.synced()), (50, 50));
+        assert_eq!(append(&log, 1).unwrap(), 52);
+        log.write_to(52).unwrap();
+        let seen = seen.lock().unwrap();
+        let last = seen.last().unwrap();
+        assert_eq!((last.written, last.synced, last.poisoned), (52, 50, false));
+        assert_eq!(log.options.metrics.snapshot().wal_syncs, 1, "skipping needs no sync");
+    }
+
+    #[test]
+    fn rotation_spares_and_recycling() {
+        let env = MemEnv::new();
+        let log = create(env.clone(), options());
+        while log.current_segment() < 6 {
+            append(&log, 100).unwrap();
+            log.step().unwrap();
+        }
+        assert!(log.total_bytes() > 4 * SEGMENT && log.is_over_budget());
+        let infos = log.segments();
+        assert_eq!(infos.iter().map(|s| s.id).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert!(infos.windows(2).all(|w| w[0].last_lsn < w[1].last_lsn || w[1].last_lsn.is_none()));
+        log.release_before(6);
+        assert_eq!(log.segments().len(), 6, "not synced yet");
+        log.sync_to(log.appended()).unwrap();
+        let hold = log.hold(5);
+        log.step().unwrap();
+        assert_eq!(log.segments().len(), 2);
+        drop(hold);
+        log.step().unwrap();
+        assert_eq!(log.segments().len(), 1);
+        assert!(log.total_bytes() < SEGMENT);
+        let before = env.list_all();
+        assert_eq!(before.len(), 3);
+        while log.current_segment() < 8 {
+            append(&log, 100).unwrap();
+            log.step().unwrap();
+        }
+        assert_eq!(env.list_all().len(), 3, "both came from the pool");
+        log.close().unwrap();
+        assert_eq!(env.list_all().len(), 3);
+    }
+
+    #[test]
+    fn a_large_record_gets_a_segment_of_its_size() {
+        let env = MemEnv::new();
+        let log = create(env.clone(), options());
+        for len in [10_000, 10, SEGMENT as usize - 200, 1 << 20] {
+            append(&log, len).unwrap();
+        }
+        log.sync_to(log.appended()).unwrap();
+        let total = log.segments().iter().map(|s| env.read_file(&s.path).unwrap().len()).sum::<usize>();
+        assert!(total < (1 << 20) + 40_000, "{total}");
+        assert!(env.list_all().iter().all(|path| env.is_synced(path) && env.is_name_synced(path)));
+    }
+
+    #[test]
+    fn the_buffer_is_bounded() {
+        let env = MemEnv::new();
+        let log = create(env, LogOptions { segment_bytes: 64 << 20, ..options() });
+        for _ in 0..30 {
+            append(&log, 1 << 20).unwrap();
+            assert!(log.unwritten_bytes() <= UNWRITTEN_BYTES_MAX);
+        }
+        assert!(log.written() > 0);
+    }
+
+    #[test]
+    fn a_failed_sync_poisons_for_good() {
+        for kind in [FaultKind::Eio, FaultKind::NoSpace] {
+            let env = FaultEnv::new(MemEnv::new());
+            let log = create(env.clone(), options());
+            let first = append(&log, 1).unwrap();
+            log.sync_to(first).unwrap();
+            let second = append(&log, 1).unwrap();
+            env.inject(Fault::once(Operations::SYNC, kind).on(".wal"));
+            assert!(matches!(log.sync_to(second), Err(Error::Poisoned(_))));
+            env.clear();
+            for result in [log.sync_to(second), log.try_write(), log.step().map(drop), log.close()] {
+                assert!(matches!(result, Err(Error::Poisoned(_))));
+            }
+            assert!(matches!(append(&log, 1), Err(Error::Poisoned(_))));
+            assert_eq!((log.synced(), log.sync_to(first).is_ok()), (first, true));
+            assert!(log.poisoned().unwrap().contains("sync"));
+        }
+    }
+
+    #[test]
+    fn a_failed_write_poisons() {
+        for kind in [FaultKind::Eio, FaultKind::NoSpace, FaultKind::ShortWrite] {
+            let env = FaultEnv::new(MemEnv::new());
+            let told = Arc::new(AtomicBool::new(false));
+            let flag = told.clone();
+            let listener: LogListener = Arc::new(move |p| flag.store(p.poisoned, Ordering::SeqCst));
+            let log = create(env.clone(), LogOptions { listener: Some(listener), ..options() });
+            let lsn = append(&log, 1).unwrap();
+            env.inject(Fault::once(Operations::WRITE, kind));
+            assert!(matches!(log.write_to(lsn), Err(Error::Poisoned(_))));
+            assert!(matches!(log.write_to(lsn), Err(Error::Poisoned(_))));
+            assert!(told.load(Ordering::SeqCst));
+            assert_eq!(log.written(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_while_preparing_a_segment_heals() {
+        let inner = MemEnv::new();
+        let env = FaultEnv::new(inner.clone());
+        let log = create(env.clone(), options());
+        env.inject(Fault::always(Operations::ALLOCATE, FaultKind::NoSpace));
+        let error = loop {
+            let _ = log.step();
+            if let Err(error) = append(&log, 500) {
+                break error;
+            }
+        };
+        assert!(error.is_no_space() && log.poisoned().is_none() && !log.has_room());
+        assert!(log.step().unwrap_err().is_no_space());
+        assert_eq!(inner.list_all().len(), 1);
+        log.sync_to(log.appended()).unwrap();
+        env.clear();
+        append(&log, 500).unwrap();
+        assert_eq!(log.current_segment(), 2);
+        assert!(log.has_room());
+        log.close().unwrap();
+        assert!(matches!(append(&log, 1), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn the_log_thread_finds_that_space_is_back() {
+        let env = FaultEnv::new(MemEnv::new());
+        let log = create(env.clone(), options());
+        env.inject(Fault::always(Operations::ALLOCATE, FaultKind::NoSpace));
+        assert!(append(&log, 5000).unwrap_err().is_no_space());
+        assert!(!log.has_room() && log.step().is_err() && !log.has_room());
+        env.clear();
+        log.step().unwrap();
+        assert!(log.has_room());
+        log.request_sync();
+        let lsn = append(&log, 5000).unwrap();
+        log.step().unwrap();
+        assert_eq!(log.synced(), lsn);
+    }
+
+    #[test]
+    fn a_failed_sync_of_a_new_segment_poisons() {
+        for operation in [Operations::SYNC, Operations::SYNC_DIR] {
+            let env = FaultEnv::new(MemEnv::new());
+            let log = create(env.clone(), options());
+            env.inject(Fault::once(operation, FaultKind::Eio));
+            assert!(append(&log, 5000).is_err());
+            assert!(log.poisoned().is_some());
+        }
+    }
+
+    #[test]
+    fn background_sync_and_the_idle_mark() {
+        let env = MemEnv::new();
+        let log = create(env.clone(), LogOptions { sync_interval_ms: 100, ..options() });
+        assert!(!log.step().unwrap());
+        append(&log, 1).unwrap();
+        assert!(log.step().unwrap());
+        assert_eq!((log.written(), log.synced()), (2, 0));
+        env.advance(Duration::from_millis(50));
+        assert!(!log.step().unwrap());
+        assert!(log.pause() <= Duration::from_millis(50));
+        env.advance(Duration::from_millis(50));
+        assert!(log.step().unwrap());
+        assert_eq!(log.synced(), 2);
+        let bytes = log.total_bytes();
+        env.advance(Duration::from_secs(1));
+        assert!(log.step().unwrap() && !log.step().unwrap());
+        assert_eq!(log.total_bytes(), bytes + RECORD_HEADER_BYTES as u64);
+        env.advance(Duration::from_secs(9));
+        assert!(!log.step().unwrap(), "once is enough");
+        log.close().unwrap();
+        assert_eq!(log.total_bytes(), bytes + RECORD_HEADER_BYTES as u64);
+    }
+
+    #[test]
+    fn a_slow_write_says_so() {
+        let env = FaultEnv::new(MemEnv::new());
+        let log = create(env.clone(), options());
+        assert!(!log.io_is_slow());
+        env.inject(Fault::once(Operations::WRITE, FaultKind::Delay(Duration::from_millis(3))));
+        append(&log, 1).unwrap();
+        log.try_write().unwrap();
+        assert!(log.io_is_slow());
+        append(&log, 1).unwrap();
+        log.try_write().unwrap();
+        assert!(!log.io_is_slow());
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_poisons() {
+        let log = Arc::new(create(MemEnv::new(), options()));
+        let other = log.clone();
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _guard = other.lock();
+            panic!("planned");
+        }));
+        assert!(unwound.is_err());
+        assert!(matches!(append(&log, 1), Err(Error::Poisoned(_))));
+    }
+
+    /// Not a test of anything: prints what an append costs. Run it with `--ignored --nocapture`, optimised.
+    #[test]
+    #[ignore = "prints a timing"]
+    fn append_timing() {
+        let env = crate::env::os_env::OsEnv::new();
+        let dir = std::env::temp_dir().join(format!("haypile-append-{:016x}", env.random_u64()));
+        env.create_dir_all(&dir).unwrap();
+        let log = Log::create(
+            env.clone(),
+            LogOptions { dir: dir.clone(), segment_bytes: 1 << 30, ..options() },
+            1,
+            0,
+        );
+        let log = log.unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(0, b"0123456789abcdef", &[7; 80]).unwrap();
+        let (mut append_ns, mut write_ns) = (0, 0);
+        let (rounds, each) = (200, 1000);
+        for _ in 0..rounds {
+            let start = env.monotonic();
+            for _ in 0..each {
+                let mut guard = log.lock();
+                guard.prepare(batch.encoded_len()).unwrap();
+                let lsn = guard.last_lsn() + 1;
+                guard.append(lsn, lsn, &batch);
+            }
+            let middle = env.monotonic();
+            log.try_write().unwrap();
+            append_ns += (middle - start).as_nanos() as u64;
+            write_ns += (env.monotonic() - middle).as_nanos() as u64;
+        }
+        let records = rounds * each;
+        println!(
+            "record of {} bytes: append {} ns, write {} ns",
+            record_len(batch.encoded_len()),
+            append_ns / records,
+            write_ns / records
+        );
+        env.remove_dir_all(&dir).unwrap();
     }
 }

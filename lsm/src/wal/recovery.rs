@@ -583,3 +583,660 @@ fn era_of(bounds: &RecoveryBounds, segment: u64) -> Option<(u64, Lsn)> {
     let end = above().map(|(_, end)| *end).min()?;
     Some((below, end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::batch::{BatchReader, WriteBatch};
+    use crate::base::rng::Rng;
+    use crate::env::fault_env::{Fault, FaultEnv, FaultKind, Operations};
+    use crate::env::mem_env::{CrashPolicy, MemEnv};
+    use crate::env::os_env::OsEnv;
+    use crate::wal::log::{Log, LogOptions};
+    use crate::wal::record::{begin_record, finish_record, record_len};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    const SEGMENT: u64 = 4096;
+    const HISTORY: u64 = 0xfeed;
+    const DIR: &str = "/db";
+
+    fn options(dir: &Path) -> LogOptions {
+        LogOptions {
+            dir: dir.to_path_buf(),
+            segment_bytes: SEGMENT,
+            total_bytes: 8 * SEGMENT,
+            sync_interval_ms: 0,
+            history: HISTORY,
+            listener: None,
+            events: None,
+            metrics: Arc::default(),
+        }
+    }
+
+    fn new_log(env: &Arc<MemEnv>, segment: u64, last_lsn: Lsn) -> Log {
+        env.create_dir_all(Path::new(DIR)).unwrap();
+        Log::create(env.clone(), options(Path::new(DIR)), segment, last_lsn).unwrap()
+    }
+
+    fn segment_path(id: u64) -> PathBuf {
+        FileName::Segment(id).path(Path::new(DIR))
+    }
+
+    /// A batch whose bytes follow from its first sequence number.
+    fn batch_at(first: SequenceNumber, len: usize) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.set_annotation(&first.to_le_bytes()).unwrap();
+        for i in 0..first % 3 {
+            batch.put(1, &(first + i).to_be_bytes(), &vec![(first + i) as u8; len]).unwrap();
+        }
+        batch
+    }
+
+    fn append(log: &Log, len: usize) -> Result<Lsn> {
+        let mut guard = log.lock();
+        let first = guard.last_lsn() + 1;
+        let batch = batch_at(first, len);
+        guard.prepare(batch.encoded_len())?;
+        let last = first + u64::from(batch.count().max(1)) - 1;
+        guard.append(first, last, &batch);
+        Ok(last)
+    }
+
+    /// Recovers and checks that each record is one that was written. Answers the LSNs as well.
+    fn recover_checked(env: &dyn Env, bounds: &RecoveryBounds) -> Result<(Recovered, Vec<Lsn>)> {
+        let mut lsns = Vec::new();
+        let mut progress = (0, 0);
+        let mut visit = |record: LogRecord<'_>| {
+            let reader = BatchReader::new(record.payload).expect("a batch");
+            let first = u64::from_le_bytes(reader.annotation().try_into().expect("the annotation"));
+            assert_eq!(first, record.first_sequence);
+            let entries = reader.map(|entry| entry.expect("an entry")).collect::<Vec<_>>();
+            let len = entries.first().map_or(0, |entry| entry.value.len());
+            let mut expected = Vec::new();
+            batch_at(first, len).encode_into(&mut expected);
+            assert_eq!(record.payload, expected);
+            assert!(lsns.last() < Some(&record.last_lsn));
+            lsns.push(record.last_lsn);
+            Ok(())
+        };
+        let recovered = recover(env, Path::new(DIR), bounds, &mut visit, &mut |done, total| {
+            assert!(done >= progress.0 && done <= total);
+            progress = (done, total);
+        })?;
+        assert_eq!(progress.0, progress.1);
+        assert_eq!(recovered.records, lsns.len() as u64);
+        Ok((recovered, lsns))
+    }
+
+    fn from_start() -> RecoveryBounds {
+        RecoveryBounds { first_segment: 1, void: Vec::new(), history: Some(HISTORY) }
+    }
+
+    /// What `log` gave out, as a list of LSNs of records.
+    fn fill(log: &Log, records: usize, rng: &mut Rng) -> Vec<Lsn> {
+        (0..records).map(|_| append(log, rng.below(200) as usize).unwrap()).collect()
+    }
+
+    #[test]
+    fn everything_written_comes_back_and_nothing_else() {
+        let env = MemEnv::new();
+        let log = new_log(&env, 1, 0);
+        let lsns = fill(&log, 100, &mut Rng::new(1));
+        log.lock().skip(log.appended() + 10);
+        log.try_write().unwrap();
+        let (recovered, found) = recover_checked(env.as_ref(), &from_start()).unwrap();
+        assert_eq!(found, lsns);
+        assert_eq!(recovered.torn, None);
+        assert_eq!(recovered.last_lsn, log.lock().recoverable_lsn());
+        assert_eq!(recovered.last_lsn, *lsns.last().unwrap());
+        assert_eq!(recovered.next_segment, log.current_segment() + 1);
+        assert_eq!(recovered.segments.len(), recovered.ends.len());
+        assert!(env.list_all().iter().all(|path| env.is_synced(path)), "what was replayed is synced");
+        let other = RecoveryBounds { history: Some(1), ..from_start() };
+        assert!(recover_checked(env.as_ref(), &other).unwrap_err().is_corruption());
+    }
+
+    #[test]
+    fn nothing_to_recover() {
+        let env = MemEnv::new();
+        env.create_dir_all(Path::new(DIR)).unwrap();
+        let (recovered, _) = recover_checked(env.as_ref(), &RecoveryBounds::default()).unwrap();
+        assert_eq!(recovered, Recovered { next_segment: 1, ..Recovered::default() });
+        let void = RecoveryBounds { void: vec![(3, 9)], ..from_start() };
+        assert!(recover_checked(env.as_ref(), &void).unwrap_err().is_corruption(), "the log is gone");
+        let void = RecoveryBounds { first_segment: 3, ..void };
+        assert_eq!(recover_checked(env.as_ref(), &void).unwrap().0.next_segment, 3);
+    }
+
+    /// One disk as a crash left it, and what must be on it.
+    struct Crash {
+        env: Arc<MemEnv>,
+        at_least: Lsn,
+        what: String,
+    }
+
+    /// Runs `work` on a log and collects the disk before every operation.
+    fn crashes_of(env: &Arc<MemEnv>, log: &Arc<Log>, seed: u64, work: impl FnOnce()) -> Vec<Crash> {
+        let crashes = Arc::new(Mutex::new(Vec::new()));
+        let (disk, log, list) = (env.clone(), log.clone(), crashes.clone());
+        env.set_operation_hook(Some(Arc::new(move |number, operation| {
+            let policies = [
+                (CrashPolicy::ProcessKill, log.written()),
+                (CrashPolicy::DropUnsynced, log.synced()),
+                (CrashPolicy::KeepRandom { percent: 50 }, log.synced()),
+                (CrashPolicy::KeepRandom { percent: 90 }, log.synced()),
+                (CrashPolicy::Reorder, log.synced()),
+            ];
+            for (policy, at_least) in policies {
+                let clone = disk.crash_clone(policy, seed ^ number);
+                let what = format!("{policy:?} before operation {number}, {operation:?}");
+                list.lock().unwrap().push(Crash { env: clone, at_least, what });
+            }
+        })));
+        work();
+        env.set_operation_hook(None);
+        std::mem::take(&mut *crashes.lock().unwrap())
+    }
+
+    fn is_prefix(found: &[Lsn], of: &[Lsn]) -> bool {
+        of.starts_with(found)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append(u16),
+        Skip(u8),
+        Write,
+        Sync,
+        Turn,
+        Idle,
+        Release,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            12 => (0u16..400).prop_map(Step::Append),
+            1 => (1000u16..9000).prop_map(Step::Append),
+            1 => (1u8..5).prop_map(Step::Skip),
+            4 => Just(Step::Write),
+            2 => Just(Step::Sync),
+            3 => Just(Step::Turn),
+            1 => Just(Step::Idle),
+            1 => Just(Step::Release),
+        ];
+        proptest::collection::vec(step, 1..60)
+    }
+
+    /// Does the steps; `lsns` gets the LSN of each record.
+    fn run_steps(env: &MemEnv, log: &Log, steps: &[Step], lsns: &mut Vec<Lsn>, release: bool) {
+        for step in steps {
+            match step {
+                Step::Append(len) => lsns.push(append(log, usize::from(*len)).unwrap()),
+                Step::Skip(by) => {
+                    let mut guard = log.lock();
+                    let last = guard.last_lsn() + u64::from(*by);
+                    guard.skip(last);
+                }
+                Step::Write => log.try_write().unwrap(),
+                Step::Sync => log.sync_to(log.appended()).unwrap(),
+                Step::Turn => drop(log.step().unwrap()),
+                Step::Idle => {
+                    env.advance(Duration::from_secs(2));
+                    log.step().unwrap();
+                }
+                Step::Release if release => log.release_before(log.current_segment()),
+                Step::Release => {}
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// The prefix oracle, at every operation: all that was synced is there, and what is there is a prefix. Then again
+        /// after a second life on what the crash left, and a second crash, with the first one's end noted.
+        #[test]
+        fn any_crash_leaves_a_prefix(first in steps(), second in steps(), seed: u64) {
+            let env = MemEnv::new();
+            let log = Arc::new(new_log(&env, 1, 0));
+            let mut lsns = Vec::new();
+            let crashes = crashes_of(&env, &log, seed, || run_steps(&env, &log, &first, &mut lsns, false));
+            let mut rng = Rng::new(seed);
+            let chosen = rng.below(crashes.len() as u64 + 1) as usize;
+            for (i, crash) in crashes.iter().enumerate() {
+                let (recovered, found) = recover_checked(crash.env.as_ref(), &from_start())
+                    .map_err(|e| TestCaseError::fail(format!("{}: {e}", crash.what)))?;
+                prop_assert!(is_prefix(&found, &lsns), "{}: {:?} of {:?}", crash.what, found, lsns);
+                let missing = lsns.get(found.len()).copied().unwrap_or(Lsn::MAX);
+                prop_assert!(missing > crash.at_least, "{}: {} lost", crash.what, missing);
+                // What was shown once must not vanish.
+                let again = crash.env.crash_clone(CrashPolicy::DropUnsynced, 0);
+                let (same, found_again) = recover_checked(again.as_ref(), &from_start()).unwrap();
+                prop_assert_eq!(&found, &found_again);
+                prop_assert_eq!(same.last_lsn, recovered.last_lsn);
+                if i == chosen {
+                    second_life(&again, &same, &found, &second, seed)?;
+                }
+            }
+        }
+
+        /// Releasing and recycling: what remains begins at the released segment, and stale bytes never show.
+        #[test]
+        fn recycled_files_never_show_their_past(steps in steps(), more in steps(), seed: u64) {
+            let env = MemEnv::new();
+            let log = Arc::new(new_log(&env, 1, 0));
+            let mut lsns = Vec::new();
+            let steps = steps.iter().chain(&more).cloned().collect::<Vec<_>>();
+            run_steps(&env, &log, &steps, &mut lsns, true);
+            run_steps(&env, &log, &steps, &mut lsns, true);
+            log.sync_to(log.appended()).unwrap();
+            let synced = lsns.len();
+            run_steps(&env, &log, &more, &mut lsns, false);
+            log.try_write().unwrap();
+            let bounds = RecoveryBounds { first_segment: log.segments()[0].id, ..from_start() };
+            let killed = env.crash_clone(CrashPolicy::ProcessKill, seed);
+            let (_, all) = recover_checked(killed.as_ref(), &bounds).unwrap();
+            prop_assert!(lsns.ends_with(&all));
+            let released = lsns.len() - all.len();
+            for policy in [CrashPolicy::DropUnsynced, CrashPolicy::KeepRandom { percent: 60 }, CrashPolicy::Reorder] {
+                let crashed = env.crash_clone(policy, seed);
+                let (_, found) = recover_checked(crashed.as_ref(), &bounds)
+                    .map_err(|e| TestCaseError::fail(format!("{policy:?}: {e}")))?;
+                prop_assert!(is_prefix(&found, &all));
+                prop_assert!(released + found.len() >= synced);
+            }
+        }
+
+        /// A flipped bit: refused, or a prefix that holds everything that some record behind said to be durable.
+        #[test]
+        fn rot_is_never_replayed(seed: u64, records in 5usize..80, at: prop::sample::Index, bit in 0u8..8) {
+            let env = MemEnv::new();
+            let log = new_log(&env, 1, 0);
+            let mut rng = Rng::new(seed);
+            let lsns = fill(&log, records, &mut rng);
+            log.sync_to(log.appended()).unwrap();
+            log.close().unwrap();
+            let (whole, _) = recover_checked(env.as_ref(), &from_start()).unwrap();
+            let total = whole.ends.iter().map(|end| end.offset).sum::<u64>() as usize;
+            let mut offset = at.index(total) as u64;
+            let mut rotten = 0;
+            for end in &whole.ends {
+                rotten = end.segment;
+                if offset < end.offset {
+                    break;
+                }
+                offset -= end.offset;
+            }
+            env.flip_bit(&segment_path(rotten), offset, 1 << bit).unwrap();
+            let last = whole.ends.last().unwrap();
+            let in_mark = rotten == last.segment && offset >= last.offset - RECORD_HEADER_BYTES as u64;
+            match recover_checked(env.as_ref(), &from_start()) {
+                // After a clean close only the closing mark itself can be hit without a trace.
+                Ok((_, found)) => prop_assert!(in_mark && found == lsns),
+                Err(error) => prop_assert!(error.is_corruption()),
+            }
+        }
+
+        #[test]
+        fn hostile_segments_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), seed: u64) {
+            let mut rng = Rng::new(seed);
+            let path = Path::new("x");
+            let mut all = |_: LogRecord<'_>| Ok(());
+            read_segment_bytes(path, 1, &bytes, &mut all).unwrap();
+            // With a good header, and now and then a good record.
+            let header = SegmentHeader { segment: 1, history: seed, previous_lsn: 0, start_lsn: 5, created_ms: 0 };
+            let mut file = header.encode().to_vec();
+            let mut lsn = 5;
+            for chunk in bytes.chunks(40) {
+                if rng.one_in(2) {
+                    let start = begin_record(&mut file);
+                    file.extend_from_slice(chunk);
+                    lsn += rng.below(3);
+                    let kind = if rng.one_in(4) { RecordKind::DurableMark } else { RecordKind::Batch };
+                    finish_record(&mut file, start, header.seed(), kind, lsn, rng.below(10));
+                } else {
+                    file.extend_from_slice(chunk);
+                    file.resize(file.len().next_multiple_of(RECORD_ALIGN), 0);
+                }
+            }
+            let mut last = 5;
+            let reading = read_segment_bytes(path, 1, &file, &mut |record: LogRecord<'_>| {
+                assert!(record.first_sequence > last && record.last_lsn >= record.first_sequence);
+                last = record.last_lsn;
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(reading.last_lsn, last);
+            prop_assert!(reading.end <= file.len() as u64);
+            let env = MemEnv::new();
+            env.write_file(&segment_path(1), &file).unwrap();
+            let bounds = RecoveryBounds { history: None, ..from_start() };
+            let result = recover(env.as_ref(), Path::new(DIR), &bounds, &mut all, &mut |_, _| {});
+            prop_assert!(result.is_ok() || result.unwrap_err().is_corruption());
+        }
+    }
+
+    /// A new log behind a recovered one, with the end noted; crashes again at every operation.
+    fn second_life(
+        env: &Arc<MemEnv>,
+        recovered: &Recovered,
+        kept: &[Lsn],
+        steps: &[Step],
+        seed: u64,
+    ) -> std::result::Result<(), TestCaseError> {
+        let note = (recovered.next_segment, recovered.last_lsn);
+        let bounds = RecoveryBounds { void: vec![note], ..from_start() };
+        // As if tables had reached further than the log.
+        let last_lsn = recovered.last_lsn + seed % 7;
+        let log = Arc::new(new_log(env, recovered.next_segment, last_lsn));
+        for end in &recovered.ends {
+            log.adopt(end).unwrap();
+        }
+        let mut lsns = kept.to_vec();
+        let crashes = crashes_of(env, &log, seed, || run_steps(env, &log, steps, &mut lsns, false));
+        // A copy of the segments, as a checkpoint makes it, with its end noted.
+        let copy = (log.current_segment() + 1, log.lock().recoverable_lsn());
+        log.try_write().unwrap();
+        let killed = env.crash_clone(CrashPolicy::ProcessKill, 0);
+        let noted = RecoveryBounds { void: vec![note, copy], ..from_start() };
+        prop_assert_eq!(&recover_checked(killed.as_ref(), &noted).unwrap().1, &lsns);
+        let mut reader = log.reader(1).unwrap();
+        let mut tailed = Vec::new();
+        while let Some(record) = reader.next().unwrap() {
+            tailed.push(record.last_lsn);
+        }
+        prop_assert_eq!(&tailed, &lsns);
+        for crash in crashes {
+            let (third, found) = recover_checked(crash.env.as_ref(), &bounds)
+                .map_err(|e| TestCaseError::fail(format!("second life, {}: {e}", crash.what)))?;
+            prop_assert!(is_prefix(&found, &lsns), "{}", crash.what);
+            prop_assert!(found.len() >= kept.len(), "{}", crash.what);
+            let missing = lsns.get(found.len()).copied().unwrap_or(Lsn::MAX);
+            prop_assert!(missing > crash.at_least, "second life, {}: {} lost", crash.what, missing);
+            // And noted once more, it is the same.
+            let void = vec![note, (third.next_segment, third.last_lsn)];
+            let bounds = RecoveryBounds { void, ..from_start() };
+            prop_assert_eq!(recover_checked(crash.env.as_ref(), &bounds).unwrap().1, found);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn damage_is_a_tear_or_rot_as_the_records_behind_it_say() {
+        // Three records; the third is behind a sync of the first (tear of the second is fine) or of both (it is not).
+        for (synced, is_rot) in [(0, false), (1, false), (2, true)] {
+            let env = MemEnv::new();
+            let log = new_log(&env, 1, 0);
+            let mut offsets = Vec::new();
+            for i in 0..3 {
+                offsets.push(log.total_bytes());
+                let lsn = append(&log, 50).unwrap();
+                log.write_to(lsn).unwrap();
+                if i < synced {
+                    log.sync_to(lsn).unwrap();
+                }
+            }
+            env.flip_bit(&segment_path(1), offsets[1] + 30, 4).unwrap();
+            match recover_checked(env.as_ref(), &from_start()) {
+                Ok((recovered, found)) => {
+                    assert!(!is_rot && found.len() == 1);
+                    let (path, offset, why) = recovered.torn.unwrap();
+                    assert_eq!((path, offset), (segment_path(1), offsets[1]));
+                    assert!(why.contains("checksum"));
+                }
+                Err(Error::Corruption { file, offset, what }) => {
+                    assert!(is_rot, "{what}");
+                    assert_eq!((file, offset), (segment_path(1), offsets[1]));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn rot_is_found_through_a_later_segment_and_a_lost_segment_too() {
+        let build = |sync: bool| {
+            let env = MemEnv::new();
+            let log = new_log(&env, 1, 0);
+            while log.current_segment() < 4 {
+                append(&log, 100).unwrap();
+                if sync {
+                    log.sync_to(log.appended()).unwrap();
+                }
+            }
+            log.try_write().unwrap();
+            env
+        };
+        let damages: [fn(&MemEnv); 5] = [
+            |env| env.flip_bit(&segment_path(2), 0, 1).unwrap(),
+            |env| env.flip_bit(&segment_path(2), 2000, 1).unwrap(),
+            |env| env.remove(&segment_path(2)).unwrap(),
+            |env| env.remove(&segment_path(1)).unwrap(),
+            |env| env.write_file(&segment_path(3), &[0; SEGMENT as usize]).unwrap(),
+        ];
+        for damage in damages {
+            let env = build(true);
+            damage(&env);
+            let error = recover_checked(env.as_ref(), &from_start()).unwrap_err();
+            assert!(error.is_corruption(), "{error}");
+            let env = build(false);
+            damage(&env);
+            let (recovered, _) = recover_checked(env.as_ref(), &from_start()).unwrap();
+            assert!(recovered.torn.is_some());
+        }
+    }
+
+    #[test]
+    fn records_past_a_noted_end_are_void() {
+        let env = MemEnv::new();
+        let log = new_log(&env, 1, 0);
+        let lsns = fill(&log, 60, &mut Rng::new(3));
+        log.close().unwrap();
+        let end = lsns[20];
+        let next = log.current_segment() + 1;
+        let log = new_log(&env, next, lsns[59]);
+        let more = fill(&log, 5, &mut Rng::new(4));
+        log.close().unwrap();
+        let void = |end| RecoveryBounds { void: vec![(next, end)], ..from_start() };
+        let (recovered, found) = recover_checked(env.as_ref(), &void(end)).unwrap();
+        assert_eq!(found[..21], lsns[..21]);
+        assert_eq!(found[21..], more);
+        assert_eq!(recovered.torn, None);
+        let (_, all) = recover_checked(env.as_ref(), &void(lsns[59])).unwrap();
+        assert_eq!(all.len(), 65);
+        let error = recover_checked(env.as_ref(), &void(lsns[59] + 1)).unwrap_err();
+        assert!(error.is_corruption(), "an end that is not reached: {error}");
+    }
+
+    #[test]
+    fn a_planted_record_of_another_segment_is_not_believed() {
+        let env = MemEnv::new();
+        let log = new_log(&env, 1, 0);
+        let lsn = append(&log, 10).unwrap();
+        log.sync_to(lsn).unwrap();
+        let end = log.total_bytes();
+        let mut planted = Vec::new();
+        let start = begin_record(&mut planted);
+        batch_at(lsn + 1, 9).encode_into(&mut planted);
+        finish_record(&mut planted, start, CrcSeed::new(HISTORY, 2), RecordKind::Batch, lsn + 1, lsn);
+        let file = env.open(&segment_path(1), OpenMode::ReadWrite).unwrap();
+        file.write_at(&planted, end).unwrap();
+        let (recovered, found) = recover_checked(env.as_ref(), &from_start()).unwrap();
+        assert_eq!(found, [lsn]);
+        assert_eq!(recovered.torn.unwrap().1, end);
+    }
+
+    #[test]
+    fn io_errors_and_the_visitors_errors_come_through() {
+        let inner = MemEnv::new();
+        let env = FaultEnv::new(inner.clone());
+        let log = new_log(&inner, 1, 0);
+        fill(&log, 50, &mut Rng::new(9));
+        log.close().unwrap();
+        for operation in
+            [Operations::LIST, Operations::OPEN, Operations::READ, Operations::SYNC, Operations::SYNC_DIR]
+        {
+            env.inject(Fault::once(operation, FaultKind::Eio));
+            assert!(matches!(recover_checked(env.as_ref(), &from_start()), Err(Error::Io { .. })));
+            env.clear();
+        }
+        let mut refuse = |_: LogRecord<'_>| Err(Error::Closed);
+        let result = recover(env.as_ref(), Path::new(DIR), &from_start(), &mut refuse, &mut |_, _| {});
+        assert!(matches!(result, Err(Error::Closed)));
+    }
+
+    /// Every operation fails once: the log either goes on or is poisoned, and what it said to be synced is there.
+    #[test]
+    fn any_single_fault_keeps_what_was_synced() {
+        for kind in [FaultKind::Eio, FaultKind::NoSpace, FaultKind::ShortWrite] {
+            for nth in 0.. {
+                let inner = MemEnv::new();
+                inner.create_dir_all(Path::new(DIR)).unwrap();
+                let env = FaultEnv::new(inner.clone());
+                let fault = Fault { nth, ..Fault::once(Operations::MUTATING, kind) };
+                env.inject(fault);
+                let mut lsns = Vec::new();
+                let log = match Log::create(env.clone(), options(Path::new(DIR)), 1, 0) {
+                    Ok(log) => log,
+                    Err(_) => continue,
+                };
+                for i in 0..60 {
+                    if let Ok(lsn) = append(&log, 150) {
+                        lsns.push(lsn);
+                    }
+                    let _ = if i % 5 == 0 { log.sync_to(log.appended()) } else { log.try_write() };
+                    let _ = log.step();
+                    log.release_before(0);
+                }
+                let _ = log.close();
+                for policy in [CrashPolicy::DropUnsynced, CrashPolicy::KeepRandom { percent: 50 }] {
+                    let crashed = inner.crash_clone(policy, nth);
+                    let (_, found) = recover_checked(crashed.as_ref(), &from_start()).unwrap();
+                    assert!(is_prefix(&found, &lsns));
+                    assert!(lsns.get(found.len()).is_none_or(|&missing| missing > log.synced()));
+                }
+                if env.hits() == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn four_threads_on_a_real_disk() {
+        let env = OsEnv::new();
+        let dir = std::env::temp_dir().join(format!(
+            "haypile-wal-{}-{:016x}",
+            std::process::id(),
+            env.random_u64()
+        ));
+        env.create_dir_all(&dir).unwrap();
+        let options = LogOptions { segment_bytes: 64 << 10, sync_interval_ms: 5, ..options(&dir) };
+        let log = Arc::new(Log::create(env.clone(), options, 1, 0).unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (body, body_stop) = (log.clone(), stop.clone());
+        let log_thread =
+            env.spawn("wal", false, Box::new(move || body.run_keeper(&body_stop))).unwrap().unwrap();
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let threads = (0..4u64)
+            .map(|t| {
+                let (log, acknowledged) = (log.clone(), acknowledged.clone());
+                let work = move || {
+                    let mut rng = Rng::new(t);
+                    for i in 0..600 {
+                        let lsn = append(&log, rng.below(300) as usize).unwrap();
+                        match (i + t) % 16 {
+                            0 => log.sync_to(lsn).unwrap(),
+                            1..8 => log.write_to(lsn).unwrap(),
+                            _ => log.try_write().unwrap(),
+                        }
+                        if (i + t) % 16 == 0 {
+                            assert!(log.synced() >= lsn);
+                            acknowledged.fetch_max(lsn, Ordering::SeqCst);
+                        }
+                        assert!(log.synced() <= log.appended() && log.written() <= log.appended());
+                    }
+                };
+                env.spawn("appender", false, Box::new(work)).unwrap().unwrap()
+            })
+            .collect::<Vec<_>>();
+        let mut reader = log.reader(1).unwrap();
+        let mut tailed = Vec::new();
+        while tailed.len() < 2400 {
+            match reader.next().unwrap() {
+                Some(record) => {
+                    tailed.push(record.last_lsn);
+                    assert!(record.last_lsn <= log.appended());
+                }
+                None => env.sleep(Duration::from_micros(200)),
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        // No tail is lost: without any further call everything gets written and, in a moment, synced.
+        let deadline = env.monotonic() + Duration::from_secs(10);
+        while log.synced() < log.appended() && env.monotonic() < deadline {
+            env.sleep(Duration::from_millis(1));
+        }
+        assert_eq!(log.synced(), log.appended());
+        stop.store(true, Ordering::Release);
+        log.wake_threads();
+        log_thread.join().unwrap();
+        assert!(log.synced() >= acknowledged.load(Ordering::SeqCst));
+        log.close().unwrap();
+        let mut lsns = Vec::new();
+        let mut visit = |record: LogRecord<'_>| {
+            lsns.push(record.last_lsn);
+            Ok(())
+        };
+        let recovered = recover(env.as_ref(), &dir, &from_start(), &mut visit, &mut |_, _| {}).unwrap();
+        assert_eq!(lsns, tailed);
+        assert_eq!((recovered.torn, recovered.last_lsn), (None, log.appended()));
+        env.remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn searching_behind_damage_is_not_quadratic() {
+        let header = SegmentHeader { segment: 1, history: 0, previous_lsn: 0, start_lsn: 0, created_ms: 0 };
+        let mut file = header.encode().to_vec();
+        // Every eighth byte starts a header that announces almost all the rest.
+        let words = (1usize << 20) / 8;
+        for i in 0..words {
+            let announced = ((words - i) * 8 / 2) as u64;
+            file.extend_from_slice(&if i % 3 == 0 {
+                (announced << 32 | 1).to_le_bytes()
+            } else {
+                257u64.to_le_bytes()
+            });
+        }
+        let start = OsEnv::new();
+        let reading = read_segment_bytes(Path::new("x"), 1, &file, &mut |_| Ok(())).unwrap();
+        assert_eq!(reading.records, 0);
+        assert!(start.monotonic() < Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_map_of_one_segment() {
+        let env = MemEnv::new();
+        let log = new_log(&env, 1, 0);
+        let lsns = fill(&log, 10, &mut Rng::new(2));
+        log.close().unwrap();
+        let bytes = env.read_file(&segment_path(1)).unwrap();
+        let mut map = BTreeMap::new();
+        let reading = read_segment_bytes(&segment_path(1), 1, &bytes, &mut |record: LogRecord<'_>| {
+            map.insert(record.offset, record_len(record.payload.len()));
+            Ok(())
+        });
+        let reading = reading.unwrap();
+        assert_eq!((reading.records, reading.last_lsn), (10, lsns[9]));
+        assert_eq!((reading.stop, reading.durable_lsn), (None, lsns[9]));
+        assert!(map.iter().zip(map.keys().skip(1)).all(|((at, len), next)| at + *len as u64 == *next));
+        assert_eq!(reading.end, map.iter().last().map(|(at, len)| at + *len as u64).unwrap() + 24);
+        let other = read_segment_bytes(&segment_path(2), 2, &bytes, &mut |_| Ok(())).unwrap();
+        assert_eq!(other.header, HeaderState::NotBegun);
+    }
+}

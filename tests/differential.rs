@@ -1,0 +1,466 @@
+//! The same random commands to a real redis-server and to ours: equal replies, equal contents.
+//!
+//! One connection to each, pipelined, over RESP2 and RESP3. A difference is printed with the seed, the command and the
+//! commands before it on the same keys; then both are emptied and the stream goes on, so that one run shows many. The
+//! control is redis-server 7.0. Where `HAYPILE_REDIS8` names a later redis-server, a reply that agrees with that one is
+//! right too: where 7.0 and 7.4 differ, 7.4 wins. Every other difference that is meant stands in
+//! `differential/exceptions.txt` with its reason.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `HAYPILE_DIFFERENTIAL_COMMANDS` | how many commands a test sends (millions, for a night) |
+//! | `HAYPILE_DIFFERENTIAL_SEED` | repeats a run |
+//! | `HAYPILE_BIN`, `HAYPILE_REDIS`, `HAYPILE_REDIS8` | the server under test and the controls |
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test outside the server reads clocks and files as any program"
+)]
+
+#[expect(dead_code, reason = "each test binary takes its part of what they share")]
+mod support;
+
+#[path = "differential/compare.rs"]
+mod compare;
+#[path = "differential/generator.rs"]
+mod generator;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use haypile_resp::Value;
+
+use compare::{Exception, agree, read_exceptions};
+use generator::{Action, Check, Generator, Step};
+use support::client::{Client, bulk, encode, render, render_command, scan_reply};
+use support::program::Program;
+use support::random::{count_from, seed_from};
+use support::server::{Server, wait_for};
+
+const DATABASES: usize = 16;
+/// A run ends after this many differences.
+const DIFFERENCES_MAX: usize = 25;
+/// Commands kept to show what led to a difference.
+const HISTORY: usize = 2000;
+
+#[test]
+fn replies_equal_redis_over_resp2() {
+    run("resp2", 2, 0);
+}
+
+#[test]
+fn replies_equal_redis_over_resp3() {
+    run("resp3", 3, 1);
+}
+
+fn run(name: &str, protocol: u8, salt: u64) {
+    let Some(redis7) = Program::redis7() else { return };
+    let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
+    let commands = count_from("HAYPILE_DIFFERENTIAL_COMMANDS", 6000);
+    eprintln!("HAYPILE_DIFFERENTIAL_SEED={seed} ({name}, {commands} commands, control: {})", redis7.version);
+    let mut peers = vec![
+        Peer::start(&format!("differential-{name}-ours"), Program::under_test()),
+        Peer::start(&format!("differential-{name}-redis7"), redis7),
+    ];
+    if let Some(redis8) = Program::redis8() {
+        eprintln!("second control: {}", redis8.version);
+        peers.push(Peer::start(&format!("differential-{name}-redis8"), redis8));
+    }
+    let mut stream = Stream {
+        peers,
+        protocol,
+        exceptions: read_exceptions(include_str!("differential/exceptions.txt")),
+        history: VecDeque::new(),
+        differences: Vec::new(),
+        later: BTreeMap::new(),
+        sent: 0,
+    };
+    stream.empty_all();
+    let mut generator = Generator::new(seed.wrapping_add(salt), true);
+    let mut next_walk = 1000;
+    while stream.sent < commands && stream.differences.len() < DIFFERENCES_MAX {
+        stream.act(&generator.action());
+        if stream.sent >= next_walk {
+            stream.walk();
+            next_walk = stream.sent + 1000;
+        }
+    }
+    stream.walk();
+    stream.report(seed);
+}
+
+/// One server and its connection. The first is ours, the second the control, the third the later control.
+struct Peer {
+    server: Server,
+    client: Client,
+}
+
+impl Peer {
+    fn start(name: &str, program: Program) -> Peer {
+        let server =
+            Server::start_program(name, program, &["--appendfsync", "everysec", "--memory-budget", "64mb"]);
+        let client = server.client();
+        Peer { server, client }
+    }
+}
+
+struct Stream {
+    peers: Vec<Peer>,
+    protocol: u8,
+    exceptions: Vec<Exception>,
+    history: VecDeque<Vec<Vec<u8>>>,
+    differences: Vec<String>,
+    /// Differences from 7.0 in which the later control agrees with us, by command.
+    later: BTreeMap<String, (u64, String)>,
+    sent: u64,
+}
+
+impl Stream {
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Batch(steps) => self.batch(steps),
+            Action::Scan(options) => self.scan(options),
+            Action::ShortLife { key, command } => self.short_life(key, command),
+            Action::Muted(commands) => self.muted(commands),
+            Action::Reconnect => self.reconnect(),
+            Action::KeyCount => self.key_count(),
+            Action::RandomKey => self.random_key(),
+            Action::Reload => {
+                self.step(&exact(&["DEBUG", "RELOAD"]));
+                self.walk();
+            }
+        }
+    }
+
+    /// Sends the bytes to all and reads so many replies from each.
+    fn exchange(&mut self, bytes: &[u8], replies: usize) -> Vec<Vec<Value>> {
+        for peer in &mut self.peers {
+            peer.client.send_raw(bytes).unwrap_or_else(|error| panic!("send: {error}"));
+        }
+        let mut all = Vec::new();
+        let mut failure = None;
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            let mut values = Vec::with_capacity(replies);
+            while values.len() < replies {
+                match peer.client.read() {
+                    Ok(value) => values.push(value),
+                    Err(error) => {
+                        failure = Some(format!("server {index}: {error}\n{}", peer.server.log_tail()));
+                        break;
+                    }
+                }
+            }
+            all.push(values);
+        }
+        if let Some(failure) = failure {
+            let commands = self.history.iter().skip(self.history.len().saturating_sub(replies));
+            for (number, command) in commands.enumerate() {
+                let answers: Vec<String> =
+                    all.iter().map(|values| values.get(number).map_or("nothing".into(), shown)).collect();
+                eprintln!("{}\n    {}", render_command(command), answers.join("\n    "));
+            }
+            panic!("too few replies; {failure}");
+        }
+        all
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.batch(std::slice::from_ref(step));
+    }
+
+    fn batch(&mut self, steps: &[Step]) {
+        let mut bytes = Vec::new();
+        for step in steps {
+            if step.inline {
+                bytes.extend_from_slice(&step.command.join(&b' '));
+                bytes.extend_from_slice(b"\r\n");
+            } else {
+                encode(&mut bytes, &step.command);
+            }
+            self.remember(&step.command);
+        }
+        let replies = self.exchange(&bytes, steps.len());
+        for (index, step) in steps.iter().enumerate() {
+            let answers: Vec<Value> = replies.iter().map(|replies| replies[index].clone()).collect();
+            if !self.compare(&step.command, step.check, &answers) {
+                // What follows in the batch may differ because of this one.
+                self.empty_all();
+                return;
+            }
+        }
+    }
+
+    /// Whether the servers may be taken to be in the same state still.
+    fn compare(&mut self, command: &[Vec<u8>], check: Check, answers: &[Value]) -> bool {
+        let (ours, control, later) = (&answers[0], &answers[1], answers.get(2));
+        if agree(control, ours, check) {
+            return later.is_none_or(|later| agree(control, later, check));
+        }
+        let text = render_command(command);
+        if later.is_some_and(|later| agree(later, ours, check)) {
+            let name = text.split(' ').take(2).collect::<Vec<_>>().join(" ").to_ascii_uppercase();
+            let sample = format!("{text}\n      7.0 {}\n    later {}", shown(control), shown(ours));
+            self.later.entry(name).or_insert((0, sample)).0 += 1;
+            return false;
+        }
+        if let Some(exception) = self.exceptions.iter_mut().find(|one| one.covers(&text, control, ours)) {
+            exception.used += 1;
+            return true;
+        }
+        let mut report = format!("{text}\n    redis {}\n     ours {}", shown(control), shown(ours));
+        if let Some(later) = later {
+            report.push_str(&format!("\n    later {}", shown(later)));
+        }
+        self.difference(report, command);
+        false
+    }
+
+    fn difference(&mut self, report: String, command: &[Vec<u8>]) {
+        let keys: Vec<&Vec<u8>> = command.iter().skip(1).filter(|word| generator::is_key(word)).collect();
+        let related = self.history.iter().rev().skip(1).filter(|earlier| {
+            let whole = ["select", "swapdb", "flushall", "flushdb", "reset", "debug"];
+            whole.iter().any(|name| earlier[0].eq_ignore_ascii_case(name.as_bytes()))
+                || earlier.iter().skip(1).any(|word| keys.contains(&word))
+        });
+        let mut before: Vec<String> = related.take(12).map(|earlier| render_command(earlier)).collect();
+        before.reverse();
+        let report =
+            format!("command {}: {report}\n  before it: {}", self.sent, before.join("\n             "));
+        eprintln!("DIFFERENCE {}: {report}\n", self.differences.len() + 1);
+        self.differences.push(report);
+    }
+
+    fn remember(&mut self, command: &[Vec<u8>]) {
+        self.sent += 1;
+        self.history.push_back(command.to_vec());
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+
+    /// New connections to empty servers.
+    fn empty_all(&mut self) {
+        self.connect();
+        for peer in &mut self.peers {
+            let reply = peer.client.call(&["FLUSHALL"]);
+            assert_eq!(reply, Value::Simple(b"OK".to_vec()), "FLUSHALL");
+        }
+        self.history.clear();
+    }
+
+    fn connect(&mut self) {
+        for peer in &mut self.peers {
+            peer.client = peer.server.client();
+            if self.protocol == 3 {
+                let reply = peer.client.call(&["HELLO", "3"]);
+                assert!(matches!(reply, Value::Map(_)), "HELLO 3: {}", render(&reply));
+            }
+        }
+        self.remember(&[b"RESET".to_vec()]);
+    }
+
+    fn reconnect(&mut self) {
+        self.step(&exact(&["QUIT"]));
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            let rest = peer.client.read_to_close();
+            assert!(rest.as_ref().is_ok_and(Vec::is_empty), "server {index} after QUIT: {rest:?}");
+        }
+        self.connect();
+    }
+
+    fn scan(&mut self, options: &[Vec<u8>]) {
+        let mut found = Vec::new();
+        for peer in &mut self.peers {
+            let mut keys = Vec::new();
+            let mut cursor = b"0".to_vec();
+            loop {
+                let mut command = vec![b"SCAN".to_vec(), cursor];
+                command.extend_from_slice(options);
+                let reply = peer.client.call(&command);
+                let (next, batch) = scan_reply(&reply)
+                    .unwrap_or_else(|| panic!("{}: {}", render_command(&command), render(&reply)));
+                keys.extend(batch.into_iter().map(Value::Bulk));
+                if next == b"0" {
+                    break;
+                }
+                cursor = next;
+            }
+            keys.sort_by_key(render);
+            keys.dedup();
+            found.push(Value::Array(keys));
+        }
+        let mut command = vec![b"SCAN".to_vec(), b"(from 0 to 0)".to_vec()];
+        command.extend_from_slice(options);
+        self.remember(&command);
+        if !self.compare(&command, Check::Exact, &found) {
+            self.empty_all();
+        }
+    }
+
+    fn short_life(&mut self, key: &[u8], command: &[Vec<u8>]) {
+        self.step(&Step { command: command.to_vec(), check: Check::Exact, inline: false });
+        std::thread::sleep(Duration::from_millis(20));
+        for name in ["EXISTS", "GET", "PTTL", "TYPE"] {
+            let command = vec![name.as_bytes().to_vec(), key.to_vec()];
+            self.step(&Step { command, check: Check::Exact, inline: false });
+        }
+    }
+
+    fn muted(&mut self, commands: &[Vec<Vec<u8>>]) {
+        let mut bytes = Vec::new();
+        for command in commands {
+            encode(&mut bytes, command);
+            self.remember(command);
+        }
+        let answers: Vec<Value> = self.exchange(&bytes, 1).into_iter().flatten().collect();
+        let last = commands.last().expect("at least one command");
+        if !self.compare(last, Check::Exact, &answers) {
+            self.empty_all();
+        }
+    }
+
+    /// Each names a key it has, or all say there is none.
+    fn random_key(&mut self) {
+        self.sent += 1;
+        let mut answers = Vec::new();
+        for peer in &mut self.peers {
+            answers.push(match peer.client.call(&["RANDOMKEY"]) {
+                Value::Bulk(key) => peer.client.call(&[b"EXISTS".as_slice(), &key]),
+                other => other,
+            });
+        }
+        if !self.compare(&[b"RANDOMKEY".to_vec(), b"(and EXISTS)".to_vec()], Check::Exact, &answers) {
+            self.empty_all();
+        }
+    }
+
+    /// The counts agree once what has expired is swept.
+    fn key_count(&mut self) {
+        self.sent += 1;
+        let mut counts = Vec::new();
+        for _ in 0..200 {
+            counts = self.peers.iter_mut().map(|peer| peer.client.call(&["DBSIZE"])).collect();
+            if counts.iter().all(|count| *count == counts[0]) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if !self.compare(&[b"DBSIZE".to_vec()], Check::Exact, &counts) {
+            self.empty_all();
+        }
+    }
+
+    /// Compares everything that the servers hold: keys, types, values, times to live, digests.
+    fn walk(&mut self) {
+        let mut connections: Vec<Client> = self.peers.iter().map(|peer| peer.server.client()).collect();
+        for database in 0..DATABASES {
+            let mut held = Vec::new();
+            for client in &mut connections {
+                client.call(&["SELECT", &database.to_string()]);
+                held.push(contents(client));
+            }
+            let (ours, control) = (&held[0], &held[1]);
+            for key in ours.keys().chain(control.keys()) {
+                let same = match (ours.get(key), control.get(key)) {
+                    (Some(one), Some(other)) => one.same(other),
+                    _ => false,
+                };
+                if !same {
+                    let report = format!(
+                        "walk of database {database}: key {}\n    redis {:?}\n     ours {:?}",
+                        key.escape_ascii(),
+                        control.get(key),
+                        ours.get(key)
+                    );
+                    self.difference(report, &[b"walk".to_vec(), key.clone()]);
+                    self.empty_all();
+                    return;
+                }
+            }
+        }
+        let digests: Vec<Value> =
+            connections.iter_mut().map(|client| client.call(&["DEBUG", "DIGEST"])).collect();
+        let same = self.compare(&[b"DEBUG".to_vec(), b"DIGEST".to_vec()], Check::Exact, &digests);
+        if !same {
+            self.empty_all();
+        }
+    }
+
+    fn report(&mut self, seed: u64) {
+        for exception in &self.exceptions {
+            eprintln!("meant, {} times: {}: {}", exception.used, exception.command, exception.reason);
+        }
+        for (name, (count, sample)) in &self.later {
+            eprintln!("as the later control ({count} times) {name}: {sample}");
+        }
+        eprintln!("{} commands compared", self.sent);
+        for peer in &mut self.peers {
+            let server = &peer.server;
+            let mut client = server.client();
+            wait_for("an answer at the end", || client.call(&["PING"]) == Value::Simple(b"PONG".to_vec()));
+        }
+        assert!(
+            self.differences.is_empty(),
+            "{} differences (HAYPILE_DIFFERENTIAL_SEED={seed}):\n\n{}",
+            self.differences.len(),
+            self.differences.join("\n\n")
+        );
+    }
+}
+
+/// A reply, cut to what a person reads.
+fn shown(value: &Value) -> String {
+    let text = render(value);
+    match text.char_indices().nth(600) {
+        Some((at, _)) => format!("{}..", &text[..at]),
+        None => text,
+    }
+}
+
+fn exact(words: &[&str]) -> Step {
+    let command = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+    Step { command, check: Check::Exact, inline: false }
+}
+
+/// What is held under one key.
+#[derive(Debug)]
+struct Held {
+    kind: String,
+    value: String,
+    length: usize,
+    expires_ms: i64,
+}
+
+impl Held {
+    fn same(&self, other: &Held) -> bool {
+        let both = self.expires_ms >= 0 && other.expires_ms >= 0;
+        let near = both && (self.expires_ms - other.expires_ms).abs() < 10_000;
+        self.kind == other.kind
+            && self.value == other.value
+            && self.length == other.length
+            && (near || self.expires_ms == other.expires_ms)
+    }
+}
+
+fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
+    let mut held = BTreeMap::new();
+    for key in client.scan_all() {
+        let kind = client.text(&[b"TYPE".as_slice(), &key]);
+        let value = client.call(&[b"GET".as_slice(), &key]);
+        let expires_ms = client.integer(&[b"PEXPIRETIME".as_slice(), &key]);
+        let bytes = bulk(&value).unwrap_or_default();
+        let shown = if bytes.len() > 100 {
+            format!("{:016x}", fingerprint(bytes))
+        } else {
+            bytes.escape_ascii().to_string()
+        };
+        held.insert(key, Held { kind, value: shown, length: bytes.len(), expires_ms });
+    }
+    held
+}
+
+/// FNV-1a: only to show long values shortly.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,112 @@
+//! Whether two replies to one command say the same, and the list of differences that are meant.
+
+use haypile_resp::Value;
+
+use super::generator::Check;
+use crate::support::client::render;
+
+/// Whether a reply of the control and one of ours agree.
+pub fn agree(control: &Value, ours: &Value, check: Check) -> bool {
+    if is_error(control) || is_error(ours) {
+        return control == ours;
+    }
+    match check {
+        Check::Exact => control == ours,
+        Check::Unordered => sorted(control) == sorted(ours),
+        Check::Near(most) => near(control, ours, most),
+        Check::Shape => std::mem::discriminant(control) == std::mem::discriminant(ours),
+        Check::Hello => hello(control) == hello(ours),
+    }
+}
+
+fn is_error(value: &Value) -> bool {
+    matches!(value, Value::Error(_) | Value::BulkError(_))
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(elements) => {
+            let mut elements = elements.clone();
+            elements.sort_by_key(render);
+            Value::Array(elements)
+        }
+        Value::Set(elements) => {
+            let mut elements = elements.clone();
+            elements.sort_by_key(render);
+            Value::Set(elements)
+        }
+        other => other.clone(),
+    }
+}
+
+fn near(control: &Value, ours: &Value, most: i64) -> bool {
+    match (control, ours) {
+        (Value::Integer(one), Value::Integer(other)) if *one >= 0 && *other >= 0 => {
+            (one - other).abs() <= most
+        }
+        _ => control == ours,
+    }
+}
+
+/// HELLO's fields but those that are each server's own.
+fn hello(value: &Value) -> Value {
+    let own = |name: &Value| matches!(name, Value::Bulk(name) if name == b"version" || name == b"id" || name == b"modules");
+    match value {
+        Value::Map(pairs) => Value::Map(pairs.iter().filter(|(name, _)| !own(name)).cloned().collect()),
+        Value::Array(flat) => Value::Array(
+            flat.chunks(2).filter(|pair| !pair.first().is_some_and(own)).flatten().cloned().collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+/// A difference that is meant: patterns of the command, the control's reply and ours, and the reason.
+#[derive(Debug)]
+pub struct Exception {
+    pub command: String,
+    control: String,
+    ours: String,
+    pub reason: String,
+    pub used: u64,
+}
+
+/// Reads the list. A line is `command | reply of redis 7.0 | our reply | reason`; `*` stands for any text.
+pub fn read_exceptions(text: &str) -> Vec<Exception> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
+            let [command, control, ours, reason] = parts.as_slice() else {
+                panic!("four parts between ' | ' are wanted: {line}");
+            };
+            Exception {
+                command: command.to_ascii_lowercase(),
+                control: control.to_string(),
+                ours: ours.to_string(),
+                reason: reason.to_string(),
+                used: 0,
+            }
+        })
+        .collect()
+}
+
+impl Exception {
+    pub fn covers(&self, command: &str, control: &Value, ours: &Value) -> bool {
+        matches(&self.command, &command.to_ascii_lowercase())
+            && matches(&self.control, &render(control))
+            && matches(&self.ours, &render(ours))
+    }
+}
+
+/// Whether the text matches a pattern in which only `*` is special.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(tail)
+}
