@@ -13,6 +13,7 @@
 use crate::store::key_locks::Waker;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[repr(align(128))]
 #[derive(Debug, Default)]
@@ -88,11 +89,29 @@ impl Gate {
         let closing = lock(&self.closing);
         self.closed.store(true, Ordering::SeqCst);
         let mut leaving = lock(&self.leaving);
-        while self.slots.iter().any(|slot| slot.0.load(Ordering::SeqCst) != 0) {
+        while !self.is_empty() {
             leaving = self.left.wait(leaving).unwrap_or_else(PoisonError::into_inner);
         }
         drop(leaving);
         ClosedGate { gate: self, _closing: closing }
+    }
+
+    /// As [`close`](Self::close), but gives up and opens it again if somebody stays inside for so long: for those who can
+    /// come back, so that one long command does not hold everybody up.
+    pub fn close_within(&self, patience: Duration) -> Option<ClosedGate<'_>> {
+        let closing = lock(&self.closing);
+        self.closed.store(true, Ordering::SeqCst);
+        let closed = ClosedGate { gate: self, _closing: closing };
+        let leaving = lock(&self.leaving);
+        let waited = self.left.wait_timeout_while(leaving, patience, |()| !self.is_empty());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        // Nobody can have come in since.
+        self.is_empty().then_some(closed)
+    }
+
+    /// SeqCst: pairs with `enter`, which counts itself and then reads `closed`.
+    fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) == 0)
     }
 }
 
@@ -151,7 +170,9 @@ mod tests {
     fn closed_means_out() {
         let gate = Gate::new(2);
         let inside = gate.enter(5).unwrap();
+        assert!(gate.close_within(Duration::from_millis(1)).is_none() && !gate.is_closed());
         drop(inside);
+        assert!(gate.close_within(Duration::ZERO).is_some());
         let closed = gate.close();
         assert!(gate.enter(0).is_none());
         let called = Arc::new(AtomicU64::new(0));

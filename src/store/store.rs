@@ -29,6 +29,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,8 @@ pub struct Keyspaces {
 pub const BACKGROUND_SLOT: usize = usize::MAX;
 /// How many records a recount looks at in one slice.
 const RECOUNT_SLICE: usize = 10_000;
+/// How long a recount that only corrects waits for the gate.
+const GATE_PATIENCE: Duration = Duration::from_millis(5);
 /// Fewer beliefs than this never start a recount.
 const BELIEFS_MIN: u64 = 100_000;
 
@@ -326,7 +329,7 @@ impl Store {
             }
             // Closed, so that no command is between its commit and its booking: these counts are of this snapshot. The
             // recount's lock is not held meanwhile, for a command inside may want it.
-            let closed = self.gate.close();
+            let Some(closed) = self.gate.close_within(GATE_PATIENCE) else { return Ok(false) };
             *lock(&self.recount) = Some(Recount::new(self.db.snapshot(), self.raw_counts()));
             drop(closed);
             self.beliefs.store(0, Relaxed);

@@ -180,6 +180,15 @@ fn copy_value(txn: &mut Txn, from: At<'_>, slot: &Slot, to: At<'_>, before: &Bef
     txn.put(to, before, Head { id, ..head }, &[slot.body()])
 }
 
+/// Where a walk begins.
+#[derive(Clone, Copy, Debug)]
+enum WalkFrom<'k> {
+    /// At this key, or the first one behind it.
+    At(&'k [u8]),
+    /// Behind this key.
+    Behind(&'k [u8]),
+}
+
 /// Walks the live keys of a space, in order, within those that begin with some bytes.
 struct LiveKeys {
     space: Space,
@@ -194,16 +203,19 @@ enum Standing<'a> {
 }
 
 impl LiveKeys {
-    /// Behind `after`, or from the first key on.
-    fn open(txn: &mut Txn, prefix: &[u8], after: Option<&[u8]>) -> Result<LiveKeys, Stop> {
+    fn open(txn: &mut Txn, prefix: &[u8], from: WalkFrom<'_>) -> Result<LiveKeys, Stop> {
         let (_, space) = txn.own_database();
         let mut lower = Vec::new();
         meta::put_key(&mut lower, space, prefix);
         let upper = prefix_end(&lower);
-        if let Some(after) = after.filter(|after| *after >= prefix) {
-            meta::put_key(&mut lower, space, after);
-            // The first key there can be behind it.
-            lower.push(0);
+        match from {
+            WalkFrom::At(key) if key > prefix => meta::put_key(&mut lower, space, key),
+            WalkFrom::Behind(key) if key >= prefix => {
+                meta::put_key(&mut lower, space, key);
+                // The first key there can be behind it.
+                lower.push(0);
+            }
+            WalkFrom::At(_) | WalkFrom::Behind(_) => {}
         }
         let keyspace = txn.store().keyspaces().meta;
         let mut iter = txn.iter(keyspace, Some(lower), upper)?;
@@ -225,7 +237,7 @@ impl LiveKeys {
 
 /// KEYS: hands every key that matches to `f`.
 pub fn for_each_match(txn: &mut Txn, pattern: &[u8], mut f: impl FnMut(&[u8])) -> Result<(), Stop> {
-    let mut keys = LiveKeys::open(txn, &glob::literal_prefix(pattern), None)?;
+    let mut keys = LiveKeys::open(txn, &glob::literal_prefix(pattern), WalkFrom::At(b""))?;
     while let Some(standing) = keys.standing(txn.now_ms()) {
         txn.charge(1, 0)?;
         match standing {
@@ -262,7 +274,8 @@ pub fn scan(txn: &mut Txn, scan: Scan<'_>, mut f: impl FnMut(&[u8])) -> Result<u
             None => return Err(ReplyError::fixed("ERR invalid cursor").into()),
         },
     };
-    let mut keys = LiveKeys::open(txn, &prefix, after.as_deref())?;
+    let from = after.as_deref().map_or(WalkFrom::At(b""), WalkFrom::Behind);
+    let mut keys = LiveKeys::open(txn, &prefix, from)?;
     let mut last = Vec::new();
     for _ in 0..scan.count {
         let Some(standing) = keys.standing(txn.now_ms()) else { return Ok(0) };
@@ -292,35 +305,29 @@ pub fn scan(txn: &mut Txn, scan: Scan<'_>, mut f: impl FnMut(&[u8])) -> Result<u
     Ok(txn.store().cursors().put(&last))
 }
 
-/// Up to so many keys RANDOMKEY counts through; in a larger database it goes to a place in between.
+/// Up to so many keys RANDOMKEY counts through; in a larger database it feels its way down.
 const COUNTED_KEYS_MAX: u64 = 512;
-/// How many keys it may go on from there.
-const STEPS_MAX: u64 = 64;
+/// How many bytes down it feels its way.
+const DEPTH_MAX: usize = 64;
 
-/// RANDOMKEY: some live key. Every one of a small database is as likely; of a large one, nearly.
+/// RANDOMKEY: some live key. Every one of a small database is as likely; of a large one, keys in sparse parts are likelier.
 pub fn random(txn: &mut Txn) -> Result<Option<Vec<u8>>, Stop> {
     let mut rng = Rng::new(txn.draws().seed);
     let (db, space) = txn.own_database();
     let size = txn.store().dbsize(db);
     if size > COUNTED_KEYS_MAX
-        && let Some(between) = between_first_and_last(txn, space, &mut rng)?
+        && let Some(key) = feel_down(txn, space, &mut rng)?
+        && let Some(key) = live_from(txn, &key, 0)?
     {
-        let steps = rng.below(STEPS_MAX);
-        if let Some(key) = live_after(txn, Some(&between), steps)? {
-            return Ok(Some(key));
-        }
+        return Ok(Some(key));
     }
-    // A step count beyond the end comes out at the last live key; the count may be a little off, so try once more.
-    let key = live_after(txn, None, rng.below(size.clamp(1, COUNTED_KEYS_MAX)))?;
-    match key {
-        Some(key) => Ok(Some(key)),
-        None => live_after(txn, None, 0),
-    }
+    // Beyond the end this comes out at the last live key, so a count that is a little off does no harm.
+    live_from(txn, b"", rng.below(size.clamp(1, COUNTED_KEYS_MAX)))
 }
 
-/// The live key so many steps behind `after`; the last one if there are fewer.
-fn live_after(txn: &mut Txn, after: Option<&[u8]>, steps: u64) -> Result<Option<Vec<u8>>, Stop> {
-    let mut keys = LiveKeys::open(txn, b"", after)?;
+/// The live key so many steps behind the first one at or behind `from`; the last one if there are fewer.
+fn live_from(txn: &mut Txn, from: &[u8], steps: u64) -> Result<Option<Vec<u8>>, Stop> {
+    let mut keys = LiveKeys::open(txn, b"", WalkFrom::At(from))?;
     let mut found = None;
     let mut seen = 0;
     while let Some(standing) = keys.standing(txn.now_ms()) {
@@ -341,22 +348,48 @@ fn live_after(txn: &mut Txn, after: Option<&[u8]>, steps: u64) -> Result<Option<
     Ok(found)
 }
 
-/// A random point between the first key of a space and the last: the bytes they share, then random ones between theirs.
-fn between_first_and_last(txn: &mut Txn, space: Space, rng: &mut Rng) -> Result<Option<Vec<u8>>, Stop> {
+/// A random way down the tree of key prefixes: of the keys that begin alike, finds first and last, draws a byte between
+/// theirs where they part, goes on with the keys that have that byte or the next there is.
+fn feel_down(txn: &mut Txn, space: Space, rng: &mut Rng) -> Result<Option<Vec<u8>>, Stop> {
     let keyspace = txn.store().keyspaces().meta;
     let Some((start, end)) = meta::space_bounds(space) else { return Ok(None) };
     let mut iter = txn.iter(keyspace, Some(start.to_vec()), Some(end.to_vec()))?;
-    iter.seek_to_first()?;
-    let Some(first) = iter.valid().then(|| iter.key()[meta::SPACE_BYTES..].to_vec()) else { return Ok(None) };
-    iter.seek_to_last()?;
-    let Some(last) = iter.valid().then(|| iter.key()[meta::SPACE_BYTES..].to_vec()) else { return Ok(None) };
-    let shared = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
-    let number = |key: &[u8]| {
-        (0..8).fold(0u64, |value, at| value << 8 | u64::from(key.get(shared + at).copied().unwrap_or(0)))
-    };
-    let (low, high) = (number(&first), number(&last));
-    let point = low + rng.below((high - low).saturating_add(1).max(1));
-    Ok(Some([&first[..shared], &point.to_be_bytes()].concat()))
+    let user_key = |key: &[u8]| key.get(meta::SPACE_BYTES..).unwrap_or_default().to_vec();
+    let mut prefix = start.to_vec();
+    for _ in 0..DEPTH_MAX {
+        txn.charge(3, 0)?;
+        iter.seek(&prefix)?;
+        if !iter.valid() {
+            return Ok(None);
+        }
+        let first = iter.key().to_vec();
+        match prefix_end(&prefix) {
+            Some(end) => iter.seek_before(&end)?,
+            None => iter.seek_to_last()?,
+        }
+        if !iter.valid() || iter.key() <= first.as_slice() {
+            return Ok(Some(user_key(&first)));
+        }
+        let last = iter.key();
+        let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        // The first key may end where the others go on: a branch of its own, in front.
+        let low = first.get(shared).map_or(0, |byte| u64::from(*byte) + 1);
+        let high = last.get(shared).map_or(0, |byte| u64::from(*byte) + 1);
+        let drawn = low + rng.below(high.saturating_sub(low) + 1);
+        if drawn == 0 {
+            return Ok(Some(user_key(&first)));
+        }
+        prefix.clear();
+        prefix.extend_from_slice(&first[..shared]);
+        prefix.push((drawn - 1) as u8);
+        iter.seek(&prefix)?;
+        if !iter.valid() {
+            return Ok(Some(user_key(&first)));
+        }
+        prefix.clear();
+        prefix.extend_from_slice(iter.key().get(..=shared).unwrap_or(iter.key()));
+    }
+    Ok(Some(user_key(&prefix)))
 }
 
 #[cfg(test)]
