@@ -33,21 +33,26 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts the threads, or notes that there are none.
+    /// Starts the threads, or notes that there are none. If one cannot be started, none is left running.
     pub fn start(shared: &Arc<Shared>) -> Result<Background> {
         let background = Background::default();
+        let started = background.start_all(shared);
+        started.inspect_err(|_| background.stop(shared))?;
+        Ok(background)
+    }
+
+    fn start_all(&self, shared: &Arc<Shared>) -> Result<()> {
         let writer = shared.clone();
-        background.spawn(shared, "haypile-log", false, move || writer.log.run_writer(&writer.stop))?;
+        self.spawn(shared, "haypile-log", false, move || writer.log.run_writer(&writer.stop))?;
         let keeper = shared.clone();
-        background.spawn(shared, "haypile-sync", false, move || keeper.log.run_keeper(&keeper.stop))?;
+        self.spawn(shared, "haypile-sync", false, move || keeper.log.run_keeper(&keeper.stop))?;
         let flush = shared.clone();
-        background.spawn(shared, "haypile-flush", false, move || flush_thread(&flush))?;
+        self.spawn(shared, "haypile-flush", false, move || flush_thread(&flush))?;
         for index in 0..shared.options.compaction_threads {
             let compact = shared.clone();
-            background
-                .spawn(shared, &format!("haypile-comp-{index}"), true, move || compact_thread(&compact))?;
+            self.spawn(shared, &format!("haypile-comp-{index}"), true, move || compact_thread(&compact))?;
         }
-        Ok(background)
+        Ok(())
     }
 
     fn spawn(

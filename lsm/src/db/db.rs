@@ -8,7 +8,7 @@ use crate::base::metrics::MetricsSnapshot;
 use crate::base::options::{IterOptions, KeyspaceOptions, Options, ReadOptions, WriteOptions};
 use crate::db::background::{self, Background};
 use crate::db::iter::{Iter, iter};
-use crate::db::read::{Found, PinnedValue, Reader, count_needs_io, may_contain, read};
+use crate::db::read::{Found, PinnedValue, Reader, count_needs_io, latest, may_contain, read};
 use crate::db::snapshots::Snapshot;
 use crate::db::state::{Shared, lock};
 use crate::db::{checkpoint, commit, keyspaces, manual, recovery, verify};
@@ -51,9 +51,10 @@ impl Db {
     pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Db> {
         let shared = recovery::open(env, path, options)?;
         let background = Background::start(&shared)?;
-        let default_keyspace =
-            keyspaces::get_or_create(&shared, DEFAULT_KEYSPACE, KeyspaceOptions::default())?;
-        Ok(Db { shared, background, default_keyspace })
+        // From here on dropping `db` stops the threads and gives the folder back.
+        let mut db = Db { shared, background, default_keyspace: 0 };
+        db.default_keyspace = db.keyspace_or_create(DEFAULT_KEYSPACE, KeyspaceOptions::default())?;
+        Ok(db)
     }
 
     /// Removes the database in folder `path`, with everything in that folder. Error: `Locked` if it is open.
@@ -182,7 +183,7 @@ impl Db {
 
     /// A moment that can be read at until it is dropped.
     pub fn snapshot(&self) -> Snapshot {
-        self.shared.snapshots.take(|| self.shared.publisher.visible())
+        self.shared.snapshots.take(|| latest(&self.shared))
     }
 
     /// Everything up to here may be read.

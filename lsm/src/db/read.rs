@@ -86,9 +86,16 @@ impl Found<'_> {
 pub fn read_point(shared: &Shared, options: &ReadOptions) -> SequenceNumber {
     match (options.sequence, options.synced_or) {
         (Some(sequence), _) => sequence,
-        (None, Some(own)) => shared.log.synced().max(own),
-        (None, None) => shared.publisher.visible(),
+        (None, Some(own)) if !shared.log.is_poisoned() => shared.log.synced().max(own),
+        (None, _) => latest(shared),
     }
+}
+
+/// The newest moment that may be read. Once the log is poisoned that is what is on the disk for sure: nobody knows what of the rest a
+/// restart will find. Nothing above the synced watermark ever gets into a table, so everything that a read there needs is kept.
+pub fn latest(shared: &Shared) -> SequenceNumber {
+    let visible = shared.publisher.visible();
+    if shared.log.is_poisoned() { visible.min(shared.log.synced()) } else { visible }
 }
 
 /// A view and a sequence number that go together.

@@ -496,6 +496,11 @@ impl Log {
         self.notify();
     }
 
+    /// Whether the log is poisoned. Cheap.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
     /// Why the log is poisoned, if it is.
     pub fn poisoned(&self) -> Option<String> {
         plain_guard(&self.poison).clone()
