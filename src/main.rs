@@ -1,2 +1,68 @@
-//! The server binary.
-fn main() {}
+//! The server binary: reads its arguments and hands over to the library.
+#![forbid(unsafe_code)]
+
+use haypile::base::config::Config;
+use std::process::ExitCode;
+
+const HELP: &str = "Usage: haypile [FILE] [--directive value ..]
+       haypile -v | --version
+       haypile -h | --help
+
+FILE is a configuration file in redis.conf's format; - reads it from standard input.
+Each --directive sets what a line of the file would, and wins over it.
+
+Examples:
+       haypile                                  port 6379 on 127.0.0.1, data in ./haypile-data
+       haypile /etc/haypile.conf
+       haypile --port 7000 --dir /var/lib/haypile --memory-budget 4gb
+       haypile /etc/redis/redis.conf --appendfsync always
+";
+
+fn main() -> ExitCode {
+    let arguments: Result<Vec<String>, _> =
+        std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let result = match arguments {
+        Ok(arguments) => start(&arguments),
+        Err(word) => Err(format!("argument {word:?} is not UTF-8")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("haypile: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &[String]) -> Result<(), String> {
+    match arguments.first().map(String::as_str) {
+        Some("-h" | "--help") => {
+            print!("{HELP}");
+            return Ok(());
+        }
+        Some("-v" | "--version") => {
+            println!("haypile {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut config = Config::default();
+    let directives = match arguments.split_first() {
+        Some((file, rest)) if !file.starts_with("--") => {
+            let text = read(file).map_err(|why| format!("cannot read {file}: {why}"))?;
+            config.apply_file(file, &text, &|path| read(path))?;
+            config.file = std::path::absolute(file).ok().map(|path| path.display().to_string());
+            rest
+        }
+        _ => arguments,
+    };
+    config.apply_arguments(directives)?;
+    haypile::server::run(config)
+}
+
+fn read(path: &str) -> Result<String, String> {
+    if path == "-" {
+        return std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string());
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}

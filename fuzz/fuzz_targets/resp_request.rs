@@ -1,8 +1,8 @@
 //! Requests cut into any pieces parse as they do whole, within bounds and without a panic.
 //!
-//! The first four bytes choose: bit 0 of the first, small limits; bit 1, an unauthenticated client; the other three,
-//! the sizes of the pieces, used in turn. The rest is what the client sends. The same bytes also go to the reply
-//! reader, whole and in pieces.
+//! The first four bytes choose: bit 0 of the first, small limits; bit 1, an unauthenticated client; the other
+//! three, the sizes of the pieces, used in turn. The rest is what the client sends. The same bytes also go to
+//! the reply reader, whole and in pieces.
 #![no_main]
 
 use haypile_resp::{Limits, Progress, ProtocolError, ReplyError, ReplyReader, RequestParser, Value};

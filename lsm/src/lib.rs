@@ -21,4 +21,14 @@ pub use crate::base::metrics::MetricsSnapshot;
 pub use crate::base::options::{
     Compression, Durability, IterOptions, KeyspaceOptions, LogProgress, Options, ReadOptions, WriteOptions,
 };
+pub use crate::db::background::Pause;
+pub use crate::db::db::{DEFAULT_KEYSPACE, Db};
+pub use crate::db::iter::Iter;
+pub use crate::db::read::{PinnedValue, Reader};
+pub use crate::db::snapshots::Snapshot;
 pub use crate::env::env::Env;
+pub use crate::env::fault_env::{Fault, FaultEnv, FaultKind, Operations};
+pub use crate::env::mem_env::{CrashPolicy, MemEnv};
+pub use crate::env::os_env::OsEnv;
+pub use crate::merge::indexed_batch::{IndexedBatch, Overlay};
+pub use crate::wal::reader::WalReader;

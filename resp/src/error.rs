@@ -1,8 +1,8 @@
 //! What can be wrong with the bytes of a peer.
 //!
-//! A [`ProtocolError`] ends the connection: after one, nobody knows where the next command begins. Its text is what
-//! Redis answers in the same case, without the `-ERR ` in front, because clients and their tests match on it.
-//! [`ReplyError`] is the reader's side and meant for people.
+//! A [`ProtocolError`] ends the connection: after one, nobody knows where the next command begins. Its text
+//! is what Redis answers in the same case, without the `-ERR ` in front, because clients and their tests
+//! match on it. [`ReplyError`] is the reader's side and meant for people.
 
 use std::fmt;
 
@@ -50,8 +50,8 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// Redis echoes the byte as it is, but for line ends, which would break the reply. A byte that is no ASCII cannot
-/// stand in a Rust string by itself and shows as `?`.
+/// Redis echoes the byte as it is, but for line ends, which would break the reply. A byte that is no ASCII
+/// cannot stand in a Rust string by itself and shows as `?`.
 fn printable(byte: u8) -> char {
     match byte {
         b'\r' | b'\n' => ' ',

@@ -1,16 +1,17 @@
 //! Inline commands: one line of words, as typed into telnet.
 //!
-//! Words are parted by blanks. A word may hold quoted parts, and each of these must be followed by a blank or the end
-//! of the line:
+//! Words are parted by blanks. A word may hold quoted parts, and each of these must be followed by a blank or
+//! the end of the line:
 //!
 //! - `"..."` knows `\n \r \t \b \a`, `\xHH`, and a backslash before anything else stands for that byte;
 //! - `'...'` knows only `\'`.
 //!
-//! Outside quotes a backslash is an ordinary byte. A word is never longer than its spelling, so words are decoded in
-//! place: each decoded word lies where its spelling began, and a line without quotes needs no decoding at all.
+//! Outside quotes a backslash is an ordinary byte. A word is never longer than its spelling, so words are
+//! decoded in place: each decoded word lies where its spelling began, and a line without quotes needs no
+//! decoding at all.
 //!
-//! One difference from Redis, on purpose: there a zero byte ends the line it can never find again, and the client waits
-//! for ever. Here it is an ordinary byte.
+//! One difference from Redis, on purpose: there a zero byte ends the line it can never find again, and the
+//! client waits for ever. Here it is an ordinary byte.
 
 use crate::error::ProtocolError;
 use std::ops::Range;
@@ -41,7 +42,8 @@ pub(crate) fn split_quoted(line: &mut [u8], words: &mut Vec<Range<usize>>) -> Re
     Ok(())
 }
 
-/// Decodes the word that begins at `start` and returns where its decoded bytes end and where its spelling ends.
+/// Decodes the word that begins at `start` and returns where its decoded bytes end and where its spelling
+/// ends.
 fn decode_word(line: &mut [u8], start: usize) -> Result<(usize, usize), ProtocolError> {
     let (mut to, mut from) = (start, start);
     loop {
@@ -81,7 +83,8 @@ fn decode_quoted(
     }
 }
 
-/// The byte that a backslash and the start of `rest` stand for, and the bytes both take. Requires: `rest` not empty.
+/// The byte that a backslash and the start of `rest` stand for, and the bytes both take. Requires: `rest` not
+/// empty.
 fn escaped(rest: &[u8]) -> (u8, usize) {
     if let [b'x', high, low, ..] = rest
         && let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low))
@@ -120,7 +123,9 @@ fn ends_word(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn words(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
         let (mut line, mut ranges) = (line.to_vec(), Vec::new());
@@ -173,13 +178,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_words_survive_quoting(list in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..6)) {
+        fn any_words_survive_quoting(list in vec(vec(any::<u8>(), 0..9), 0..6)) {
             let line = list.iter().map(|word| spell(word)).collect::<Vec<_>>().join(&b' ');
             prop_assert_eq!(words(&line).unwrap(), list);
         }
 
         #[test]
-        fn plain_lines_split_alike_either_way(line in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn plain_lines_split_alike_either_way(line in vec(any::<u8>(), 0..64)) {
             let mut plain = Vec::new();
             split_plain(&line, &mut plain);
             if !has_quotes(&line) {
@@ -189,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn hostile_lines_do_not_panic(line in proptest::collection::vec(proptest::sample::select(&b"\"'\\x4 a\x00\t"[..]), 0..40)) {
+        fn hostile_lines_do_not_panic(line in vec(select(&b"\"'\\x4 a\x00\t"[..]), 0..40)) {
             let _ = words(&line);
         }
     }

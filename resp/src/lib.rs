@@ -10,8 +10,8 @@
 //! | `reply` | [`ReplyWriter`]: replies in either protocol |
 //! | `value` | [`ReplyReader`]: replies back to values, for tests and tools |
 //!
-//! Files import only from files listed above them. Nothing here does I/O, reads a clock or allocates by an announced
-//! length; buffers belong to the caller.
+//! Files import only from files listed above them. Nothing here does I/O, reads a clock or allocates by an
+//! announced length; buffers belong to the caller.
 //!
 //! ```
 //! use haypile_resp::{Limits, Progress, Protocol, ReplyReader, ReplyWriter, RequestParser, Value};
@@ -31,12 +31,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod error;
-mod inline;
 mod limits;
-mod reply;
-mod request;
+mod error;
 mod scan;
+mod inline;
+mod request;
+mod reply;
 mod value;
 
 pub use error::{ProtocolError, ReplyError};

@@ -2,11 +2,11 @@
 //!
 //! A client announces lengths before it sends bytes, so each announced number is compared with a limit here
 //! before anything else looks at it, and none of them ever sizes an allocation: memory grows only with bytes
-//! that have arrived. The defaults are those of Redis 7.4 (`proto-max-bulk-len`, the 64 KiB line, the caps before
-//! authentication); only the argument count is lower than Redis's `INT_MAX`.
+//! that have arrived. The defaults are those of Redis 7.4 (`proto-max-bulk-len`, the 64 KiB line, the caps
+//! before authentication); only the argument count is lower than Redis's `INT_MAX`.
 //!
-//! What is not bounded here is a whole request (many large arguments): the caller owns the unconsumed bytes and
-//! bounds their sum, as `client-query-buffer-limit` does in Redis.
+//! What is not bounded here is a whole request (many large arguments): the caller owns the unconsumed bytes
+//! and bounds their sum, as `client-query-buffer-limit` does in Redis.
 
 /// What a client may announce in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl Default for ReplyLimits {
     }
 }
 
-/// Elements of per-connection lists kept for reuse; a larger list is given back after the command that needed it.
+/// Elements of per-connection lists kept for reuse; a larger list is given back after the command that needed
+/// it.
 pub(crate) const RETAINED_ARGUMENTS: usize = 256;
 
 const _: () = assert!(Limits::DEFAULT.unauthenticated_arguments_max <= Limits::DEFAULT.arguments_max);

@@ -14,8 +14,9 @@
 //! attribute of n  |n\r\n                     nothing
 //! ```
 //!
-//! The writer only appends, and its buffer is bounded by whoever fills it. It does not check that as many elements follow
-//! as a header announced. Text from outside cannot break a reply: line ends in one-line replies become spaces.
+//! The writer only appends, and its buffer is bounded by whoever fills it. It does not check that as many
+//! elements follow as a header announced. Text from outside cannot break a reply: line ends in one-line
+//! replies become spaces.
 
 use std::io::Write;
 use std::ops::Range;
@@ -133,8 +134,8 @@ impl ReplyWriter {
         self.aggregate(b'>', len);
     }
 
-    /// The header of attributes to the next reply; `len` pairs of replies follow. RESP2 has none: writes nothing and
-    /// returns false, and the pairs are not to be written either.
+    /// The header of attributes to the next reply; `len` pairs of replies follow. RESP2 has none: writes
+    /// nothing and returns false, and the pairs are not to be written either.
     #[must_use = "in RESP2 the pairs must not be written"]
     pub fn attribute(&mut self, len: usize) -> bool {
         if self.protocol == Protocol::Resp3 {
@@ -192,8 +193,8 @@ impl ReplyWriter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Begins an aggregate whose length is known only after its elements are written. Ends with one of the `end_`
-    /// calls; inner ones end first.
+    /// Begins an aggregate whose length is known only after its elements are written. Ends with one of the
+    /// `end_` calls; inner ones end first.
     pub fn begin_array(&mut self) -> Mark {
         Mark { position: self.buffer.len() }
     }
@@ -302,9 +303,9 @@ pub fn append_integer(buffer: &mut Vec<u8>, value: i64) {
     buffer.extend_from_slice(format_integer(&mut digits, value));
 }
 
-/// Appends the spelling Redis 7.4 gives a double in replies: an integer up to 2^62 exactly, anything else in the fewest
-/// digits that read back as the same number, plain up to seven zeros beyond them and with an exponent otherwise; also
-/// `inf`, `-inf`, `nan` and `-0`.
+/// Appends the spelling Redis 7.4 gives a double in replies: an integer up to 2^62 exactly, anything else in
+/// the fewest digits that read back as the same number, plain up to seven zeros beyond them and with an
+/// exponent otherwise; also `inf`, `-inf`, `nan` and `-0`.
 pub fn append_double(buffer: &mut Vec<u8>, value: f64) {
     let mut digits = [0; DOUBLE_BYTES_MAX];
     buffer.extend_from_slice(format_double(&mut digits, value));
@@ -346,7 +347,8 @@ fn write_digits_backward(digits: &mut [u8], end: usize, mut value: u64) -> usize
         digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[(value % 100) as usize]);
         value /= 100;
     }
-    // The first digit is still due if their number is odd; a leading pair may begin with a zero that is not wanted.
+    // The first digit is still due if their number is odd; a leading pair may begin with a zero that is not
+    // wanted.
     if value > 0 || start == end {
         start -= 1;
         digits[start] = b'0' + value as u8;

@@ -6,12 +6,12 @@
 //! *3\r\n  $3\r\n SET\r\n  $3\r\n key\r\n  $5\r\n value\r\n        SET key "value"\r\n
 //! ```
 //!
-//! The parser owns no input. The caller keeps the bytes from the start of the current command on and shows them all at
-//! each call; the parser remembers how far it got and looks only at what is new, so a command costs time linear in its
-//! size however it is cut up. How it is cut up never changes the outcome.
+//! The parser owns no input. The caller keeps the bytes from the start of the current command on and shows
+//! them all at each call; the parser remembers how far it got and looks only at what is new, so a command
+//! costs time linear in its size however it is cut up. How it is cut up never changes the outcome.
 //!
-//! Announced counts and lengths are checked against [`Limits`] as they are read, and allocate nothing: the list of
-//! arguments grows as arguments arrive. A connection that has sent nothing yet holds no memory here.
+//! Announced counts and lengths are checked against [`Limits`] as they are read, and allocate nothing: the
+//! list of arguments grows as arguments arrive. A connection that has sent nothing yet holds no memory here.
 //!
 //! As lenient as Redis: the byte after `\r` in a header, and the two bytes after a bulk, are skipped unseen.
 
@@ -24,7 +24,8 @@ use std::ops::Range;
 /// How far a call to [`RequestParser::parse`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// A whole command. Its arguments are there; there are none after an empty line or an array without elements.
+    /// A whole command. Its arguments are there; there are none after an empty line or an array without
+    /// elements.
     Complete {
         /// Bytes of the input that the command took.
         consumed: usize,
@@ -64,8 +65,8 @@ pub struct RequestParser {
 }
 
 impl RequestParser {
-    /// A parser at the start of a connection. The client counts as authenticated until [`Self::set_authenticated`]
-    /// says otherwise.
+    /// A parser at the start of a connection. The client counts as authenticated until
+    /// [`Self::set_authenticated`] says otherwise.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -89,8 +90,8 @@ impl RequestParser {
         self.authenticated = authenticated;
     }
 
-    /// Goes on with the current command, or begins the next one after a complete one. `input` begins at the first
-    /// byte of the command at every call, and only ever grows until the command is complete.
+    /// Goes on with the current command, or begins the next one after a complete one. `input` begins at the
+    /// first byte of the command at every call, and only ever grows until the command is complete.
     ///
     /// After an error the place of the next command is unknown: answer it and close the connection.
     pub fn parse(&mut self, input: &[u8]) -> Result<Progress, ProtocolError> {
@@ -118,8 +119,8 @@ impl RequestParser {
         &self.arguments
     }
 
-    /// What the ranges of [`Self::arguments`] point into: `input`, the slice given to the call that completed the
-    /// command, unless the command is an inline one with quotes, whose words had to be decoded elsewhere.
+    /// What the ranges of [`Self::arguments`] point into: `input`, the slice given to the call that completed
+    /// the command, unless the command is an inline one with quotes, whose words had to be decoded elsewhere.
     pub fn source<'bytes>(&'bytes self, input: &'bytes [u8]) -> &'bytes [u8] {
         if self.decoded_line.is_empty() { input } else { &self.decoded_line }
     }
@@ -243,8 +244,8 @@ impl RequestParser {
         self.limits.bulk_bytes_max.min(cap)
     }
 
-    /// The number of the header line at `position` (`None` inside if it spells none), without its first byte, and where
-    /// the next line begins. `None` if the line is still incomplete.
+    /// The number of the header line at `position` (`None` inside if it spells none), without its first byte,
+    /// and where the next line begins. `None` if the line is still incomplete.
     fn length_line(
         &mut self,
         input: &[u8],
@@ -259,8 +260,8 @@ impl RequestParser {
         }
     }
 
-    /// Where the line at `position` has its end byte. The limit is measured on the line, not on what happens to have
-    /// arrived, so the answer does not depend on how the input is cut up.
+    /// Where the line at `position` has its end byte. The limit is measured on the line, not on what happens
+    /// to have arrived, so the answer does not depend on how the input is cut up.
     fn find_line_end(
         &mut self,
         input: &[u8],
@@ -287,7 +288,9 @@ impl RequestParser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     type Commands = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>, usize);
 
@@ -460,20 +463,13 @@ mod tests {
 
     /// Mostly commands, damaged here and there.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
-        let argument = proptest::collection::vec(any::<u8>(), 0..20);
-        let command = proptest::collection::vec(argument, 0..5).prop_map(|command| encode(&command));
-        let line = proptest::sample::select(vec![
-            &b"PING\r\n"[..],
-            b"\r\n",
-            b"\n",
-            b"SET a \"b\\x41\"\r\n",
-            b"*-1\r\n",
-            b"a 'b",
-        ]);
-        let noise =
-            proptest::collection::vec(proptest::sample::select(&b"*$\r\n0123-\"' ab\x00\xff"[..]), 0..12);
+        let argument = vec(any::<u8>(), 0..20);
+        let command = vec(argument, 0..5).prop_map(|command| encode(&command));
+        let line =
+            select(vec![&b"PING\r\n"[..], b"\r\n", b"\n", b"SET a \"b\\x41\"\r\n", b"*-1\r\n", b"a 'b"]);
+        let noise = vec(select(&b"*$\r\n0123-\"' ab\x00\xff"[..]), 0..12);
         let part = prop_oneof![6 => command, 2 => line.prop_map(<[u8]>::to_vec), 1 => noise];
-        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+        vec(part, 0..8).prop_map(|parts| parts.concat())
     }
 
     fn small_limits() -> Limits {
@@ -482,13 +478,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn commands_round_trip(commands in proptest::collection::vec(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..6), 0..6)) {
+        fn commands_round_trip(commands in vec(vec(vec(any::<u8>(), 0..300), 0..6), 0..6)) {
             let bytes = commands.iter().map(|command| encode(command)).collect::<Vec<_>>().concat();
             prop_assert_eq!(parse_all(&bytes), (commands, None, bytes.len()));
         }
 
         #[test]
-        fn pieces_make_no_difference(bytes in stream(), pieces in proptest::collection::vec(1usize..9, 1..9), small: bool, authenticated: bool) {
+        fn pieces_make_no_difference(
+            bytes in stream(),
+            pieces in vec(1usize..9, 1..9),
+            small: bool,
+            authenticated: bool,
+        ) {
             let limits = if small { small_limits() } else { Limits::default() };
             let parser = || {
                 let mut parser = RequestParser::new(limits);
@@ -501,7 +502,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_in_pieces(bytes in proptest::collection::vec(any::<u8>(), 0..200), pieces in proptest::collection::vec(1usize..50, 1..5)) {
+        fn any_bytes_in_pieces(bytes in vec(any::<u8>(), 0..200), pieces in vec(1usize..50, 1..5)) {
             let mut parser = RequestParser::new(small_limits());
             let cut = parse_in_pieces(&mut parser, &bytes, &pieces);
             parser.reset();

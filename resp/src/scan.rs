@@ -1,7 +1,7 @@
 //! Finding line ends and reading numbers, the two things the parsers do all day.
 //!
-//! Nothing here allocates or panics. [`parse_i64`] accepts exactly one spelling per number (no plus sign, no leading
-//! zero, no blanks), as Redis does for lengths and for the arguments of INCR and its kin.
+//! Nothing here allocates or panics. [`parse_i64`] accepts exactly one spelling per number (no plus sign, no
+//! leading zero, no blanks), as Redis does for lengths and for the arguments of INCR and its kin.
 
 /// Index of the first `needle`, eight bytes at a time.
 pub(crate) fn find_byte(haystack: &[u8], needle: u8) -> Option<usize> {
@@ -10,8 +10,8 @@ pub(crate) fn find_byte(haystack: &[u8], needle: u8) -> Option<usize> {
     let pattern = ONES.wrapping_mul(u64::from(needle));
     let (words, tail) = haystack.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        // A byte equal to the needle becomes zero; the expression sets the high bit of the lowest zero byte. Bits
-        // above it may be false alarms (a borrow), below it there are none.
+        // A byte equal to the needle becomes zero; the expression sets the high bit of the lowest zero byte.
+        // Bits above it may be false alarms (a borrow), below it there are none.
         let difference = u64::from_le_bytes(*word) ^ pattern;
         let zeros = difference.wrapping_sub(ONES) & !difference & HIGHS;
         if zeros != 0 {
@@ -50,9 +50,9 @@ pub fn parse_u64(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Fast path of the length headers: a canonical number of up to eight digits that ends in CRLF, at the start of `text`.
-/// Returns the number and the bytes it took, CRLF included. `None` says nothing about the text: the caller then
-/// takes the careful path.
+/// Fast path of the length headers: a canonical number of up to eight digits that ends in CRLF, at the start
+/// of `text`. Returns the number and the bytes it took, CRLF included. `None` says nothing about the text:
+/// the caller then takes the careful path.
 #[inline]
 pub(crate) fn short_length_line(text: &[u8]) -> Option<(usize, usize)> {
     let first = text.first()?.wrapping_sub(b'0');

@@ -50,6 +50,8 @@ pub struct RetentionInput<'a> {
     pub tombstones: RangeTombstones,
     /// The keyspace's hooks.
     pub hooks: Option<Arc<dyn CompactionHooks>>,
+    /// Never change a sequence number to 0 (rule 4): L0 files are ordered by theirs.
+    pub keep_sequences: bool,
 }
 
 /// A version that stays.
@@ -92,6 +94,7 @@ pub struct Retention<'a> {
     bottom: &'a dyn Fn(&[u8]) -> bool,
     tombstones: RangeTombstones,
     hooks: Option<Arc<dyn CompactionHooks>>,
+    keep_sequences: bool,
     notes: Notes,
     versions_in: u64,
     versions_out: u64,
@@ -125,6 +128,7 @@ impl<'a> Retention<'a> {
             bottom: input.bottom,
             tombstones: input.tombstones,
             hooks: input.hooks,
+            keep_sequences: input.keep_sequences,
             notes: Notes::default(),
             versions_in: 0,
             versions_out: 0,
@@ -291,7 +295,8 @@ impl<'a> Retention<'a> {
             }
         }
         let everyone_sees_it = stripe == 0;
-        let sequence = if everyone_sees_it && !older_range && self.at_bottom() { 0 } else { sequence };
+        let zero = everyone_sees_it && !older_range && !self.keep_sequences && self.at_bottom();
+        let sequence = if zero { 0 } else { sequence };
         Ok(Some(Decision { trailer: pack_trailer(sequence, ValueKind::Put), value: value_from }))
     }
 
@@ -552,6 +557,7 @@ mod tests {
             bottom: &bottom,
             tombstones,
             hooks: hooks.map(|hooks| hooks as Arc<dyn CompactionHooks>),
+            keep_sequences: false,
         });
         let mut source = VectorIter::new(input.points.clone());
         source.seek_to_first().unwrap();
@@ -692,6 +698,7 @@ mod tests {
             bottom: &|_| true,
             tombstones: RangeTombstones::default(),
             hooks: None,
+            keep_sequences: false,
         });
         assert!(retention.next(&mut source).unwrap().is_some());
         assert!(retention.next(&mut source).unwrap().is_some());

@@ -1,1 +1,716 @@
-//! skiplist
+//! A lock-free skiplist with one node per user key and a chain of versions at each node.
+//!
+//! ```text
+//!                     node (u32 offset of `next`)                      version
+//! tower[h-1] .. tower[1] | next | newest | key length | key | pad      trailer u64 | value length | older | value | pad
+//!      u32         u32     u32     u32       u32                            u64           u32        u32
+//! ```
+//!
+//! The tower grows downwards from the node's offset, so a key is found without knowing the height, and the words that a
+//! search at level 0 reads lie side by side. A new key takes one allocation: the node and, behind it, its first version.
+//!
+//! An overwrite touches no link of the list: it adds a version to the chain, which is sorted by trailer, newest first.
+//! Writers may arrive in any order, so a version is put where it belongs, by compare-and-swap on the link before it.
+//!
+//! **Why it is right.** Nothing is ever unlinked or changed, so a link only ever goes from one successor to a smaller
+//! one, compare-and-swap has no ABA, and a search may go on from any node before its key. Level 0 is the truth: of two
+//! threads that insert the same key, the one whose swap fails finds the other's node and adopts it (its own node stays
+//! unused in the arena, its version is linked to the winner's). The levels above are shortcuts, linked afterwards.
+//! Each record is complete before the Release swap that links it; each link is followed by an Acquire load.
+//!
+//! Threads: all functions, from everywhere, at any time. Readers never wait and never write.
+//!
+//! Offsets never leave this file and the hash index beside it as bare numbers: a [`NodeRef`] or [`VersionRef`] borrows
+//! its list, a [`Cursor`] owns it, and a [`ValueAt`] carries the list's name, so that none can be used on another list.
+//!
+//! It deliberately does not remove, does not know snapshots, and does not look up by hash.
+#![expect(unsafe_code, reason = "records are read and linked in the bytes of an arena")]
+
+use crate::base::error::Result;
+use crate::base::sync::{AtomicU32, Ordering};
+use crate::memtable::arena::{Arena, NO_OFFSET, align};
+use std::cmp;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Tallest tower. Each level holds half of the one below, so this is enough for a million keys, and not bad beyond.
+///
+/// A quarter, the usual choice, saves three bytes a key, but a search then meets three nodes in a row on each level
+/// rather than one, each a cache miss that cannot start before the one before it has ended: a fifth slower.
+pub const HEIGHT_MAX: usize = if cfg!(loom) { 2 } else { 18 };
+
+const LINK_BYTES: usize = 4;
+/// From a node's offset.
+const NEWEST_AT: u32 = 4;
+const KEY_LEN_AT: u32 = 8;
+const KEY_AT: u32 = 12;
+/// From a version's offset.
+const VALUE_LEN_AT: u32 = 8;
+const OLDER_AT: u32 = 12;
+const VALUE_AT: u32 = 16;
+
+/// See the head of the file.
+pub struct SkipList {
+    arena: Arena,
+    /// A node without key and versions, before all others, of the greatest height.
+    head: u32,
+    /// Unlike that of any other list in the process.
+    name: u64,
+}
+
+/// Where a search for a key ended on one level.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The last node before the key; the head if there is none.
+    before: u32,
+    /// Its successor, the first node at or behind the key; may be none.
+    after: u32,
+}
+
+impl SkipList {
+    /// Upper bound, in bytes, of what one entry takes out of the arena.
+    pub const fn entry_bytes_max(key_len: usize, value_len: usize) -> usize {
+        node_bytes(key_len, HEIGHT_MAX).saturating_add(version_bytes(value_len))
+    }
+
+    /// An empty list with room for `capacity_bytes` of entries.
+    pub fn new(capacity_bytes: usize) -> Result<SkipList> {
+        static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
+        let head_bytes = node_bytes(0, HEIGHT_MAX);
+        let arena = Arena::new(capacity_bytes.saturating_add(head_bytes))?;
+        assert!(arena.reserve(head_bytes), "the arena was made large enough for the head");
+        let head = arena.allocate(head_bytes, head_bytes) + ((HEIGHT_MAX - 1) * LINK_BYTES) as u32;
+        // Relaxed: the number only has to be unique.
+        let name = NEXT_NAME.fetch_add(1, Ordering::Relaxed);
+        Ok(SkipList { arena, head, name })
+    }
+
+    /// Where the records lie; for claims and accounting.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Tells this list from every other one in the process.
+    pub fn name(&self) -> u64 {
+        self.name
+    }
+
+    /// Adds a version of `key`, and the key if it is new, with a tower of `height` (1 to [`HEIGHT_MAX`]). Settles
+    /// `claimed` bytes of what was reserved in the arena, at least [`entry_bytes_max`](Self::entry_bytes_max).
+    pub fn insert(
+        &self,
+        key: &[u8],
+        trailer: u64,
+        value: &[u8],
+        height: usize,
+        claimed: usize,
+    ) -> NodeRef<'_> {
+        debug_assert!((1..=HEIGHT_MAX).contains(&height));
+        let mut places = [Place { before: self.head, after: NO_OFFSET }; HEIGHT_MAX];
+        let matched = self.search(key, |level, place| places[level] = place);
+        if matched {
+            let node = self.node_ref(places[0].after);
+            self.insert_version(node, trailer, value, claimed);
+            return node;
+        }
+        let own_bytes = node_bytes(key.len(), height);
+        let start = self.arena.allocate(own_bytes + version_bytes(value.len()), claimed);
+        let node = start + ((height - 1) * LINK_BYTES) as u32;
+        let version = start + own_bytes as u32;
+        self.write_version(version, trailer, value);
+        // SAFETY: both ranges are inside the allocation just made, which nobody else knows yet.
+        unsafe {
+            self.arena.write(node + KEY_LEN_AT, &(key.len() as u32).to_le_bytes());
+            self.arena.write(node + KEY_AT, key);
+        }
+        // Relaxed: published by the swap on level 0.
+        self.newest(node).store(version, Ordering::Relaxed);
+
+        for (level, mut place) in places.into_iter().enumerate().take(height) {
+            while !self.try_link(node, level, place) {
+                let (now, matched) = self.walk(key, level, place.before, NO_OFFSET);
+                if matched {
+                    // Another thread brought the key in the meantime: its node stays, only our version is needed.
+                    debug_assert_eq!(level, 0, "once level 0 has our node, no other can have its key");
+                    self.link_version(now.after, version, trailer);
+                    return self.node_ref(now.after);
+                }
+                place = now;
+            }
+        }
+        self.node_ref(node)
+    }
+
+    /// Adds a version to a key that is there. Settles `claimed` as [`insert`](Self::insert) does.
+    pub fn insert_version(&self, node: NodeRef<'_>, trailer: u64, value: &[u8], claimed: usize) {
+        assert_eq!(self.name, node.list.name, "a node of another list");
+        let version = self.arena.allocate(version_bytes(value.len()), claimed);
+        self.write_version(version, trailer, value);
+        self.link_version(node.offset, version, trailer);
+    }
+
+    /// The node of `key`.
+    pub fn find(&self, key: &[u8]) -> Option<NodeRef<'_>> {
+        let mut place = Place { before: self.head, after: NO_OFFSET };
+        self.search(key, |_, at| place = at).then(|| self.node_ref(place.after))
+    }
+
+    /// The first node at or behind `key`, and whether it is `key` itself.
+    pub fn find_at_or_after(&self, key: &[u8]) -> (Option<NodeRef<'_>>, bool) {
+        let mut place = Place { before: self.head, after: NO_OFFSET };
+        let matched = self.search(key, |_, at| place = at);
+        (self.optional_node(place.after), matched)
+    }
+
+    /// The last node before `key`.
+    pub fn find_before(&self, key: &[u8]) -> Option<NodeRef<'_>> {
+        let mut place = Place { before: self.head, after: NO_OFFSET };
+        self.search(key, |_, at| place = at);
+        (place.before != self.head).then(|| self.node_ref(place.before))
+    }
+
+    /// The first node.
+    pub fn first(&self) -> Option<NodeRef<'_>> {
+        self.optional_node(self.follow(self.head, 0))
+    }
+
+    /// The last node.
+    pub fn last(&self) -> Option<NodeRef<'_>> {
+        let mut node = self.head;
+        for level in (0..HEIGHT_MAX).rev() {
+            loop {
+                let next = self.follow(node, level);
+                if next == NO_OFFSET {
+                    break;
+                }
+                node = next;
+            }
+        }
+        (node != self.head).then(|| self.node_ref(node))
+    }
+
+    /// The bytes of a value that was seen through a [`VersionRef`] of this list. Panics for another list's.
+    pub fn value_at(&self, at: ValueAt) -> &[u8] {
+        assert_eq!(self.name, at.list_name, "a value of another list");
+        // SAFETY: only `VersionRef::value_at` makes a `ValueAt`, from a published version of the list of this name.
+        unsafe { self.arena.bytes(at.offset, at.len as usize) }
+    }
+
+    /// Goes down from the top and shows `at_level` where the search stands on each level, level 0 last. Whether `key`
+    /// is there.
+    #[inline]
+    fn search(&self, key: &[u8], mut at_level: impl FnMut(usize, Place)) -> bool {
+        let mut before = self.head;
+        // The node that ended the level above ends the next one too, if it is met again: no need to compare twice.
+        let mut known_after = NO_OFFSET;
+        let mut matched = false;
+        for level in (0..HEIGHT_MAX).rev() {
+            let (place, found) = self.walk(key, level, before, known_after);
+            matched = if place.after == known_after { matched && place.after != NO_OFFSET } else { found };
+            at_level(level, place);
+            (before, known_after) = (place.before, place.after);
+        }
+        matched
+    }
+
+    /// Walks along one level from a node before `key`, up to the first node at or behind it (or to `stop`, which is
+    /// known to be that). Whether the node compared last is `key`.
+    #[inline]
+    fn walk(&self, key: &[u8], level: usize, mut before: u32, stop: u32) -> (Place, bool) {
+        loop {
+            let after = self.follow(before, level);
+            if level > 0 {
+                self.prefetch_next(before, level - 1);
+            }
+            if after == NO_OFFSET || after == stop {
+                return (Place { before, after }, false);
+            }
+            match compare_keys(self.key(after), key) {
+                cmp::Ordering::Less => before = after,
+                cmp::Ordering::Equal => return (Place { before, after }, true),
+                cmp::Ordering::Greater => return (Place { before, after }, false),
+            }
+        }
+    }
+
+    /// Puts an unlinked `node` into a level; false if `place` is out of date.
+    fn try_link(&self, node: u32, level: usize, place: Place) -> bool {
+        // Relaxed: published by the swap below.
+        self.link(node, level).store(place.after, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `follow`; who meets the node sees it whole.
+        self.link(place.before, level)
+            .compare_exchange(place.after, node, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Puts an unlinked version where it belongs in the chain of `node`.
+    fn link_version(&self, node: u32, version: u32, trailer: u64) {
+        let mut link = self.newest(node);
+        loop {
+            // Acquire: pairs with the Release below, for the trailer and the link in `current`.
+            let current = link.load(Ordering::Acquire);
+            if current != NO_OFFSET {
+                let current_trailer = self.trailer(current);
+                debug_assert_ne!(current_trailer, trailer, "a sequence number was used twice for one key");
+                if current_trailer > trailer {
+                    link = self.older(current);
+                    continue;
+                }
+            }
+            // Relaxed: published by the swap below.
+            self.older(version).store(current, Ordering::Relaxed);
+            // Release: pairs with each Acquire load of a version link. A failure means that another version came in
+            // right here: look at this link again.
+            if link.compare_exchange(current, version, Ordering::Release, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn write_version(&self, version: u32, trailer: u64, value: &[u8]) {
+        // SAFETY: called with room that was just allocated for a version with this value, and that nobody else knows.
+        unsafe {
+            self.arena.write(version, &trailer.to_le_bytes());
+            self.arena.write(version + VALUE_LEN_AT, &(value.len() as u32).to_le_bytes());
+            self.arena.write(version + VALUE_AT, value);
+        }
+    }
+
+    // The accessors of records. Each `node` and `version` below is one that this list allocated, and either has not
+    // published yet or was read out of a link by an Acquire load. That is so because offsets come only from
+    // `Arena::allocate`, from links, and from `NodeRef`s and `VersionRef`s, which are made from these.
+
+    /// The link of `node` on `level`, which is below the node's height: levels are entered only through their own links.
+    #[inline]
+    fn link(&self, node: u32, level: usize) -> &AtomicU32 {
+        // SAFETY: a word of the node's tower; towers lie right below the node's offset and hold links only.
+        unsafe { self.arena.atomic(node - (level * LINK_BYTES) as u32) }
+    }
+
+    /// The successor of `node` on `level`.
+    #[inline]
+    fn follow(&self, node: u32, level: usize) -> u32 {
+        // Acquire: pairs with the Release in `try_link`.
+        self.link(node, level).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn prefetch_next(&self, node: u32, level: usize) {
+        if cfg!(not(loom)) {
+            // Relaxed: nothing is read through it.
+            let next = self.link(node, level).load(Ordering::Relaxed);
+            // A node that lies across two cache lines needs both.
+            self.arena.prefetch(next);
+            self.arena.prefetch(next.wrapping_add(KEY_AT + 12));
+        }
+    }
+
+    #[inline]
+    fn newest(&self, node: u32) -> &AtomicU32 {
+        // SAFETY: the second word of a node, used for the chain only.
+        unsafe { self.arena.atomic(node + NEWEST_AT) }
+    }
+
+    #[inline]
+    fn key(&self, node: u32) -> &[u8] {
+        // SAFETY: written before the node was published, with this length.
+        unsafe { self.arena.bytes(node + KEY_AT, self.arena.read_u32(node + KEY_LEN_AT) as usize) }
+    }
+
+    #[inline]
+    fn trailer(&self, version: u32) -> u64 {
+        // SAFETY: written before the version was published.
+        unsafe { self.arena.read_u64(version) }
+    }
+
+    #[inline]
+    fn value_len(&self, version: u32) -> u32 {
+        // SAFETY: written before the version was published.
+        unsafe { self.arena.read_u32(version + VALUE_LEN_AT) }
+    }
+
+    #[inline]
+    fn older(&self, version: u32) -> &AtomicU32 {
+        // SAFETY: a word of the version, used for the chain only.
+        unsafe { self.arena.atomic(version + OLDER_AT) }
+    }
+
+    #[inline]
+    fn node_ref(&self, offset: u32) -> NodeRef<'_> {
+        debug_assert!(offset != NO_OFFSET && offset != self.head);
+        NodeRef { list: self, offset }
+    }
+
+    #[inline]
+    fn optional_node(&self, offset: u32) -> Option<NodeRef<'_>> {
+        (offset != NO_OFFSET).then(|| self.node_ref(offset))
+    }
+
+    /// The node at an offset that was taken from a [`NodeRef`].
+    ///
+    /// # Safety
+    /// The `NodeRef` was one of this list, and the offset came here by a Release store and an Acquire load, or on the
+    /// same thread.
+    #[inline]
+    pub unsafe fn node_at(&self, offset: u32) -> NodeRef<'_> {
+        self.node_ref(offset)
+    }
+
+    /// Checks the order on every level and in every chain, and that each level is a part of the one below; gives the
+    /// number of keys and versions. For tests; may run beside inserts.
+    pub fn check(&self) -> (usize, usize) {
+        let (mut keys, mut versions) = (0, 0);
+        for level in (0..HEIGHT_MAX).rev() {
+            let mut last: Option<&[u8]> = None;
+            let mut below = self.head;
+            let mut node = self.follow(self.head, level);
+            while node != NO_OFFSET {
+                let key = self.key(node);
+                assert!(last.is_none_or(|last| last < key), "keys out of order on level {level}");
+                last = Some(key);
+                if level == 0 {
+                    keys += 1;
+                    let mut version = self.node_ref(node).newest();
+                    versions += 1;
+                    while let Some(older) = version.older() {
+                        assert!(older.trailer() < version.trailer(), "versions out of order");
+                        version = older;
+                        versions += 1;
+                    }
+                } else {
+                    while below != node {
+                        below = self.follow(below, level - 1);
+                        assert_ne!(below, NO_OFFSET, "a node of level {level} is not on the one below");
+                    }
+                }
+                node = self.follow(node, level);
+            }
+        }
+        (keys, versions)
+    }
+}
+
+/// One key of a list. It has at least one version.
+#[derive(Clone, Copy)]
+pub struct NodeRef<'a> {
+    list: &'a SkipList,
+    offset: u32,
+}
+
+impl<'a> NodeRef<'a> {
+    /// The user key.
+    #[inline]
+    pub fn key(self) -> &'a [u8] {
+        self.list.key(self.offset)
+    }
+
+    /// The newest version of all.
+    #[inline]
+    pub fn newest(self) -> VersionRef<'a> {
+        // Acquire: pairs with the Release in `link_version`.
+        VersionRef { list: self.list, offset: self.list.newest(self.offset).load(Ordering::Acquire) }
+    }
+
+    /// The newest version whose trailer is not above `trailer`.
+    #[inline]
+    pub fn newest_at(self, trailer: u64) -> Option<VersionRef<'a>> {
+        let mut version = self.newest();
+        while version.trailer() > trailer {
+            version = version.older()?;
+        }
+        Some(version)
+    }
+
+    /// The node behind.
+    #[inline]
+    pub fn next(self) -> Option<NodeRef<'a>> {
+        self.list.optional_node(self.list.follow(self.offset, 0))
+    }
+
+    /// For a slot of the hash index.
+    #[inline]
+    pub fn offset(self) -> u32 {
+        self.offset
+    }
+
+    /// The list it is in.
+    #[inline]
+    pub fn list(self) -> &'a SkipList {
+        self.list
+    }
+}
+
+/// One version of a key.
+#[derive(Clone, Copy)]
+pub struct VersionRef<'a> {
+    list: &'a SkipList,
+    offset: u32,
+}
+
+impl<'a> VersionRef<'a> {
+    /// Sequence and kind.
+    #[inline]
+    pub fn trailer(self) -> u64 {
+        self.list.trailer(self.offset)
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(self) -> &'a [u8] {
+        self.list.value_at(self.value_at())
+    }
+
+    /// Where the value lies, for [`SkipList::value_at`].
+    #[inline]
+    pub fn value_at(self) -> ValueAt {
+        ValueAt {
+            list_name: self.list.name,
+            offset: self.offset + VALUE_AT,
+            len: self.list.value_len(self.offset),
+        }
+    }
+
+    /// The next older version.
+    #[inline]
+    pub fn older(self) -> Option<VersionRef<'a>> {
+        // Acquire: pairs with the Release in `link_version`.
+        let offset = self.list.older(self.offset).load(Ordering::Acquire);
+        (offset != NO_OFFSET).then_some(VersionRef { list: self.list, offset })
+    }
+}
+
+/// Names a value without borrowing its list, for those who keep the list alive by other means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueAt {
+    list_name: u64,
+    offset: u32,
+    len: u32,
+}
+
+impl ValueAt {
+    /// Length of the value in bytes.
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the value is empty.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A place in a list, owning it. Goes over all versions: keys ascending, versions of a key from new to old, and back.
+///
+/// It sees each version that was there when it was made, and may or may not see later ones.
+pub struct Cursor {
+    list: Arc<SkipList>,
+    /// `NO_OFFSET`: stands nowhere. Else a published node of `list`.
+    node: u32,
+    /// A version of that node.
+    version: u32,
+    /// If `newer_known`, the versions of the node that are newer than `version`, newest first. Chains are linked one
+    /// way only, so going back over a chain of n versions collects it once rather than n times.
+    newer: Vec<u32>,
+    newer_known: bool,
+}
+
+impl Cursor {
+    /// A cursor that stands nowhere.
+    pub fn new(list: Arc<SkipList>) -> Cursor {
+        Cursor { list, node: NO_OFFSET, version: NO_OFFSET, newer: Vec::new(), newer_known: false }
+    }
+
+    /// Whether it stands on a version.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.node != NO_OFFSET
+    }
+
+    /// The key here; panics where there is none.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.here().0.key()
+    }
+
+    /// The version here; panics where there is none.
+    #[inline]
+    pub fn version(&self) -> VersionRef<'_> {
+        self.here().1
+    }
+
+    /// To the first version.
+    pub fn seek_to_first(&mut self) {
+        let first = self.list.first().map(newest_of);
+        self.stand(first);
+    }
+
+    /// To the last version.
+    pub fn seek_to_last(&mut self) {
+        let last = self.list.last().map(|node| node.offset);
+        self.enter_backwards(last);
+    }
+
+    /// To the first version at or behind `(key, trailer)`.
+    pub fn seek(&mut self, key: &[u8], trailer: u64) {
+        let place = match self.list.find_at_or_after(key) {
+            (Some(node), true) => match node.newest_at(trailer) {
+                Some(version) => Some((node.offset, version.offset)),
+                None => node.next().map(newest_of),
+            },
+            (node, _) => node.map(newest_of),
+        };
+        self.stand(place);
+    }
+
+    /// To the last version before `(key, trailer)`.
+    pub fn seek_before(&mut self, key: &[u8], trailer: u64) {
+        if let Some(node) = self.list.find(key).map(|node| node.offset)
+            && self.climb(node, Some(trailer))
+        {
+            return;
+        }
+        let before = self.list.find_before(key).map(|node| node.offset);
+        self.enter_backwards(before);
+    }
+
+    /// To the next version; panics where there is none to go from.
+    pub fn next(&mut self) {
+        let (node, version) = self.here();
+        let place = match version.older() {
+            Some(older) => Some((node.offset, older.offset)),
+            None => node.next().map(newest_of),
+        };
+        self.stand(place);
+    }
+
+    /// To the version before; panics where there is none to go from.
+    pub fn prev(&mut self) {
+        if self.newer_known {
+            if let Some(newer) = self.newer.pop() {
+                self.version = newer;
+                return;
+            }
+        } else if self.climb(self.node, Some(self.version().trailer())) {
+            return;
+        }
+        let before = self.list.find_before(self.key()).map(|node| node.offset);
+        self.enter_backwards(before);
+    }
+
+    fn here(&self) -> (NodeRef<'_>, VersionRef<'_>) {
+        assert!(self.valid(), "the cursor stands nowhere");
+        let list = &*self.list;
+        (NodeRef { list, offset: self.node }, VersionRef { list, offset: self.version })
+    }
+
+    fn stand(&mut self, place: Option<(u32, u32)>) {
+        (self.node, self.version) = place.unwrap_or((NO_OFFSET, NO_OFFSET));
+        self.newer_known = false;
+    }
+
+    /// To the oldest version of a node.
+    fn enter_backwards(&mut self, node: Option<u32>) {
+        let entered = node.is_some_and(|node| self.climb(node, None));
+        if !entered {
+            self.stand(None);
+        }
+    }
+
+    /// To the oldest version of `node` whose trailer is above `floor`; false, and no change, if there is none.
+    fn climb(&mut self, node: u32, floor: Option<u64>) -> bool {
+        self.newer.clear();
+        self.newer_known = false;
+        let mut version = Some(NodeRef { list: &self.list, offset: node }.newest());
+        while let Some(at) = version.filter(|at| floor.is_none_or(|floor| at.trailer() > floor)) {
+            self.newer.push(at.offset);
+            version = at.older();
+        }
+        let Some(version) = self.newer.pop() else { return false };
+        (self.node, self.version, self.newer_known) = (node, version, true);
+        true
+    }
+}
+
+/// Where a cursor stands that comes to a node from the front.
+fn newest_of(node: NodeRef<'_>) -> (u32, u32) {
+    (node.offset, node.newest().offset)
+}
+
+const fn node_bytes(key_len: usize, height: usize) -> usize {
+    (height - 1) * LINK_BYTES + KEY_AT as usize + align(key_len)
+}
+
+const fn version_bytes(value_len: usize) -> usize {
+    VALUE_AT as usize + align(value_len)
+}
+
+/// The order of keys, eight bytes at a time: most keys differ early, and a call to compare memory costs more than that.
+#[inline]
+fn compare_keys(a: &[u8], b: &[u8]) -> cmp::Ordering {
+    let (a_words, a_rest) = a.as_chunks::<8>();
+    let (b_words, b_rest) = b.as_chunks::<8>();
+    for (a_word, b_word) in a_words.iter().zip(b_words) {
+        if a_word != b_word {
+            return u64::from_be_bytes(*a_word).cmp(&u64::from_be_bytes(*b_word));
+        }
+    }
+    match a_words.len().cmp(&b_words.len()) {
+        cmp::Ordering::Equal => a_rest.cmp(b_rest),
+        // The words that both have are equal: what is left of both decides.
+        _ => {
+            let shared = a_words.len().min(b_words.len()) * 8;
+            a[shared..].cmp(&b[shared..])
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_compare_as_slices_do(
+            prefix in proptest::collection::vec(0u8..2, 0..20),
+            a in proptest::collection::vec(any::<u8>(), 0..20),
+            b in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let a = [&prefix[..], &a].concat();
+            let b = [&prefix[..], &b].concat();
+            prop_assert_eq!(compare_keys(&a, &b), a.cmp(&b));
+            prop_assert_eq!(compare_keys(&a, &prefix), a.cmp(&prefix));
+        }
+    }
+
+    #[test]
+    fn a_bound_is_enough_for_the_tallest_tower() {
+        for (key_len, value_len) in [(0, 0), (1, 1), (4, 8), (7, 13)] {
+            let bytes = SkipList::entry_bytes_max(key_len, value_len);
+            let list = SkipList::new(bytes).unwrap();
+            assert!(list.arena().reserve(bytes) && !list.arena().reserve(1));
+            list.insert(&vec![1; key_len], 1 << 8, &vec![2; value_len], HEIGHT_MAX, bytes);
+            assert_eq!(list.arena().used_bytes(), list.arena().capacity_bytes());
+            assert_eq!(list.check(), (1, 1));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "another list")]
+    fn a_node_of_another_list_is_refused() {
+        let (a, b) = (SkipList::new(1000).unwrap(), SkipList::new(1000).unwrap());
+        assert!(a.arena().reserve(500) && b.arena().reserve(500));
+        let node = a.insert(b"k", 1 << 8, b"", 1, 200);
+        b.insert_version(node, 2 << 8, b"", 200);
+    }
+
+    #[test]
+    #[should_panic(expected = "another list")]
+    fn a_value_of_another_list_is_refused() {
+        let (a, b) = (SkipList::new(1000).unwrap(), SkipList::new(1000).unwrap());
+        assert!(a.arena().reserve(500));
+        let at = a.insert(b"k", 1 << 8, b"value", 1, 200).newest().value_at();
+        assert_eq!(a.value_at(at), b"value");
+        b.value_at(at);
+    }
+}

@@ -4,3 +4,7 @@ pub mod format;
 pub mod builder;
 pub mod table;
 pub mod table_iter;
+#[cfg(any(test, fuzzing))]
+pub mod repair;
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 pub mod file_meta;
 pub mod edit;
+pub mod state;
 pub mod version;
 pub mod level_iter;
+pub mod level_cover;
 pub mod manifest;

@@ -1,0 +1,209 @@
+//! Flush: one immutable memtable becomes one L0 table.
+//!
+//! Order of things, each durable before the next: the log up to the memtable's last entry (*log before table*: else a power cut could
+//! keep this keyspace's half of a batch and lose another's), the table, the folder, the manifest edit. Then the view changes
+//! and the log may let go of segments that no memtable needs any more.
+
+use crate::base::batch::KeyspaceId;
+use crate::base::error::{Error, Result};
+use crate::base::iter::InternalIterator;
+use crate::base::key::Lsn;
+use crate::base::limits::LEVELS;
+use crate::base::metrics::Metrics;
+use crate::compaction::job::{JobInput, write_tables};
+use crate::db::commit::switch_memtable;
+use crate::db::compact::update_load;
+use crate::db::state::{Shared, lock};
+use crate::db::view::{KeyspaceView, View};
+use crate::memtable::memtable::Memtable;
+use crate::version::edit::{FileAdded, VersionEdit};
+use crate::version::file_meta::KeyRange;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Flushes the oldest immutable memtable of some keyspace. Returns whether there was one to flush.
+pub fn flush_one(shared: &Arc<Shared>) -> Result<bool> {
+    let Some(id) = claim(shared) else { return Ok(false) };
+    let result = flush_claimed(shared, id);
+    lock(&shared.jobs).flushing.remove(&id);
+    shared.signal();
+    result.map(|()| true)
+}
+
+/// Picks a keyspace with an immutable memtable that nobody is flushing: the one whose oldest is oldest, for it holds back the log.
+fn claim(shared: &Shared) -> Option<KeyspaceId> {
+    let view = shared.view.load_owned();
+    let mut jobs = lock(&shared.jobs);
+    if jobs.paused > 0 {
+        return None;
+    }
+    let id = view
+        .keyspaces()
+        .filter(|keyspace| !jobs.flushing.contains(&keyspace.id))
+        .filter_map(|keyspace| Some((keyspace.immutables.last()?.first_sequence(), keyspace.id)))
+        .min()?
+        .1;
+    jobs.flushing.insert(id);
+    Some(id)
+}
+
+fn flush_claimed(shared: &Arc<Shared>, id: KeyspaceId) -> Result<()> {
+    let view = shared.view.load_owned();
+    let Some(keyspace) = view.keyspace(id) else { return Ok(()) };
+    let Some(memtable) = keyspace.immutables.last() else { return Ok(()) };
+    let started = shared.env.monotonic();
+    wait_applied(shared, memtable)?;
+    shared.log.sync_to(memtable.last_sequence())?;
+
+    let mut edit = VersionEdit::default();
+    let (bytes, notes) = build_table(shared, keyspace, memtable, &mut edit)?;
+    install(shared, id, memtable, edit, notes)?;
+
+    Metrics::add(&shared.metrics.flushes, 1);
+    Metrics::add(&shared.metrics.flush_bytes_written, bytes);
+    let elapsed = shared.env.monotonic().saturating_sub(started);
+    Metrics::add(&shared.metrics.background_us, elapsed.as_micros() as u64);
+    shared.drain_rate.record(memtable.bytes_used() as u64, elapsed);
+    Ok(())
+}
+
+/// Waits until every commit that registered with the memtable has inserted and is visible: only then may its contents be read whole,
+/// and only then is the snapshot list complete for what lies in it.
+fn wait_applied(shared: &Shared, memtable: &Memtable) -> Result<()> {
+    while !memtable.is_quiet() {
+        if shared.publisher.is_broken() {
+            return Err(Error::Poisoned("a commit was lost".into()));
+        }
+        std::thread::yield_now();
+    }
+    if shared.publisher.wait_visible(memtable.last_sequence()) {
+        Ok(())
+    } else {
+        Err(Error::Poisoned("a commit was lost".into()))
+    }
+}
+
+fn build_table(
+    shared: &Arc<Shared>,
+    keyspace: &KeyspaceView,
+    memtable: &Arc<Memtable>,
+    edit: &mut VersionEdit,
+) -> Result<(u64, Vec<Vec<u8>>)> {
+    let version = keyspace.version.clone();
+    // This memtable is the oldest of its keyspace, so only tables can hold anything older.
+    let bottom = |key: &[u8]| version.is_clear(0..LEVELS, &KeyRange::point(key));
+    let bottom_range = |start: &[u8], end: &[u8]| {
+        version.is_clear(0..LEVELS, &KeyRange { start, end: Bound::Excluded(end) })
+    };
+    let mut source: Box<dyn InternalIterator> = Box::new(memtable.iter());
+    let new_number = || shared.new_file_number();
+    let output = write_tables(
+        source.as_mut(),
+        JobInput {
+            env: &shared.env,
+            dir: shared.dir(),
+            new_number: &new_number,
+            options: keyspace.options,
+            table_bytes: u64::MAX,
+            grandparents: &[],
+            snapshots: shared.snapshots.sequences(),
+            bottom: &bottom,
+            bottom_range: &bottom_range,
+            tombstones: memtable.range_tombstones(),
+            into_l0: true,
+            hooks: keyspace.hooks.clone(),
+            should_stop: &|| shared.stop.load(Ordering::SeqCst),
+        },
+    )?;
+    let bytes = output.files.iter().map(|file| file.bytes).sum();
+    Metrics::add(&shared.metrics.entries_dropped, output.dropped);
+    for file in output.files {
+        edit.files_added.push(FileAdded { keyspace: keyspace.id, level: 0, meta: Arc::new(file) });
+    }
+    edit.flushed.push((keyspace.id, memtable.last_sequence()));
+    Ok((bytes, output.notes))
+}
+
+/// Appends the edit and swaps the memtable for its table.
+fn install(
+    shared: &Shared,
+    id: KeyspaceId,
+    memtable: &Arc<Memtable>,
+    mut edit: VersionEdit,
+    notes: Vec<Vec<u8>>,
+) -> Result<()> {
+    let mut manifest = lock(&shared.manifest);
+    Shared::number_notes(&manifest, &mut edit, id, notes);
+    let needed = first_needed_segment(shared, memtable);
+    edit.next_file_number = Some(shared.next_file_number.load(Ordering::Relaxed));
+    edit.last_sequence = Some(memtable.last_sequence());
+    edit.first_needed_segment = Some(needed);
+    shared.append_edit(&mut manifest, &edit)?;
+    let writer = shared.view.writer();
+    let view = writer.current();
+    if let Some(old) = view.keyspace(id) {
+        let mut next: KeyspaceView = (**old).clone();
+        next.immutables.retain(|other| !Arc::ptr_eq(other, memtable));
+        next.version = Arc::new(old.version.apply(id, &edit, &shared.reaper)?.version);
+        next.flushed_lsn = memtable.last_sequence();
+        writer.replace(view.with(next));
+    }
+    drop(writer);
+    drop(manifest);
+    shared.log.release_before(needed);
+    update_load(shared);
+    Ok(())
+}
+
+/// The oldest log segment that a crash would still need, once `flushed` is a table.
+fn first_needed_segment(shared: &Shared, flushed: &Arc<Memtable>) -> u64 {
+    // The current segment is read before the memtables: a commit that comes in between lands in it or a later one.
+    let current = shared.log.current_segment();
+    let view = shared.view.load_owned();
+    memtables(&view)
+        .filter(|memtable| !Arc::ptr_eq(memtable, flushed))
+        .filter_map(|memtable| memtable.lowest_segment())
+        .fold(current, u64::min)
+}
+
+/// The oldest log segment that the memtables of a view need; `current` if none needs an older one.
+pub fn first_needed_segment_of(view: &View, current: u64) -> u64 {
+    memtables(view).filter_map(|memtable| memtable.lowest_segment()).fold(current, u64::min)
+}
+
+fn memtables(view: &View) -> impl Iterator<Item = &Arc<Memtable>> {
+    view.keyspaces().flat_map(|keyspace| std::iter::once(&keyspace.memtable).chain(&keyspace.immutables))
+}
+
+/// Puts a fresh memtable in front, if the active one holds anything. Returns the last LSN below the new one.
+pub fn freeze(shared: &Shared, id: KeyspaceId) -> Result<Lsn> {
+    let mut append = shared.log.lock();
+    let view = shared.view.load_owned();
+    let keyspace = view.keyspace(id).ok_or_else(|| Error::invalid(format!("no keyspace {id}")))?;
+    if keyspace.memtable.last_sequence() > 0 {
+        switch_memtable(shared, id, 0, &mut append)?;
+    }
+    Ok(append.last_lsn())
+}
+
+/// Freezes the memtable that holds back the log, if the log is larger than it may be. Returns whether it did.
+pub fn bound_log(shared: &Shared) -> Result<bool> {
+    if !shared.log.is_over_budget() {
+        return Ok(false);
+    }
+    let current = shared.log.current_segment();
+    let view = shared.view.load_owned();
+    let oldest = view
+        .keyspaces()
+        .filter_map(|keyspace| Some((keyspace.memtable.lowest_segment()?, keyspace.id)))
+        .min();
+    match oldest {
+        Some((segment, id)) if segment < current => {
+            freeze(shared, id)?;
+            shared.signal();
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}

@@ -1,0 +1,191 @@
+//! Iterators over a keyspace: the merge of its memtables, L0 files and levels, as one reader may see them.
+
+use crate::base::batch::KeyspaceId;
+use crate::base::error::{Error, Result};
+use crate::base::iter::InternalIterator;
+use crate::base::key::SequenceNumber;
+use crate::base::options::{IterOptions, ReadOptions};
+use crate::db::read::Reader;
+use crate::db::state::Shared;
+use crate::db::view::{KeyspaceView, View};
+use crate::memtable::memtable::Memtable;
+use crate::merge::merging_iter::MergingIter;
+use crate::merge::visible_iter::{RangeCover, VisibleIter};
+use crate::table::table_iter::TableIterOptions;
+use crate::version::file_meta::KeyRange;
+use crate::version::level_cover::LevelCover;
+use crate::version::level_iter::LevelIter;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Walks the live keys of a keyspace, both ways, at one moment. Owned and `Send`; it pins the memtables and tables that it
+/// started with, so do not keep it for hours.
+///
+/// ```
+/// # use haypile_lsm::{Db, Options, MemEnv, IterOptions};
+/// # let db = Db::open(MemEnv::threaded(), std::path::Path::new("/db"), Options::default()).unwrap();
+/// # let ks = db.default_keyspace();
+/// for key in ["user:1", "user:2", "zebra"] {
+///     db.put(ks, key.as_bytes(), b"").unwrap();
+/// }
+/// let mut iter = db.iter(ks, IterOptions::prefix(b"user:")).unwrap();
+/// let mut seen = 0;
+/// iter.seek_to_first().unwrap();
+/// while iter.valid() {
+///     seen += 1;
+///     iter.next().unwrap();
+/// }
+/// assert_eq!(seen, 2);
+/// ```
+pub struct Iter {
+    inner: VisibleIter,
+    sequence: SequenceNumber,
+    /// Keeps tables and memtables alive.
+    _view: Arc<View>,
+}
+
+impl std::fmt::Debug for Iter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iter").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
+
+impl Iter {
+    /// The sequence number it reads at.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.sequence
+    }
+
+    /// Whether it stands on a key.
+    pub fn valid(&self) -> bool {
+        self.inner.valid()
+    }
+
+    /// The key here; requires `valid()`.
+    pub fn key(&self) -> &[u8] {
+        self.inner.key()
+    }
+
+    /// The value here; requires `valid()`.
+    pub fn value(&self) -> &[u8] {
+        self.inner.value()
+    }
+
+    /// Goes to the first key.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.inner.seek_to_first()
+    }
+
+    /// Goes to the last key.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.inner.seek_to_last()
+    }
+
+    /// Goes to the first key at or above `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.inner.seek(key)
+    }
+
+    /// Goes to the last key below `key`.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.inner.seek_before(key)
+    }
+
+    /// Goes to the next key; requires `valid()`.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the field's name for it; it cannot be an Iterator of borrowed items"
+    )]
+    pub fn next(&mut self) -> Result<()> {
+        self.inner.next()
+    }
+
+    /// Goes to the key before; requires `valid()`.
+    pub fn prev(&mut self) -> Result<()> {
+        self.inner.prev()
+    }
+}
+
+/// Range tombstones of a memtable.
+struct MemtableCover(Arc<Memtable>);
+
+impl RangeCover for MemtableCover {
+    fn has_tombstones(&self) -> bool {
+        self.0.has_range_deletes()
+    }
+
+    fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
+        self.0.newest_covering(key, read)
+    }
+}
+
+/// Everything an iterator merges, and what covers it.
+pub struct Sources {
+    /// Sorted sources, newest first.
+    pub iters: Vec<Box<dyn InternalIterator>>,
+    /// Range tombstones over them.
+    pub covers: Vec<Arc<dyn RangeCover>>,
+}
+
+/// Collects the sources of one keyspace, as far as they overlap `bounds`.
+pub fn sources(
+    shared: &Shared,
+    keyspace: &KeyspaceView,
+    bounds: &KeyRange<'_>,
+    read: &ReadOptions,
+) -> Result<Sources> {
+    let mut sources = Sources { iters: Vec::new(), covers: Vec::new() };
+    for memtable in std::iter::once(&keyspace.memtable).chain(&keyspace.immutables) {
+        sources.iters.push(Box::new(memtable.iter()));
+        if memtable.has_range_deletes() {
+            sources.covers.push(Arc::new(MemtableCover(memtable.clone())));
+        }
+    }
+    let options = TableIterOptions { read: *read, readahead: true, ..TableIterOptions::default() };
+    for (number, level) in keyspace.version.levels().iter().enumerate() {
+        if number == 0 {
+            for file in level.files().iter().filter(|file| file.meta().range().overlaps(bounds)) {
+                let table = file.table(&shared.opener, read.memory_only)?;
+                sources.iters.push(Box::new(table.iter(options)));
+            }
+        } else {
+            let iter = LevelIter::new(level.clone(), shared.opener.clone(), options, bounds);
+            if !iter.is_empty() {
+                sources.iters.push(Box::new(iter));
+            }
+        }
+        if level.has_range_deletes() {
+            let cover = LevelCover::open(level, number == 0, &shared.opener, bounds, read.memory_only)?;
+            sources.covers.push(Arc::new(cover));
+        }
+    }
+    Ok(sources)
+}
+
+/// An iterator at a reader's read point.
+pub fn iter(reader: &Reader, keyspace: KeyspaceId, options: IterOptions) -> Result<Iter> {
+    let view = reader.view().clone();
+    let keyspace =
+        view.keyspace(keyspace).ok_or_else(|| Error::invalid(format!("no keyspace {keyspace}")))?;
+    let bounds = KeyRange {
+        start: options.lower.as_deref().unwrap_or_default(),
+        end: options.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+    };
+    if bounds.is_empty() {
+        // Nothing lies in it; the floors below want a range that is one.
+        return Ok(Iter {
+            inner: nothing(options, reader.sequence()),
+            sequence: reader.sequence(),
+            _view: view,
+        });
+    }
+    let sources = sources(reader.shared(), keyspace, &bounds, &options.read)?;
+    let sequence = reader.sequence();
+    let merged = MergingIter::new(sources.iters);
+    let inner = VisibleIter::new(merged, sources.covers, sequence, options.lower, options.upper);
+    Ok(Iter { inner, sequence, _view: view })
+}
+
+fn nothing(options: IterOptions, sequence: SequenceNumber) -> VisibleIter {
+    VisibleIter::new(MergingIter::new(Vec::new()), Vec::new(), sequence, options.lower, options.upper)
+}

@@ -1,0 +1,63 @@
+//! The range tombstones of a level, for whoever merges its points with those of others.
+//!
+//! Tombstones stay in the tables that hold them; this keeps the tables that have any, opened, so that asking cannot fail.
+
+use crate::base::error::Result;
+use crate::base::key::SequenceNumber;
+use crate::merge::visible_iter::RangeCover;
+use crate::table::table::Table;
+use crate::version::file_meta::KeyRange;
+use crate::version::version::{Level, TableOpener};
+use std::sync::Arc;
+
+/// The tables of one level that have range tombstones.
+#[derive(Debug)]
+pub struct LevelCover {
+    /// For each what bounds it, and the table.
+    tables: Vec<(Vec<u8>, Arc<Table>)>,
+    /// Whether they are disjoint and sorted by the start of their range; those of L0 are not.
+    sorted: bool,
+}
+
+impl LevelCover {
+    /// Opens the tables of `level` that have range tombstones and overlap `bounds`. `is_l0`: they may overlap each other.
+    /// Error: `NeedsIo` if one would have to be opened and `memory_only`.
+    pub fn open(
+        level: &Level,
+        is_l0: bool,
+        opener: &TableOpener,
+        bounds: &KeyRange<'_>,
+        memory_only: bool,
+    ) -> Result<LevelCover> {
+        let mut tables = Vec::new();
+        if level.has_range_deletes() {
+            for file in level.files() {
+                if file.meta().range_deletes > 0 && file.meta().range().overlaps(bounds) {
+                    let table = Arc::clone(file.table(opener, memory_only)?);
+                    tables.push((file.meta().smallest.clone(), table));
+                }
+            }
+        }
+        Ok(LevelCover { tables, sorted: !is_l0 })
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.tables.iter().map(|(_, table)| table)
+    }
+}
+
+impl RangeCover for LevelCover {
+    fn has_tombstones(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
+        let newest = |table: &Arc<Table>| table.range_tombstones().newest_covering(key, read);
+        if self.sorted {
+            let begun = self.tables.partition_point(|(smallest, _)| smallest.as_slice() <= key);
+            return self.tables[..begun].last().map_or(0, |(_, table)| newest(table));
+        }
+        self.tables().map(newest).max().unwrap_or(0)
+    }
+}

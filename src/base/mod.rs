@@ -1,0 +1,10 @@
+//! What every floor uses and what uses none: numbers, globs, errors, arguments, the clock, the configuration.
+
+pub mod clock;
+pub mod extended;
+pub mod number;
+pub mod glob;
+pub mod reply_error;
+pub mod args;
+pub mod stop;
+pub mod config;

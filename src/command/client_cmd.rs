@@ -1,0 +1,379 @@
+//! CLIENT and its subcommands.
+
+use crate::base::args::is_keyword;
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::command::connection::{client_name, is_client_name};
+use crate::command::spec::{Context, Table};
+use crate::session::clients::{
+    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_NO_EVICT, FLAG_NO_TOUCH, NO_COMMAND,
+};
+use crate::session::session::ReplyMode;
+use haypile_resp::parse_i64;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// One line of CLIENT LIST, without its end.
+fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
+    let mut flags = String::new();
+    for (flag, letter) in
+        [(FLAG_BLOCKED, 'b'), (FLAG_CLOSING, 'c'), (FLAG_NO_EVICT, 'e'), (FLAG_NO_TOUCH, 'T')]
+    {
+        if info.flags() & flag != 0 {
+            flags.push(letter);
+        }
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let command = match info.last_command() {
+        NO_COMMAND => "NULL",
+        index => table.get(index as usize).map_or("NULL", |command| command.facts.name),
+    };
+    let (query, output) = (info.query_bytes.load(RELAXED), info.output_bytes.load(RELAXED));
+    let names = info.names().clone();
+    let mut line = String::with_capacity(320);
+    let _ = write!(
+        line,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 \
+         qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
+         events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+        info.id,
+        info.address,
+        info.local_address,
+        info.descriptor,
+        names.name,
+        now_ms.saturating_sub(info.created_ms) / 1000,
+        now_ms.saturating_sub(info.last_interaction_ms()) / 1000,
+        info.db(),
+        1024 + query + output,
+        if output > 0 { "rw" } else { "r" },
+        info.resp(),
+        names.lib_name,
+        names.lib_version,
+    );
+    line
+}
+
+/// CLIENT ID.
+pub fn id(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.integer(ctx.session.id as i64);
+    Ok(())
+}
+
+/// CLIENT INFO.
+pub fn info(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let line = describe(&ctx.session.info, ctx.table, ctx.server.clock.monotonic_ms());
+    ctx.reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
+    Ok(())
+}
+
+/// Whether clients of this type exist here: only normal ones do.
+fn is_normal_type(word: &[u8]) -> Result<bool, ReplyError> {
+    match word.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(true),
+        b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
+        _ => Err(ReplyError::new(format!("ERR Unknown client type '{}'", ReplyError::echo(word)))),
+    }
+}
+
+/// CLIENT LIST.
+pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let args = ctx.args;
+    let mut clients = ctx.server.clients.all();
+    match args.len() {
+        2 => {}
+        4 if is_keyword(args.get(2), "TYPE") => {
+            if !is_normal_type(args.get(3))? {
+                clients.clear();
+            }
+        }
+        4.. if is_keyword(args.get(2), "ID") => {
+            let mut wanted = Vec::new();
+            for word in args.from(3) {
+                let id = parse_i64(word).and_then(|id| u64::try_from(id).ok());
+                wanted.push(id.ok_or(ReplyError::fixed("ERR Invalid client ID"))?);
+            }
+            clients.retain(|client| wanted.contains(&client.id));
+        }
+        _ => return Err(ReplyError::SYNTAX.into()),
+    }
+    let now_ms = ctx.server.clock.monotonic_ms();
+    let mut text = String::new();
+    for client in clients {
+        text.push_str(&describe(&client, ctx.table, now_ms));
+        text.push('\n');
+    }
+    ctx.reply.verbatim(*b"txt", text.as_bytes());
+    Ok(())
+}
+
+/// What CLIENT KILL looks for.
+#[derive(Default)]
+struct Filter {
+    id: Option<u64>,
+    none: bool,
+    address: Option<Vec<u8>>,
+    local_address: Option<Vec<u8>>,
+    age_s_min: Option<u64>,
+    skip_me: bool,
+}
+
+impl Filter {
+    fn wants(&self, client: &ClientInfo, me: u64, now_ms: u64) -> bool {
+        !self.none
+            && self.id.is_none_or(|id| client.id == id)
+            && self.address.as_ref().is_none_or(|address| client.address.as_bytes() == address)
+            && self.local_address.as_ref().is_none_or(|address| client.local_address.as_bytes() == address)
+            && self.age_s_min.is_none_or(|age| now_ms.saturating_sub(client.created_ms) / 1000 >= age)
+            && !(self.skip_me && client.id == me)
+    }
+}
+
+/// CLIENT KILL.
+pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let args = ctx.args;
+    let old_format = args.len() == 3;
+    let filter = if old_format {
+        Filter { address: Some(args.get(2).to_vec()), ..Filter::default() }
+    } else {
+        kill_filter(ctx)?
+    };
+    let now_ms = ctx.server.clock.monotonic_ms();
+    let mut killed = 0;
+    for client in ctx.server.clients.all() {
+        if filter.wants(&client, ctx.session.id, now_ms) {
+            killed += 1;
+            if client.id == ctx.session.id {
+                ctx.session.close_after_reply = true;
+            } else {
+                client.kill();
+            }
+        }
+    }
+    if !old_format {
+        ctx.reply.integer(killed);
+    } else if killed > 0 {
+        ctx.reply.ok();
+    } else {
+        return Err(ReplyError::fixed("ERR No such client").into());
+    }
+    Ok(())
+}
+
+fn kill_filter(ctx: &Context<'_>) -> Result<Filter, ReplyError> {
+    let mut filter = Filter { skip_me: true, ..Filter::default() };
+    let mut options = ctx.args.options(2);
+    while let Some(option) = options.next_word() {
+        let value = options.value()?;
+        if is_keyword(option, "ID") {
+            let id = parse_i64(value).filter(|id| *id > 0);
+            let id = id.ok_or(ReplyError::fixed("ERR client-id should be greater than 0"))?;
+            filter.id = Some(id as u64);
+        } else if is_keyword(option, "TYPE") {
+            filter.none |= !is_normal_type(value)?;
+        } else if is_keyword(option, "ADDR") {
+            filter.address = Some(value.to_vec());
+        } else if is_keyword(option, "LADDR") {
+            filter.local_address = Some(value.to_vec());
+        } else if is_keyword(option, "USER") {
+            if value != b"default" {
+                return Err(ReplyError::new(format!("ERR No such user '{}'", ReplyError::echo(value))));
+            }
+        } else if is_keyword(option, "MAXAGE") {
+            let age = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
+            let age = u64::try_from(age).ok().filter(|age| *age > 0);
+            filter.age_s_min = Some(age.ok_or(ReplyError::fixed("ERR maxage should be greater than 0"))?);
+        } else if is_keyword(option, "SKIPME") {
+            filter.skip_me = match value.to_ascii_lowercase().as_slice() {
+                b"yes" => true,
+                b"no" => false,
+                _ => return Err(ReplyError::SYNTAX),
+            };
+        } else {
+            return Err(ReplyError::SYNTAX);
+        }
+    }
+    Ok(filter)
+}
+
+/// CLIENT SETNAME.
+pub fn setname(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let name = client_name(ctx.args.get(2))?;
+    ctx.session.info.names().name = name;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CLIENT GETNAME.
+pub fn getname(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let name = ctx.session.info.names().name.clone();
+    if name.is_empty() {
+        ctx.reply.null()
+    } else {
+        ctx.reply.bulk(name.as_bytes())
+    }
+    Ok(())
+}
+
+/// CLIENT SETINFO.
+pub fn setinfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let (option, value) = (ctx.args.get(2), ctx.args.get(3));
+    let library = is_keyword(option, "LIB-NAME");
+    if !library && !is_keyword(option, "LIB-VER") {
+        let option = ReplyError::echo(option);
+        return Err(ReplyError::new(format!("ERR Unrecognized option '{option}'")).into());
+    }
+    if !is_client_name(value) {
+        let option = if library { "lib-name" } else { "lib-ver" };
+        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
+        return Err(ReplyError::new(text).into());
+    }
+    let value = String::from_utf8_lossy(value).into_owned();
+    let mut names = ctx.session.info.names();
+    if library {
+        names.lib_name = value;
+    } else {
+        names.lib_version = value;
+    }
+    drop(names);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CLIENT REPLY.
+pub fn reply(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let word = ctx.args.get(2);
+    if is_keyword(word, "ON") {
+        ctx.session.reply_mode = ReplyMode::On;
+        ctx.reply.ok();
+    } else if is_keyword(word, "OFF") {
+        ctx.session.reply_mode = ReplyMode::Off;
+    } else if is_keyword(word, "SKIP") {
+        if ctx.session.reply_mode != ReplyMode::Off {
+            ctx.session.reply_mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(ReplyError::SYNTAX.into());
+    }
+    Ok(())
+}
+
+fn on_off(word: &[u8]) -> Result<bool, ReplyError> {
+    match word.to_ascii_lowercase().as_slice() {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        _ => Err(ReplyError::SYNTAX),
+    }
+}
+
+/// CLIENT NO-EVICT.
+pub fn no_evict(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let on = on_off(ctx.args.get(2))?;
+    ctx.session.no_evict = on;
+    ctx.session.info.set_flag(FLAG_NO_EVICT, on);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CLIENT NO-TOUCH.
+pub fn no_touch(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let on = on_off(ctx.args.get(2))?;
+    ctx.session.no_touch = on;
+    ctx.session.info.set_flag(FLAG_NO_TOUCH, on);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// Tells every worker to look at pause and settings again.
+fn refresh_workers(clients: &[Arc<ClientInfo>]) {
+    let mut told = Vec::new();
+    for client in clients {
+        if !told.contains(&client.worker) {
+            told.push(client.worker);
+            client.refresh_worker();
+        }
+    }
+}
+
+/// CLIENT PAUSE.
+pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let timeout = parse_i64(ctx.args.get(2))
+        .ok_or(ReplyError::fixed("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout).map_err(|_| ReplyError::fixed("ERR timeout is negative"))?;
+    let all = match ctx.args.len() {
+        3 => true,
+        4 if is_keyword(ctx.args.get(3), "ALL") => true,
+        4 if is_keyword(ctx.args.get(3), "WRITE") => false,
+        4 => return Err(ReplyError::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL").into()),
+        _ => return Err(ReplyError::SYNTAX.into()),
+    };
+    let now_ms = ctx.server.clock.monotonic_ms();
+    ctx.server.pause.set(now_ms.saturating_add(timeout_ms), all, now_ms);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CLIENT UNPAUSE.
+pub fn unpause(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.server.pause.end();
+    refresh_workers(&ctx.server.clients.all());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CLIENT UNBLOCK.
+pub fn unblock(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let with_error = match ctx.args.len() {
+        3 => false,
+        4 if is_keyword(ctx.args.get(3), "TIMEOUT") => false,
+        4 if is_keyword(ctx.args.get(3), "ERROR") => true,
+        4 => return Err(ReplyError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR").into()),
+        _ => return Err(ReplyError::wrong_arity("client|unblock").into()),
+    };
+    let id = ctx.args.integer(2)?;
+    let client = u64::try_from(id).ok().and_then(|id| ctx.server.clients.get(id));
+    let unblocked = client.is_some_and(|client| client.unblock(with_error));
+    ctx.reply.integer(i64::from(unblocked));
+    Ok(())
+}
+
+/// CLIENT GETREDIR.
+pub fn getredir(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.integer(-1);
+    Ok(())
+}
+
+/// CLIENT TRACKINGINFO.
+pub fn trackinginfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let reply = &mut *ctx.reply;
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.integer(-1);
+    reply.bulk(b"prefixes");
+    reply.array(0);
+    Ok(())
+}
+
+/// CLIENT TRACKING: only OFF.
+pub fn tracking(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.args.len() == 3 && is_keyword(ctx.args.get(2), "OFF") {
+        ctx.reply.ok();
+        return Ok(());
+    }
+    Err(ReplyError::fixed("ERR client tracking is not supported").into())
+}
+
+/// CLIENT CACHING.
+pub fn caching(_: &mut Context<'_>) -> Result<(), Stop> {
+    Err(ReplyError::fixed(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+    )
+    .into())
+}

@@ -1,0 +1,107 @@
+//! CONFIG GET, SET, REWRITE, RESETSTAT.
+
+use crate::base::glob;
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::command::spec::Context;
+use crate::session::server_state::ServerState;
+use crate::session::session::Session;
+use haypile_lsm::{Env, OsEnv};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// CONFIG GET.
+pub fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let config = ctx.server.config();
+    let dir = ctx.server.identity.dir.display().to_string();
+    let patterns: Vec<&[u8]> = ctx.args.from(2).collect();
+    let found: Vec<(&str, &str)> = config
+        .all()
+        .filter(|(name, _)| patterns.iter().any(|pattern| glob::matches_case(pattern, name.as_bytes(), true)))
+        .map(|(name, value)| if name == "dir" { (name, dir.as_str()) } else { (name, value) })
+        .collect();
+    ctx.reply.map(found.len());
+    for (name, value) in found {
+        ctx.reply.bulk(name.as_bytes());
+        ctx.reply.bulk(value.as_bytes());
+    }
+    Ok(())
+}
+
+/// Whether an option that is `yes`, `no` or `local` lets this client in.
+pub fn is_enabled(server: &ServerState, session: &Session, name: &str) -> bool {
+    match server.config().text(name) {
+        "yes" => true,
+        "local" => session.info.address.starts_with("127.") || session.info.address.starts_with("[::1]"),
+        _ => false,
+    }
+}
+
+/// CONFIG SET.
+pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let args = ctx.args;
+    if !args.len().is_multiple_of(2) {
+        return Err(ReplyError::wrong_arity("config|set").into());
+    }
+    let text = |index: usize| String::from_utf8_lossy(args.get(index)).into_owned();
+    let pairs: Vec<(String, String)> =
+        (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
+    let protected = is_enabled(ctx.server, ctx.session, "enable-protected-configs");
+    ctx.server.change_config(|config| config.set_all(&pairs, protected)).map_err(ReplyError::new)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CONFIG RESETSTAT.
+pub fn resetstat(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.server.stats.reset();
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CONFIG REWRITE.
+pub fn rewrite(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let file = PathBuf::from(&ctx.server.identity.config_file);
+    if file.as_os_str().is_empty() {
+        return Err(ReplyError::fixed("ERR The server is running without a config file").into());
+    }
+    let env = OsEnv::new();
+    let config = ctx.server.config();
+    let result = read(&env, &file).and_then(|old| replace(&env, &file, config.rewritten(&old).as_bytes()));
+    match result {
+        Ok(()) => {
+            ctx.server.log('*', "CONFIG REWRITE executed with success.");
+            ctx.reply.ok();
+            Ok(())
+        }
+        Err(error) => {
+            ctx.server.log('#', &format!("CONFIG REWRITE failed: {error}"));
+            Err(ReplyError::new(format!("ERR Rewriting config file: {error}")).into())
+        }
+    }
+}
+
+fn read(env: &Arc<OsEnv>, path: &Path) -> haypile_lsm::Result<String> {
+    use haypile_lsm::env::env::OpenMode;
+    let file = env.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0).min(16 << 20)];
+    let count = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(count);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes aside, syncs, renames: a crash leaves the old file or the new one.
+fn replace(env: &Arc<OsEnv>, path: &Path, bytes: &[u8]) -> haypile_lsm::Result<()> {
+    use haypile_lsm::env::env::OpenMode;
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".rewriting");
+    let aside = PathBuf::from(aside);
+    if env.exists(&aside)? {
+        env.remove(&aside)?;
+    }
+    let file = env.open(&aside, OpenMode::CreateNew)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    env.rename(&aside, path)?;
+    env.sync_dir(path.parent().unwrap_or(Path::new("/")))
+}

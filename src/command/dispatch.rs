@@ -1,0 +1,626 @@
+//! Runs one command: finds it, admits it or not, locks its keys, calls its function, commits, and says what its reply needs.
+//!
+//! ```text
+//! look up -> arity, authentication -> admission (memory, log, pause, delay) -> gate -> key locks (writes) -> function -> commit
+//! ```
+//!
+//! On a worker nothing here waits: what would wait comes back as [`Outcome::Later`] or [`Outcome::Elsewhere`], and nothing has
+//! happened then: no reply, no effect. The command is later run again from the start, with the draws (time, seed) of its first run.
+//!
+//! A panic of a command's function is caught here: its effects were only staged, so dropping them leaves nothing half-done. From the
+//! commit on the engine guards itself. Locks and the gate's place are given back by guards in every case.
+
+use crate::base::args::{Args, is_keyword};
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::command::facts::model::Flag;
+use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::spec::{Class, Command, Context, Table};
+use crate::session::server_state::{Fsync, ServerState};
+use crate::session::session::{ReplyMode, Session};
+use crate::session::slowlog::SlowEntry;
+use crate::store::key_locks::{KeyGuard, LockKey};
+use crate::store::store::Store;
+use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
+use haypile_lsm::{Db, Error, Lsn};
+use haypile_resp::ReplyWriter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// Delays are served from this sum on.
+const DELAY_PARKED_NS: u64 = 1_000_000;
+
+/// Called, on any thread, when what a command waits for may be free.
+pub type Waker = Box<dyn FnOnce() + Send>;
+
+/// One command to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its words.
+    pub args: Args<'a>,
+    /// What was drawn for it when it was first run.
+    pub draws: Option<Draws>,
+    /// Whether it has served the delay that the engine asked for.
+    pub delayed: bool,
+}
+
+/// Where a command has to be run instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// On the pool that may wait for the disk.
+    Io,
+    /// On the pool for long commands.
+    Slow,
+}
+
+/// When to run a command again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// When the waker is called.
+    Woken,
+    /// At this time (monotonic ms).
+    Until {
+        /// When.
+        at_ms: u64,
+        /// Whether the wait was the delay that the engine asked for.
+        delayed: bool,
+    },
+}
+
+/// What came of a command.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// It ran (or was refused), and its reply is there. The reply may leave once the log has reached `need`; 0 for at once.
+    Done {
+        /// See there.
+        need: Lsn,
+    },
+    /// It did not run.
+    Later(Later),
+    /// It has to run on a pool.
+    Elsewhere(Elsewhere, Draws),
+}
+
+/// Which thread asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Worker,
+    Pool,
+}
+
+/// Runs commands, one after another, for one thread.
+pub struct Executor {
+    server: Arc<ServerState>,
+    table: &'static Table,
+    store: Arc<Store>,
+    generation: u64,
+    txn: Txn,
+    /// This thread's place in the gate.
+    slot: usize,
+    /// Keys to lock; reused.
+    keys: Vec<LockKey>,
+    random: u64,
+    /// The end of the last command is the beginning of the next: one look at the clock a command.
+    now_ns: u64,
+    /// Wall time (us) minus monotonic time (us) when [`Executor::look_at_clock`] was last called.
+    wall_offset_us: i64,
+}
+
+impl Executor {
+    /// For one thread; `slot` is its own in the gate.
+    pub fn new(server: Arc<ServerState>, table: &'static Table, slot: usize) -> Executor {
+        let generation = server.generation();
+        let store = server.store();
+        let seed = server.clock.unix_us() ^ ((slot as u64 + 1) << 48);
+        Executor {
+            txn: Txn::new(Arc::clone(&store)),
+            store,
+            generation,
+            table,
+            slot,
+            keys: Vec::new(),
+            random: seed | 1,
+            now_ns: 0,
+            wall_offset_us: 0,
+            server,
+        }
+    }
+
+    /// Calls `found` with each key that the words of a command name, if there is such a command.
+    pub fn keys_of<'a>(&self, args: &Args<'a>, mut found: impl FnMut(&'a [u8])) {
+        let Some(command) = self.table.find(args.name()) else { return };
+        for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
+            find_keys(spec, args, |index| found(args.get(index)));
+        }
+    }
+
+    /// Sets the time at which the next command begins. To be called when there may have been a pause since the last.
+    pub fn look_at_clock(&mut self) {
+        self.now_ns = self.server.clock.monotonic_ns();
+        self.wall_offset_us = self.server.clock.unix_us() as i64 - (self.now_ns / 1000) as i64;
+    }
+
+    /// Reads a key so that its blocks are in memory when a command comes for it. On a pool's thread only. Failure is none: the
+    /// command will find out by itself.
+    pub fn warm(&mut self, db: usize, key: &[u8]) {
+        self.look_at_clock();
+        let draws = self.draw();
+        loop {
+            let store = &*self.store;
+            let Some(gate) = store.gate().enter(self.slot) else { return };
+            if self.server.generation() != self.generation {
+                drop(gate);
+                self.follow_store();
+                continue;
+            }
+            self.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
+            if let Ok(at) = self.txn.at(key) {
+                let _ = self.txn.view(at, |_| ());
+            }
+            self.txn.abandon();
+            return;
+        }
+    }
+
+    /// The database that commands run on at the moment.
+    pub fn db(&self) -> &Arc<Db> {
+        self.store.db()
+    }
+
+    /// Runs a command on a worker: never waits.
+    pub fn run_inline(
+        &mut self,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        request: Request<'_>,
+        waker: &dyn Fn() -> Waker,
+    ) -> Outcome {
+        self.run(session, reply, request, waker, Place::Worker)
+    }
+
+    /// Runs a command on a pool's thread: may wait for the disk, but not for keys.
+    pub fn run_on_pool(
+        &mut self,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        request: Request<'_>,
+        waker: &dyn Fn() -> Waker,
+    ) -> Outcome {
+        self.look_at_clock();
+        self.run(session, reply, request, waker, Place::Pool)
+    }
+
+    fn run(
+        &mut self,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        request: Request<'_>,
+        waker: &dyn Fn() -> Waker,
+        place: Place,
+    ) -> Outcome {
+        let start = reply.len();
+        let table = self.table;
+        let command = match look_up(table, &request.args) {
+            Ok(command) => command,
+            Err(error) => return self.refuse(None, session, reply, error),
+        };
+        let admitted = match place {
+            Place::Worker => self.admit(command, session, &request),
+            Place::Pool => Ok(None),
+        };
+        match admitted {
+            Ok(None) => {}
+            Ok(Some(at_ms)) => {
+                // A command that waited for a pause has not served a delay; it is asked again.
+                return Outcome::Later(Later::Until { at_ms, delayed: !self.server.pause.is_set() });
+            }
+            Err(error) => return self.refuse(Some(command), session, reply, error),
+        }
+        session.info.set_last_command(command.index as u32);
+        let class = command.class(&request.args);
+        if place == Place::Worker && !matches!(class, Class::Inline) {
+            return Outcome::Elsewhere(Elsewhere::Slow, request.draws.unwrap_or_else(|| self.draw()));
+        }
+        let started_ns = self.now_ns;
+        let outcome = if place == Place::Pool && matches!(class, Class::Exclusive) {
+            self.run_exclusive(command, session, reply, &request)
+        } else {
+            self.run_shared(command, session, reply, &request, waker, place)
+        };
+        let Outcome::Done { need } = outcome else {
+            reply.truncate(start);
+            return outcome;
+        };
+        self.account(command, session, reply, start, &request.args, started_ns);
+        if reply_is_skipped(session) {
+            reply.truncate(start);
+        }
+        Outcome::Done { need }
+    }
+
+    // ---- before ----
+
+    /// Whether a command may run now: `Ok(Some(at))` if only at that time.
+    fn admit(
+        &mut self,
+        command: &Command,
+        session: &mut Session,
+        request: &Request<'_>,
+    ) -> Result<Option<u64>, ReplyError> {
+        let facts = command.facts;
+        if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
+            return Err(ReplyError::fixed("NOAUTH Authentication required."));
+        }
+        let server = &*self.server;
+        if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
+            let writes = command.writes() || facts.flags.has(Flag::MayReplicate);
+            let now_ms = server.clock.monotonic_ms();
+            if let Some(until_ms) = server.pause.until(now_ms, writes) {
+                return Ok(Some(until_ms));
+            }
+        }
+        if !command.writes() {
+            return Ok(None);
+        }
+        let memory_max = server.settings.memory_max_bytes.load(RELAXED);
+        if memory_max > 0
+            && facts.flags.has(Flag::DenyOom)
+            && server.stats.memory_now_bytes.load(RELAXED) > memory_max
+        {
+            return Err(ReplyError::fixed("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        let db = self.store.db();
+        // Deletes and the like go on: they need little room and give some back.
+        if facts.flags.has(Flag::DenyOom) && !db.wal_has_room() {
+            return Err(refused_write(&db.poisoned().unwrap_or_else(|| "No space left on device".into())));
+        }
+        if !request.delayed
+            && let Some(delay) = db.write_delay(request.args.iter().map(<[u8]>::len).sum())
+        {
+            // Timers tick in milliseconds: shorter delays are added up until they are worth one.
+            session.delay_debt_ns += delay.as_nanos() as u64;
+            if session.delay_debt_ns >= DELAY_PARKED_NS {
+                let delay_ms = session.delay_debt_ns / 1_000_000;
+                session.delay_debt_ns = 0;
+                server.stats.shard(session.shard).counters.commands_delayed.fetch_add(1, RELAXED);
+                return Ok(Some(server.clock.monotonic_ms() + delay_ms));
+            }
+        }
+        Ok(None)
+    }
+
+    fn draw(&mut self) -> Draws {
+        // xorshift64*: cheap, and good enough for samples.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let now_us = (self.now_ns / 1000) as i64 + self.wall_offset_us;
+        Draws { now_ms: now_us.max(0) as u64 / 1000, seed: self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) }
+    }
+
+    /// Takes the store that was opened since.
+    fn follow_store(&mut self) {
+        self.generation = self.server.generation();
+        self.store = self.server.store();
+        self.txn = Txn::new(Arc::clone(&self.store));
+    }
+
+    // ---- running ----
+
+    fn run_shared(
+        &mut self,
+        command: &Command,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        request: &Request<'_>,
+        waker: &dyn Fn() -> Waker,
+        place: Place,
+    ) -> Outcome {
+        let draws = request.draws.unwrap_or_else(|| self.draw());
+        loop {
+            let store = &*self.store;
+            let Some(gate) = store.gate().enter_or_queue(self.slot, waker) else {
+                return Outcome::Later(Later::Woken);
+            };
+            if self.server.generation() != self.generation {
+                drop(gate);
+                self.follow_store();
+                continue;
+            }
+            let writes = command.writes();
+            let _locks: Option<KeyGuard<'_>> = if writes {
+                collect_keys(&mut self.keys, command, session, &request.args);
+                match store.locks().try_lock(&mut self.keys) {
+                    Some(guard) => Some(guard),
+                    None => {
+                        let counters = &self.server.stats.shard(session.shard).counters;
+                        counters.commands_lock_waits.fetch_add(1, RELAXED);
+                        match store.locks().lock_or_queue(&mut self.keys, waker) {
+                            Some(guard) => Some(guard),
+                            None => return Outcome::Later(Later::Woken),
+                        }
+                    }
+                }
+            } else {
+                None
+            };
+            let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
+            let read_point = match self.server.settings.fsync() {
+                Fsync::Always if !writes => ReadPoint::SyncedOr(session.last_own_lsn),
+                _ => ReadPoint::Latest,
+            };
+            self.txn.begin(session.db, mode, draws, read_point);
+            return call(
+                &self.server,
+                self.table,
+                &mut self.txn,
+                command,
+                session,
+                reply,
+                request,
+                place,
+                draws,
+            );
+        }
+    }
+
+    fn run_exclusive(
+        &mut self,
+        command: &Command,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let draws = request.draws.unwrap_or_else(|| self.draw());
+        loop {
+            let store = Arc::clone(&self.store);
+            let closed = store.gate().close();
+            if self.server.generation() != self.generation {
+                drop(closed);
+                self.follow_store();
+                continue;
+            }
+            self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            return call(
+                &self.server,
+                self.table,
+                &mut self.txn,
+                command,
+                session,
+                reply,
+                request,
+                Place::Pool,
+                draws,
+            );
+        }
+    }
+
+    // ---- after ----
+
+    /// Answers a command that was not run.
+    fn refuse(
+        &mut self,
+        command: Option<&Command>,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        error: ReplyError,
+    ) -> Outcome {
+        let stats = &self.server.stats;
+        stats.error_reply(session.shard, error.text().as_bytes());
+        if let Some(command) = command {
+            stats.shard(session.shard).command_rejected(command.index);
+        }
+        if !reply_is_skipped(session) {
+            reply.error(error.text());
+        }
+        Outcome::Done { need: 0 }
+    }
+
+    fn account(
+        &mut self,
+        command: &Command,
+        session: &Session,
+        reply: &ReplyWriter,
+        start: usize,
+        args: &Args<'_>,
+        started_ns: u64,
+    ) {
+        let server = &*self.server;
+        self.now_ns = server.clock.monotonic_ns();
+        let ns = self.now_ns.saturating_sub(started_ns);
+        let written = reply.buffer().get(start..).unwrap_or_default();
+        let failed = written.first() == Some(&b'-');
+        let tracking = server.settings.latency_tracking.load(RELAXED);
+        let shard = server.stats.shard(session.shard);
+        shard.command_ran(command.index, ns, failed, tracking);
+        if failed {
+            let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
+            server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
+        }
+        let slower_than_us = server.settings.slowlog_slower_than_us.load(RELAXED);
+        let us = ns / 1000;
+        if slower_than_us >= 0 && us as i64 >= slower_than_us && !command.facts.flags.has(Flag::SkipSlowlog) {
+            let entry = SlowEntry {
+                id: 0,
+                unix_s: server.clock.unix_ms() / 1000,
+                duration_us: us,
+                arguments: Vec::new(),
+                address: session.info.address.clone(),
+                name: session.info.names().name.clone(),
+            };
+            server.slowlog.add(entry, args.iter(), server.settings.slowlog_max_len.load(RELAXED) as usize);
+        }
+    }
+}
+
+/// Collects what a writing command has to lock.
+fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, session: &Session, args: &Args<'_>) {
+    keys.clear();
+    for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
+        find_keys(spec, args, |index| keys.push(LockKey::new(session.db, args.get(index))));
+    }
+    if let Some((db, key)) = other_database(command, args) {
+        keys.push(LockKey::new(db, key));
+    }
+}
+
+/// Calls the function and commits.
+#[expect(clippy::too_many_arguments, reason = "the parts of an executor, borrowed one by one")]
+fn call(
+    server: &ServerState,
+    table: &Table,
+    txn: &mut Txn,
+    command: &Command,
+    session: &mut Session,
+    reply: &mut ReplyWriter,
+    request: &Request<'_>,
+    place: Place,
+    draws: Draws,
+) -> Outcome {
+    let start = reply.len();
+    let shard = session.shard;
+    let handler = command.handler.unwrap_or(container_alone);
+    let mut context = Context { server, table, session, txn, reply, args: request.args };
+    let result = catch_unwind(AssertUnwindSafe(|| handler(&mut context)));
+    let counters = &server.stats.shard(shard).counters;
+    let result = result.unwrap_or_else(|_| {
+        counters.panics.fetch_add(1, RELAXED);
+        Err(Stop::Reply(ReplyError::fixed("ERR internal error: the command panicked; it had no effect")))
+    });
+    let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
+    let stop = match result {
+        Ok(lsn) => {
+            let seen = txn.stats();
+            for (counter, by) in [
+                (&counters.keyspace_hits, seen.hits),
+                (&counters.keyspace_misses, seen.misses),
+                (&counters.dirty, seen.dirty),
+            ] {
+                if by > 0 {
+                    counter.fetch_add(by, RELAXED);
+                }
+            }
+            if let Some(lsn) = lsn {
+                session.last_own_lsn = session.last_own_lsn.max(lsn);
+            }
+            return Outcome::Done { need: txn.need() };
+        }
+        Err(stop) => stop,
+    };
+    let need = txn.need();
+    txn.abandon();
+    reply.truncate(start);
+    let error = match stop {
+        Stop::NeedsIo if place == Place::Worker => {
+            counters.commands_offloaded_io.fetch_add(1, RELAXED);
+            return Outcome::Elsewhere(Elsewhere::Io, draws);
+        }
+        Stop::Budget if place == Place::Worker => {
+            counters.commands_offloaded_slow.fetch_add(1, RELAXED);
+            return Outcome::Elsewhere(Elsewhere::Slow, draws);
+        }
+        Stop::NeedsIo | Stop::Budget => {
+            ReplyError::fixed("ERR internal error: a command on a pool asked for one")
+        }
+        Stop::Reply(error) => error,
+        Stop::Engine(error) => engine_error(server, &error),
+    };
+    reply.error(error.text());
+    Outcome::Done { need }
+}
+
+/// The function of a container that was called without a subcommand it knows.
+fn container_alone(_: &mut Context<'_>) -> Result<(), Stop> {
+    Err(ReplyError::SYNTAX.into())
+}
+
+fn engine_error(server: &ServerState, error: &Error) -> ReplyError {
+    match error {
+        Error::NoSpace { .. } => refused_write("No space left on device"),
+        Error::Poisoned(why) => refused_write(why),
+        Error::InvalidArgument(what) => ReplyError::new(format!("ERR {what}")),
+        other => {
+            server.log('#', &format!("a command failed: {other}"));
+            ReplyError::new(format!("ERR {other}"))
+        }
+    }
+}
+
+/// Finds a command and checks the number of its words.
+fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyError> {
+    let name = args.name();
+    let Some(mut command) = table.find(name) else { return Err(unknown_command(args)) };
+    if !command.subcommands.is_empty() && args.len() > 1 {
+        match table.find_subcommand(command, args.get(1)) {
+            Some(found) => command = found,
+            None if command.handler.is_none() => {
+                let container = command.facts.name.to_ascii_uppercase();
+                return Err(ReplyError::unknown_subcommand(&container, args.get(1)));
+            }
+            None => {}
+        }
+    }
+    if !command.facts.accepts(args.len()) {
+        return Err(ReplyError::wrong_arity(command.facts.name));
+    }
+    Ok(command)
+}
+
+fn unknown_command(args: &Args<'_>) -> ReplyError {
+    let mut shown = String::new();
+    for word in args.from(1) {
+        if shown.len() >= 128 {
+            break;
+        }
+        let room = 128 - shown.len();
+        let word = word.get(..room).unwrap_or(word);
+        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(word)));
+    }
+    let name = ReplyError::echo(args.name());
+    ReplyError::new(
+        format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
+    )
+}
+
+/// A write that cannot be logged.
+fn refused_write(why: &str) -> ReplyError {
+    ReplyError::new(format!("MISCONF Errors writing to the AOF file: {why}"))
+}
+
+/// MOVE and COPY .. DB name a key in another database.
+fn other_database<'a>(command: &Command, args: &Args<'a>) -> Option<(usize, &'a [u8])> {
+    let (db, key) = match command.facts.name {
+        "move" => (args.get(2), args.get(1)),
+        "copy" => {
+            let at = (3..args.len()).find(|&at| is_keyword(args.get(at), "DB"))?;
+            (args.get(at + 1), args.get(2))
+        }
+        _ => return None,
+    };
+    let db = std::str::from_utf8(db).ok()?.parse().ok()?;
+    Some((db, key))
+}
+
+/// CLIENT PAUSE and UNPAUSE run while clients are paused.
+fn is_unpause(command: &Command) -> bool {
+    command.facts.name.starts_with("client|")
+}
+
+/// After a command: whether its reply is dropped; steps CLIENT REPLY SKIP on.
+fn reply_is_skipped(session: &mut Session) -> bool {
+    match session.reply_mode {
+        ReplyMode::On => false,
+        ReplyMode::Off => true,
+        ReplyMode::SkipNext => {
+            session.reply_mode = ReplyMode::Skip;
+            true
+        }
+        ReplyMode::Skip => {
+            session.reply_mode = ReplyMode::On;
+            true
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What is known about each command, one file per group. `all` has them together.
+
+pub mod model;
+
+pub mod bitmap;
+pub mod cluster;
+pub mod connection;
+pub mod generic;
+pub mod pubsub;
+pub mod scripting;
+pub mod server;
+pub mod string;
+pub mod transactions;
+
+pub mod all;

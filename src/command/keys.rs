@@ -1,0 +1,391 @@
+//! Commands on keys of any type and on databases: words in, effects by `types/keys.rs`, replies out.
+
+use crate::base::args::is_keyword;
+use crate::base::number::parse_i64;
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::command::spec::Context;
+use crate::command::strings::encoding_name;
+use crate::encoding::meta::Kind;
+use crate::store::txn::{At, Mode, Txn};
+use crate::types::keys::{self, ExpireConditions, Scan};
+
+/// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
+pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let mut deleted = 0;
+    for key in ctx.args.from(1) {
+        let at = ctx.txn.at(key)?;
+        deleted += i64::from(keys::delete(ctx.txn, at)?);
+    }
+    ctx.reply.integer(deleted);
+    Ok(())
+}
+
+/// EXISTS key [key ..]; also TOUCH: nothing here depends on when a key was last used.
+pub fn exists(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.args.len() > 2 {
+        ctx.txn.pin();
+    }
+    let mut found = 0;
+    for key in ctx.args.from(1) {
+        let at = ctx.txn.at(key)?;
+        found += i64::from(keys::exists(ctx.txn, at)?);
+    }
+    ctx.reply.integer(found);
+    Ok(())
+}
+
+/// TYPE key
+pub fn type_(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let at = ctx.txn.at(ctx.args.get(1))?;
+    let kind = keys::kind(ctx.txn, at)?;
+    ctx.reply.simple(kind.map_or("none", Kind::name));
+    Ok(())
+}
+
+/// EXPIRE key seconds [NX | XX | GT | LT]
+pub fn expire(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    set_expiry(ctx, 1000, true, "expire")
+}
+
+/// PEXPIRE key milliseconds [NX | XX | GT | LT]
+pub fn pexpire(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    set_expiry(ctx, 1, true, "pexpire")
+}
+
+/// EXPIREAT key unix-time-seconds [NX | XX | GT | LT]
+pub fn expireat(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    set_expiry(ctx, 1000, false, "expireat")
+}
+
+/// PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]
+pub fn pexpireat(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    set_expiry(ctx, 1, false, "pexpireat")
+}
+
+fn set_expiry(ctx: &mut Context<'_>, unit_ms: i64, from_now: bool, command: &str) -> Result<(), Stop> {
+    let at = ctx.txn.at(ctx.args.get(1))?;
+    let conditions = parse_conditions(ctx)?;
+    let value = ctx.args.integer(2)?;
+    let base_ms = if from_now { ctx.txn.now_ms() as i64 } else { 0 };
+    let expire_ms = value.checked_mul(unit_ms).and_then(|value| value.checked_add(base_ms));
+    let expire_ms = expire_ms.ok_or_else(|| ReplyError::invalid_expire(command))?;
+    let done = keys::expire(ctx.txn, at, expire_ms, conditions)?;
+    ctx.reply.integer(done.into());
+    Ok(())
+}
+
+fn parse_conditions(ctx: &Context<'_>) -> Result<ExpireConditions, ReplyError> {
+    let mut conditions = ExpireConditions::default();
+    for word in ctx.args.from(3) {
+        let flag = match word {
+            _ if is_keyword(word, "NX") => &mut conditions.if_none,
+            _ if is_keyword(word, "XX") => &mut conditions.if_some,
+            _ if is_keyword(word, "GT") => &mut conditions.if_later,
+            _ if is_keyword(word, "LT") => &mut conditions.if_earlier,
+            _ => return Err(ReplyError::new(format!("ERR Unsupported option {}", ReplyError::echo(word)))),
+        };
+        *flag = true;
+    }
+    let ExpireConditions { if_none, if_some, if_later, if_earlier } = conditions;
+    if if_none && (if_some || if_later || if_earlier) {
+        let error = "ERR NX and XX, GT or LT options at the same time are not compatible";
+        return Err(ReplyError::fixed(error));
+    }
+    if if_later && if_earlier {
+        return Err(ReplyError::fixed("ERR GT and LT options at the same time are not compatible"));
+    }
+    Ok(conditions)
+}
+
+/// TTL key
+pub fn ttl(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_expiry(ctx, |expire_ms, now_ms| (expire_ms.saturating_sub(now_ms)).saturating_add(500) / 1000)
+}
+
+/// PTTL key
+pub fn pttl(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_expiry(ctx, u64::saturating_sub)
+}
+
+/// EXPIRETIME key
+pub fn expiretime(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_expiry(ctx, |expire_ms, _| expire_ms.saturating_add(500) / 1000)
+}
+
+/// PEXPIRETIME key
+pub fn pexpiretime(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_expiry(ctx, |expire_ms, _| expire_ms)
+}
+
+/// Answers -2 for no key, -1 for no expiry, or what `show` makes of expiry and present time.
+fn reply_expiry(ctx: &mut Context<'_>, show: fn(u64, u64) -> u64) -> Result<(), Stop> {
+    let at = ctx.txn.at(ctx.args.get(1))?;
+    let answer = match keys::expiry(ctx.txn, at)? {
+        None => -2,
+        Some(0) => -1,
+        Some(expire_ms) => show(expire_ms, ctx.txn.now_ms()) as i64,
+    };
+    ctx.reply.integer(answer);
+    Ok(())
+}
+
+/// PERSIST key
+pub fn persist(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let at = ctx.txn.at(ctx.args.get(1))?;
+    let done = keys::persist(ctx.txn, at)?;
+    ctx.reply.integer(done.into());
+    Ok(())
+}
+
+/// RENAME key newkey
+pub fn rename(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let (from, to) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
+    keys::rename(ctx.txn, from, to, false)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// RENAMENX key newkey
+pub fn renamenx(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let (from, to) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
+    let done = keys::rename(ctx.txn, from, to, true)?;
+    ctx.reply.integer(done.into());
+    Ok(())
+}
+
+/// A key of the database that a word numbers.
+fn at_in<'k>(ctx: &Context<'_>, number: &[u8], key: &'k [u8]) -> Result<At<'k>, Stop> {
+    let number = parse_i64(number).filter(|number| i32::try_from(*number).is_ok());
+    let number = number.ok_or(ReplyError::NOT_AN_INTEGER)?;
+    let db = usize::try_from(number).map_err(|_| ReplyError::DB_OUT_OF_RANGE)?;
+    ctx.txn.at_in(db, key)
+}
+
+/// COPY source destination [DB n] [REPLACE]
+pub fn copy(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let (from, mut to) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
+    let mut replace = false;
+    let mut words = ctx.args.options(3);
+    while let Some(word) = words.next_word() {
+        if is_keyword(word, "REPLACE") {
+            replace = true;
+        } else if is_keyword(word, "DB") {
+            to = at_in(ctx, words.value()?, to.key)?;
+        } else {
+            return Err(ReplyError::SYNTAX.into());
+        }
+    }
+    let done = keys::copy(ctx.txn, from, to, replace)?;
+    ctx.reply.integer(done.into());
+    Ok(())
+}
+
+/// MOVE key db
+pub fn move_(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let from = ctx.txn.at(ctx.args.get(1))?;
+    let to = at_in(ctx, ctx.args.get(2), ctx.args.get(1))?;
+    let done = keys::move_to(ctx.txn, from, to)?;
+    ctx.reply.integer(done.into());
+    Ok(())
+}
+
+/// SWAPDB index1 index2. With the gate closed.
+pub fn swapdb(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let number = |index, error| {
+        let number = parse_i64(ctx.args.get(index)).and_then(|number| i32::try_from(number).ok());
+        number.ok_or(ReplyError::fixed(error))
+    };
+    let a = number(1, "ERR invalid first DB index")?;
+    let b = number(2, "ERR invalid second DB index")?;
+    let databases = ctx.txn.store().databases();
+    let in_range = |number| usize::try_from(number).ok().filter(|number| *number < databases);
+    let (Some(a), Some(b)) = (in_range(a), in_range(b)) else {
+        return Err(ReplyError::DB_OUT_OF_RANGE.into());
+    };
+    ctx.txn.swap(a, b)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// FLUSHDB [ASYNC | SYNC]. With the gate closed.
+pub fn flushdb(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    check_flush_mode(ctx)?;
+    let (db, _) = ctx.txn.own_database();
+    ctx.txn.flush(std::iter::once(db))?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// FLUSHALL [ASYNC | SYNC]. With the gate closed.
+pub fn flushall(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    check_flush_mode(ctx)?;
+    let databases = ctx.txn.store().databases();
+    ctx.txn.flush(0..databases)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// Both modes do the same: the keys are gone at once, their space later.
+fn check_flush_mode(ctx: &Context<'_>) -> Result<(), ReplyError> {
+    let word = ctx.args.get(1);
+    match ctx.args.len() {
+        1 => Ok(()),
+        2 if is_keyword(word, "ASYNC") || is_keyword(word, "SYNC") => Ok(()),
+        _ => Err(ReplyError::SYNTAX),
+    }
+}
+
+/// DBSIZE
+pub fn dbsize(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.txn.store().is_counting() {
+        if ctx.txn.mode() == Mode::Inline {
+            return Err(Stop::Budget);
+        }
+        ctx.txn.store().finish_counting()?;
+    }
+    let (db, _) = ctx.txn.own_database();
+    let size = ctx.txn.store().dbsize(db);
+    ctx.txn.mark_read();
+    ctx.reply.integer(size as i64);
+    Ok(())
+}
+
+/// KEYS pattern
+pub fn keys(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let reply = &mut *ctx.reply;
+    let mark = reply.begin_array();
+    let mut found = 0;
+    keys::for_each_match(ctx.txn, ctx.args.get(1), |key| {
+        reply.bulk(key);
+        found += 1;
+    })?;
+    reply.end_array(mark, found);
+    Ok(())
+}
+
+/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
+pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let cursor = parse_cursor(ctx.args.get(1))?;
+    let mut scan = Scan { cursor, count: 10, pattern: None, kind: None };
+    let mut words = ctx.args.options(2);
+    while let Some(word) = words.next_word() {
+        let value = words.value()?;
+        if is_keyword(word, "COUNT") {
+            let count = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
+            scan.count = u64::try_from(count).ok().filter(|count| *count > 0).ok_or(ReplyError::SYNTAX)?;
+        } else if is_keyword(word, "MATCH") {
+            scan.pattern = Some(value);
+        } else if is_keyword(word, "TYPE") {
+            scan.kind = Some(value);
+        } else {
+            return Err(ReplyError::SYNTAX.into());
+        }
+    }
+    let reply = &mut *ctx.reply;
+    reply.array(2);
+    // The cursor stands in front and is known only at the end.
+    let start = reply.len();
+    let mark = reply.begin_array();
+    let mut found = 0;
+    let cursor = keys::scan(ctx.txn, scan, |key| {
+        reply.bulk(key);
+        found += 1;
+    })?;
+    reply.end_array(mark, found);
+    let keys = reply.buffer().get(start..).unwrap_or_default().to_vec();
+    reply.truncate(start);
+    reply.bulk(cursor.to_string().as_bytes());
+    reply.raw(&keys);
+    Ok(())
+}
+
+/// Any number that fits 64 bits, as Redis takes it: a sign is allowed.
+fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let value = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .ok_or(ReplyError::fixed("ERR invalid cursor"))?;
+    Ok(if negative { value.wrapping_neg() } else { value })
+}
+
+/// RANDOMKEY
+pub fn randomkey(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    match keys::random(ctx.txn)? {
+        Some(key) => ctx.reply.bulk(&key),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// OBJECT ENCODING key
+pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    match encoding_of(ctx.txn, ctx.args.get(2))? {
+        Some(encoding) => ctx.reply.bulk(encoding.as_bytes()),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// What Redis would call the encoding of a key's value. `None` if there is no such key.
+pub fn encoding_of(txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
+    let at = txn.at(key)?;
+    txn.view(at, |record| {
+        let record = record?;
+        Some(match record.head.kind {
+            Kind::String if record.head.id != 0 => "raw",
+            Kind::String => encoding_name(record.body, record.head.raw),
+            Kind::List if record.head.id == 0 => "listpack",
+            Kind::List => "quicklist",
+            Kind::Set | Kind::SortedSet | Kind::Hash if record.head.id == 0 => "listpack",
+            Kind::Set | Kind::Hash => "hashtable",
+            Kind::SortedSet => "skiplist",
+            Kind::Stream => "stream",
+        })
+    })
+}
+
+/// OBJECT FREQ key
+pub fn object_freq(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_if_present(ctx, |_| {
+        Err(ReplyError::fixed(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
+             between policies at runtime LRU and LFU data will take some time to adjust.",
+        )
+        .into())
+    })
+}
+
+/// OBJECT IDLETIME key. Nothing is evicted, so nobody keeps the time of the last access.
+pub fn object_idletime(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_if_present(ctx, |ctx| {
+        ctx.reply.integer(0);
+        Ok(())
+    })
+}
+
+/// OBJECT REFCOUNT key
+pub fn object_refcount(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    reply_if_present(ctx, |ctx| {
+        ctx.reply.integer(1);
+        Ok(())
+    })
+}
+
+fn reply_if_present(
+    ctx: &mut Context<'_>,
+    answer: impl FnOnce(&mut Context<'_>) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let at = ctx.txn.at(ctx.args.get(2))?;
+    if keys::exists(ctx.txn, at)? {
+        return answer(ctx);
+    }
+    ctx.reply.null();
+    Ok(())
+}

@@ -1,0 +1,488 @@
+//! Commands about the server as a whole that fit nowhere else: TIME, ROLE, WAIT, WAITAOF, SLOWLOG, LATENCY, MEMORY, MODULE, ACL,
+//! FUNCTION, LOLWUT, SHUTDOWN, CLUSTER, REPLICAOF.
+
+use crate::base::args::is_keyword;
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::command::facts::model::Acl;
+use crate::command::save;
+use crate::command::spec::Context;
+use crate::encoding::meta::external_size;
+use crate::session::server_state::ShutdownRequest;
+use crate::session::session::Block;
+use haypile_resp::parse_i64;
+
+/// TIME.
+pub fn time(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let now_us = ctx.server.clock.unix_us();
+    ctx.reply.array(2);
+    ctx.reply.bulk_integer((now_us / 1_000_000) as i64);
+    ctx.reply.bulk_integer((now_us % 1_000_000) as i64);
+    Ok(())
+}
+
+/// ROLE.
+pub fn role(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let offset = ctx.server.store().db().visible_lsn();
+    ctx.reply.array(3);
+    ctx.reply.bulk(b"master");
+    ctx.reply.integer(offset as i64);
+    ctx.reply.array(0);
+    Ok(())
+}
+
+/// REPLICAOF NO ONE, which changes nothing; anything else is refused.
+pub fn replicaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if is_keyword(ctx.args.get(1), "NO") && is_keyword(ctx.args.get(2), "ONE") {
+        ctx.reply.ok();
+        return Ok(());
+    }
+    Err(ReplyError::fixed("ERR replication is not supported").into())
+}
+
+/// When a blocking command with this timeout (ms, 0 for never) gives up.
+fn deadline(ctx: &Context<'_>, index: usize) -> Result<u64, ReplyError> {
+    let timeout = parse_i64(ctx.args.get(index))
+        .ok_or(ReplyError::fixed("ERR timeout is not an integer or out of range"))?;
+    match u64::try_from(timeout) {
+        Ok(0) => Ok(u64::MAX),
+        Ok(timeout_ms) => Ok(ctx.server.clock.monotonic_ms().saturating_add(timeout_ms)),
+        Err(_) => Err(ReplyError::fixed("ERR timeout is negative")),
+    }
+}
+
+/// WAIT: there are no replicas, so any number above zero is waited for in vain.
+pub fn wait(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let replicas = ctx.args.integer(1)?;
+    let until_ms = deadline(ctx, 2)?;
+    if replicas <= 0 {
+        ctx.reply.integer(0);
+    } else {
+        ctx.session.block = Some((Block::Replicas, until_ms));
+    }
+    Ok(())
+}
+
+/// WAITAOF.
+pub fn waitaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let local = ctx.args.integer(1)?;
+    if !(0..=1).contains(&local) {
+        return Err(ReplyError::fixed("ERR value is out of range, value must between 0 and 1").into());
+    }
+    let replicas = ctx.args.integer(2)?;
+    if replicas < 0 {
+        return Err(ReplyError::fixed("ERR value is out of range, must be positive").into());
+    }
+    let until_ms = deadline(ctx, 3)?;
+    let lsn = ctx.session.last_own_lsn;
+    let synced = lsn <= ctx.server.store().db().synced_lsn();
+    if (synced || local == 0) && replicas == 0 {
+        ctx.reply.array(2);
+        ctx.reply.integer(i64::from(synced));
+        ctx.reply.integer(0);
+    } else {
+        ctx.session.block = Some((Block::Synced { lsn, replicas: replicas > 0 }, until_ms));
+    }
+    Ok(())
+}
+
+// ---- SLOWLOG ----
+
+/// SLOWLOG GET.
+pub fn slowlog_get(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let count = match ctx.args.len() {
+        2 => 10,
+        3 => match parse_i64(ctx.args.get(2)) {
+            Some(-1) => usize::MAX,
+            Some(count @ 0..) => count as usize,
+            _ => return Err(ReplyError::fixed("ERR count should be greater than or equal to -1").into()),
+        },
+        _ => return Err(ReplyError::SYNTAX.into()),
+    };
+    let entries = ctx.server.slowlog.latest(count);
+    let reply = &mut *ctx.reply;
+    reply.array(entries.len());
+    for entry in entries {
+        reply.array(6);
+        reply.integer(entry.id as i64);
+        reply.integer(entry.unix_s as i64);
+        reply.integer(entry.duration_us as i64);
+        reply.array(entry.arguments.len());
+        for argument in &entry.arguments {
+            reply.bulk(argument);
+        }
+        reply.bulk(entry.address.as_bytes());
+        reply.bulk(entry.name.as_bytes());
+    }
+    Ok(())
+}
+
+/// SLOWLOG LEN.
+pub fn slowlog_len(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.integer(ctx.server.slowlog.len() as i64);
+    Ok(())
+}
+
+/// SLOWLOG RESET.
+pub fn slowlog_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.server.slowlog.reset();
+    ctx.reply.ok();
+    Ok(())
+}
+
+// ---- LATENCY ----
+
+/// LATENCY LATEST and HISTORY: nothing is monitored.
+pub fn latency_nothing(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.array(0);
+    Ok(())
+}
+
+/// LATENCY RESET.
+pub fn latency_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.integer(0);
+    Ok(())
+}
+
+/// LATENCY GRAPH.
+pub fn latency_graph(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let event = ReplyError::echo(ctx.args.get(2));
+    Err(ReplyError::new(format!("ERR No samples available for event '{event}'")).into())
+}
+
+/// LATENCY DOCTOR.
+pub fn latency_doctor(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let text = "Nothing is monitored here by event. INFO latencystats and LATENCY HISTOGRAM show how long commands take, \
+                INFO engine what the engine does.\n";
+    ctx.reply.verbatim(*b"txt", text.as_bytes());
+    Ok(())
+}
+
+/// LATENCY HISTOGRAM.
+pub fn latency_histogram(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let table = ctx.table;
+    let mut wanted = Vec::new();
+    if ctx.args.len() == 2 {
+        wanted.extend(table.all());
+    }
+    for name in ctx.args.from(2) {
+        let Some(command) = table.find_full(name) else { continue };
+        wanted.push(command);
+        wanted.extend(command.subcommands.iter().filter_map(|&index| table.get(index)));
+    }
+    let stats = &ctx.server.stats;
+    let found: Vec<_> = wanted
+        .into_iter()
+        .filter_map(|command| Some((command.facts.name, stats.histogram_us(command.index)?)))
+        .collect();
+    let reply = &mut *ctx.reply;
+    reply.map(found.len());
+    for (name, powers) in found {
+        reply.bulk(name.as_bytes());
+        reply.map(2);
+        reply.bulk(b"calls");
+        reply.integer(powers.last().map_or(0, |(_, calls)| *calls as i64));
+        reply.bulk(b"histogram_usec");
+        reply.map(powers.len());
+        for (us, calls) in powers {
+            reply.integer(us as i64);
+            reply.integer(calls as i64);
+        }
+    }
+    Ok(())
+}
+
+// ---- MEMORY ----
+
+/// MEMORY DOCTOR.
+pub fn memory_doctor(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let text = "Data lives on disk; memory is bounded by memory-budget. INFO memory and INFO engine show where it is.\n";
+    ctx.reply.verbatim(*b"txt", text.as_bytes());
+    Ok(())
+}
+
+/// MEMORY MALLOC-STATS.
+pub fn memory_malloc_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.bulk(b"Stats not supported for the current allocator");
+    Ok(())
+}
+
+/// MEMORY PURGE.
+pub fn memory_purge(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// MEMORY USAGE: what a key takes on the disk, about, before compression.
+pub fn memory_usage(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let mut options = ctx.args.options(3);
+    while let Some(option) = options.next_word() {
+        let samples = options.value()?;
+        if !is_keyword(option, "SAMPLES") {
+            return Err(ReplyError::SYNTAX.into());
+        }
+        if parse_i64(samples).ok_or(ReplyError::NOT_AN_INTEGER)? < 0 {
+            return Err(ReplyError::SYNTAX.into());
+        }
+    }
+    const RECORD_OVERHEAD_BYTES: u64 = 32;
+    let key = ctx.args.get(2);
+    let at = ctx.txn.at(key)?;
+    let bytes = ctx.txn.view(at, |record| {
+        record.map(|record| match record.head.id {
+            0 => record.body.len() as u64,
+            _ => external_size(record.body).unwrap_or(0),
+        })
+    })?;
+    match bytes {
+        Some(bytes) => ctx.reply.integer((RECORD_OVERHEAD_BYTES + key.len() as u64 + bytes) as i64),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// MEMORY STATS.
+pub fn memory_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    use std::sync::atomic::Ordering::Relaxed;
+    let now = crate::command::info::resident_bytes();
+    ctx.server.stats.memory_seen(now);
+    let store = ctx.server.store();
+    let keys: u64 = (0..ctx.server.identity.databases).map(|db| store.dbsize(db)).sum();
+    let numbers = [
+        ("peak.allocated", ctx.server.stats.memory_peak_bytes.load(Relaxed)),
+        ("total.allocated", now),
+        ("startup.allocated", 0),
+        ("replication.backlog", 0),
+        ("clients.slaves", 0),
+        ("clients.normal", 0),
+        ("cluster.links", 0),
+        ("aof.buffer", 0),
+        ("lua.caches", 0),
+        ("functions.caches", 0),
+        ("overhead.total", now),
+        ("keys.count", keys),
+        ("keys.bytes-per-key", 0),
+        ("dataset.bytes", 0),
+    ];
+    ctx.reply.map(numbers.len());
+    for (name, number) in numbers {
+        ctx.reply.bulk(name.as_bytes());
+        ctx.reply.integer(number as i64);
+    }
+    Ok(())
+}
+
+// ---- MODULE, ACL, FUNCTION ----
+
+/// Replies that are empty lists: MODULE LIST, FUNCTION LIST, ACL LOG.
+pub fn empty_list(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.array(0);
+    Ok(())
+}
+
+/// MODULE LOAD and its kin.
+pub fn module_refused(_: &mut Context<'_>) -> Result<(), Stop> {
+    Err(ReplyError::fixed("ERR modules are not supported").into())
+}
+
+/// ACL subcommands that would change users.
+pub fn acl_refused(_: &mut Context<'_>) -> Result<(), Stop> {
+    Err(ReplyError::fixed("ERR ACL users are not supported; use requirepass").into())
+}
+
+/// ACL WHOAMI.
+pub fn acl_whoami(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.bulk(b"default");
+    Ok(())
+}
+
+/// ACL USERS.
+pub fn acl_users(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.reply.array(1);
+    ctx.reply.bulk(b"default");
+    Ok(())
+}
+
+fn password_rule(ctx: &Context<'_>) -> &'static str {
+    let needed = ctx.server.settings.password_needed.load(std::sync::atomic::Ordering::Relaxed);
+    if needed { "" } else { "nopass " }
+}
+
+/// ACL LIST.
+pub fn acl_list(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let line = format!("user default on {}sanitize-payload ~* &* +@all", password_rule(ctx));
+    ctx.reply.array(1);
+    ctx.reply.bulk(line.as_bytes());
+    Ok(())
+}
+
+/// ACL GETUSER.
+pub fn acl_getuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.args.get(2) != b"default" {
+        ctx.reply.null();
+        return Ok(());
+    }
+    let mut flags = vec!["on"];
+    if !password_rule(ctx).is_empty() {
+        flags.push("nopass");
+    }
+    flags.push("sanitize-payload");
+    let reply = &mut *ctx.reply;
+    reply.map(6);
+    reply.bulk(b"flags");
+    reply.set(flags.len());
+    for flag in flags {
+        reply.bulk(flag.as_bytes());
+    }
+    reply.bulk(b"passwords");
+    reply.array(0);
+    for (name, rule) in [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")] {
+        reply.bulk(name.as_bytes());
+        reply.bulk(rule.as_bytes());
+    }
+    reply.bulk(b"selectors");
+    reply.array(0);
+    Ok(())
+}
+
+/// ACL CAT.
+pub fn acl_cat(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let names: Vec<&str> = match ctx.args.len() {
+        2 => Acl::ALL.iter().map(|category| category.name()).collect(),
+        3 => {
+            let wanted = ctx.args.get(2);
+            let category = Acl::ALL.iter().find(|category| is_keyword(wanted, category.name()));
+            let Some(category) = category else {
+                let name = ReplyError::echo(wanted);
+                return Err(ReplyError::new(format!("ERR Unknown category '{name}'")).into());
+            };
+            let commands = ctx.table.all().filter(|command| command.handler.is_some());
+            commands.filter(|c| c.facts.acl().has(*category)).map(|command| command.facts.name).collect()
+        }
+        _ => return Err(ReplyError::wrong_arity("acl|cat").into()),
+    };
+    ctx.reply.array(names.len());
+    for name in names {
+        ctx.reply.bulk(name.as_bytes());
+    }
+    Ok(())
+}
+
+/// ACL GENPASS: a password of so many random bits (256) in hexadecimal.
+pub fn acl_genpass(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    const RANGE: ReplyError = ReplyError::fixed(
+        "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
+    );
+    let bits = match ctx.args.len() {
+        2 => 256,
+        3 => parse_i64(ctx.args.get(2)).filter(|bits| (1..=4096).contains(bits)).ok_or(RANGE)?,
+        _ => return Err(ReplyError::wrong_arity("acl|genpass").into()),
+    };
+    let digits = (bits as usize).div_ceil(4);
+    let env = haypile_lsm::OsEnv::new();
+    let mut text = String::new();
+    while text.len() < digits {
+        text.push_str(&format!("{:016x}", haypile_lsm::Env::random_u64(&*env)));
+    }
+    text.truncate(digits);
+    ctx.reply.bulk(text.as_bytes());
+    Ok(())
+}
+
+/// ACL LOG.
+pub fn acl_log(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.args.len() == 3 && is_keyword(ctx.args.get(2), "RESET") {
+        ctx.reply.ok();
+    } else {
+        ctx.reply.array(0);
+    }
+    Ok(())
+}
+
+/// FUNCTION FLUSH of an empty library.
+pub fn function_flush(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    match ctx.args.len() {
+        2 => {}
+        3 if is_keyword(ctx.args.get(2), "SYNC") || is_keyword(ctx.args.get(2), "ASYNC") => {}
+        _ => {
+            return Err(ReplyError::fixed("ERR FUNCTION FLUSH only supports SYNC|ASYNC option").into());
+        }
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// FUNCTION STATS of an empty library.
+pub fn function_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let reply = &mut *ctx.reply;
+    reply.map(2);
+    reply.bulk(b"running_script");
+    reply.null();
+    reply.bulk(b"engines");
+    reply.map(0);
+    Ok(())
+}
+
+// ---- the rest ----
+
+/// LOLWUT: a haystack.
+pub fn lolwut(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let mut text = String::new();
+    let mut seed = ctx.txn.draws().seed | 1;
+    for row in 0..9usize {
+        text.push_str(&" ".repeat(24 - 2 * row));
+        for _ in 0..4 * row + 2 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            text.push(['/', '\\', '|', '-', '\'', ',', '_'][(seed % 7) as usize]);
+        }
+        text.push('\n');
+    }
+    text.push_str("\nSomewhere in this heap a pika keeps its winter.\n");
+    text.push_str(&format!(
+        "Haypile ver. {} Redis ver. {}\n",
+        env!("CARGO_PKG_VERSION"),
+        crate::command::connection::REDIS_VERSION
+    ));
+    ctx.reply.verbatim(*b"txt", text.as_bytes());
+    Ok(())
+}
+
+/// SHUTDOWN.
+pub fn shutdown(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let mut request = ShutdownRequest::default();
+    let (mut abort, mut no_save) = (false, false);
+    for word in ctx.args.from(1) {
+        if is_keyword(word, "SAVE") {
+            request.save = true;
+        } else if is_keyword(word, "NOSAVE") {
+            no_save = true;
+        } else if is_keyword(word, "NOW") {
+            request.now = true;
+        } else if is_keyword(word, "FORCE") {
+            request.force = true;
+        } else if is_keyword(word, "ABORT") {
+            abort = true;
+        } else {
+            return Err(ReplyError::SYNTAX.into());
+        }
+    }
+    if (abort && ctx.args.len() > 2) || (request.save && no_save) {
+        return Err(ReplyError::SYNTAX.into());
+    }
+    if abort {
+        return Err(ReplyError::fixed("ERR No shutdown in progress.").into());
+    }
+    if request.save
+        && let Err(error) = save::save_now(ctx.server)
+    {
+        ctx.server.log('#', &format!("SHUTDOWN SAVE: {error}"));
+        if !request.force {
+            return Err(ReplyError::fixed("ERR Errors trying to SHUTDOWN. Check logs.").into());
+        }
+    }
+    ctx.session.close_after_reply = true;
+    ctx.server.request_shutdown(request);
+    Ok(())
+}

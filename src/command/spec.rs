@@ -1,0 +1,196 @@
+//! What a command is to the dispatcher: its facts, its function, on which thread that function may run; and the table of all.
+//!
+//! The table is built once, at start, by the file that knows all handlers; here is only its shape, so that handlers (COMMAND, INFO) can
+//! read it through their [`Context`].
+
+use crate::base::args::Args;
+use crate::base::stop::Stop;
+use crate::command::facts::model::{CommandFacts, Flag};
+use crate::session::server_state::ServerState;
+use crate::session::session::Session;
+use crate::store::txn::Txn;
+use haypile_resp::ReplyWriter;
+
+/// All that a running command may touch.
+pub struct Context<'a> {
+    /// The server: configuration, statistics, clients.
+    pub server: &'a ServerState,
+    /// All commands.
+    pub table: &'a Table,
+    /// The connection that asked.
+    pub session: &'a mut Session,
+    /// Reads and staged effects of this command.
+    pub txn: &'a mut Txn,
+    /// Where the reply goes.
+    pub reply: &'a mut ReplyWriter,
+    /// The command's name and arguments.
+    pub args: Args<'a>,
+}
+
+/// A command's function. On `Err` the caller truncates the reply to where it was and abandons the transaction, so a function
+/// may stop anywhere.
+pub type Handler = fn(&mut Context<'_>) -> Result<(), Stop>;
+
+/// Where a command runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Class {
+    /// On the worker, memory only; on a pool if that is not enough.
+    Inline,
+    /// Always on the slow pool (KEYS, SAVE).
+    Slow,
+    /// On the slow pool with the gate closed: nothing else runs meanwhile (FLUSHALL, FLUSHDB, SWAPDB, DEBUG RELOAD).
+    Exclusive,
+    /// As its words say (DEBUG).
+    ByWords(fn(&Args<'_>) -> Class),
+}
+
+/// One command: a row of the table.
+#[derive(Debug)]
+pub struct Command {
+    /// Name, arity, flags, keys, documentation.
+    pub facts: &'static CommandFacts,
+    /// Its function. `None` for a container, whose subcommands have theirs.
+    pub handler: Option<Handler>,
+    /// Where it runs.
+    pub class: Class,
+    /// Its number in the table, by which statistics are kept.
+    pub index: usize,
+    /// Numbers of its subcommands.
+    pub subcommands: Vec<usize>,
+}
+
+impl Command {
+    /// Where it runs with these words.
+    pub fn class(&self, args: &Args<'_>) -> Class {
+        match self.class {
+            Class::ByWords(choose) => choose(args),
+            class => class,
+        }
+    }
+
+    /// Whether it changes data.
+    pub fn writes(&self) -> bool {
+        self.facts.flags.has(Flag::Write)
+    }
+}
+
+/// All commands and subcommands, found by name in any case without allocating.
+#[derive(Debug)]
+pub struct Table {
+    commands: Vec<Command>,
+    /// Numbers of the commands that are no subcommands.
+    top: Vec<usize>,
+    /// Open addressing over hashes of folded names; at most half full. `u16::MAX` is a free place.
+    places: Vec<u16>,
+}
+
+const FREE: u16 = u16::MAX;
+
+fn hash(name: &[u8]) -> usize {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in name {
+        hash = (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    (hash ^ (hash >> 29)) as usize
+}
+
+impl Table {
+    /// A table of `rows`: every command that has a handler, or subcommands that have.
+    pub fn new(
+        facts: impl Iterator<Item = &'static CommandFacts>,
+        handler: &dyn Fn(&str) -> Option<(Handler, Class)>,
+    ) -> Table {
+        let (mut commands, mut top): (Vec<Command>, Vec<usize>) = (Vec::new(), Vec::new());
+        for facts in facts {
+            let found = handler(facts.name);
+            let subcommands: Vec<_> =
+                facts.subcommands.iter().filter_map(|sub| Some((sub, handler(sub.name)?))).collect();
+            if found.is_none() && subcommands.is_empty() {
+                continue;
+            }
+            let index = commands.len();
+            top.push(index);
+            commands.push(Command {
+                facts,
+                handler: found.map(|(handler, _)| handler),
+                class: found.map_or(Class::Inline, |(_, class)| class),
+                index,
+                subcommands: (index + 1..=index + subcommands.len()).collect(),
+            });
+            for (sub, (handler, class)) in subcommands {
+                let index = commands.len();
+                let handler = Some(handler);
+                commands.push(Command { facts: sub, handler, class, index, subcommands: Vec::new() });
+            }
+        }
+        let size = (commands.len() * 2).next_power_of_two().max(2);
+        let mut places = vec![FREE; size];
+        for &index in &top {
+            let mut at = hash(commands[index].facts.name.as_bytes()) & (size - 1);
+            while places[at] != FREE {
+                at = (at + 1) & (size - 1);
+            }
+            places[at] = index as u16;
+        }
+        Table { commands, top, places }
+    }
+
+    /// A command that is no subcommand.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<&Command> {
+        let mask = self.places.len() - 1;
+        let mut at = hash(name) & mask;
+        loop {
+            let place = *self.places.get(at)?;
+            let command = self.commands.get(place as usize)?;
+            if command.facts.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(command);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// A subcommand of a container.
+    pub fn find_subcommand(&self, container: &Command, name: &[u8]) -> Option<&Command> {
+        container
+            .subcommands
+            .iter()
+            .filter_map(|&index| self.commands.get(index))
+            .find(|command| command.facts.own_name().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// A command or, as `config|get`, a subcommand.
+    pub fn find_full(&self, name: &[u8]) -> Option<&Command> {
+        let mut parts = name.splitn(2, |&byte| byte == b'|');
+        let command = self.find(parts.next()?)?;
+        match parts.next() {
+            Some(sub) => self.find_subcommand(command, sub),
+            None => Some(command),
+        }
+    }
+
+    /// Command number `index`.
+    pub fn get(&self, index: usize) -> Option<&Command> {
+        self.commands.get(index)
+    }
+
+    /// The commands that are no subcommands.
+    pub fn top(&self) -> impl ExactSizeIterator<Item = &Command> {
+        self.top.iter().map(|&index| &self.commands[index])
+    }
+
+    /// All commands, subcommands behind their containers.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Command> {
+        self.commands.iter()
+    }
+
+    /// How many, subcommands included.
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+}

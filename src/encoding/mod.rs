@@ -1,0 +1,6 @@
+//! Every byte the server stores in the engine: keys and values of the four keyspaces. Everything sorts bytewise.
+
+pub mod meta;
+pub mod data;
+pub mod ttl;
+pub mod system;

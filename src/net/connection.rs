@@ -1,0 +1,116 @@
+//! One connection as its worker keeps it: socket, readiness, unfinished input, waiting output, and why it is parked if it is.
+//!
+//! mio tells of changes only (edge-triggered): `readable` and `writable` remember what it told until a call says otherwise. A
+//! connection that is not read for a while (parked, too much unsent) keeps its flag, since no new edge will come for bytes that
+//! are already there.
+
+use crate::base::args::OwnedArgs;
+use crate::net::buffer::Tail;
+use crate::net::output::Output;
+use crate::session::clients::ClientInfo;
+use crate::session::session::{Block, Session};
+use crate::store::txn::Draws;
+use mio::net::TcpStream;
+use std::sync::Arc;
+
+/// Why a connection runs nothing at the moment.
+#[derive(Debug)]
+pub enum Parked {
+    /// A pool runs its command and has its session.
+    Pool,
+    /// Its command waits for a key that another holds, or for the gate.
+    Waker,
+    /// Its command waits for a time: the engine asked for a delay, or clients are paused.
+    Until(u64),
+    /// A blocking command was run; what it waits for, and when it gives up.
+    Block(Block, u64),
+}
+
+/// A command that was read but not run.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its words.
+    pub args: OwnedArgs,
+    /// Time, seed and so on, if they were drawn already.
+    pub draws: Option<Draws>,
+    /// Whether the delay that the engine asked for was served.
+    pub delayed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: TcpStream,
+    /// Its place in the worker.
+    pub token: usize,
+    /// What others may see of it.
+    pub info: Arc<ClientInfo>,
+    /// What its commands may see; away while a pool runs one.
+    pub session: Option<Box<Session>>,
+    /// The socket may have bytes.
+    pub readable: bool,
+    /// The socket may take bytes.
+    pub writable: bool,
+    /// The peer has closed its sending side (or all): reading goes on until it says so itself.
+    pub hung_up: bool,
+    /// Reading said so.
+    pub ended: bool,
+    /// In the worker's ready queue.
+    pub queued: bool,
+    /// In the worker's list of connections with new output.
+    pub dirty: bool,
+    /// In the worker's list of connections whose output waits for the log.
+    pub fenced: bool,
+    /// Unfinished input.
+    pub tail: Tail,
+    /// Waiting output.
+    pub output: Output,
+    /// Why it runs nothing.
+    pub parked: Option<Parked>,
+    /// The command that runs first when it goes on.
+    pub pending: Option<Pending>,
+    /// Runs nothing any more; closed once its output has left.
+    pub closing: bool,
+    /// Since when its output is over the soft limit (monotonic ms).
+    pub soft_limit_since_ms: Option<u64>,
+}
+
+impl Connection {
+    /// A connection that has just come.
+    pub fn new(stream: TcpStream, token: usize, session: Box<Session>) -> Connection {
+        Connection {
+            stream,
+            token,
+            info: Arc::clone(&session.info),
+            session: Some(session),
+            readable: false,
+            writable: true,
+            hung_up: false,
+            ended: false,
+            queued: false,
+            dirty: false,
+            fenced: false,
+            tail: Tail::default(),
+            output: Output::default(),
+            parked: None,
+            pending: None,
+            closing: false,
+            soft_limit_since_ms: None,
+        }
+    }
+
+    /// Whether a turn could do something for it: run what was read, or read.
+    pub fn can_go_on(&self) -> bool {
+        self.parked.is_none()
+            && !self.closing
+            && !self.output.is_full()
+            && (self.pending.is_some() || self.tail.is_unparsed() || (self.readable && !self.ended))
+    }
+
+    /// Whether nothing of it will run any more: closed once its output has left.
+    pub fn is_finished(&self) -> bool {
+        self.parked.is_none()
+            && (self.closing || (self.ended && self.pending.is_none() && !self.tail.is_unparsed()))
+    }
+}

@@ -1,0 +1,10 @@
+//! Sockets: the acceptor, the workers that read, run and answer, and the pools that commands wait in. The only floor that sees mio.
+
+pub mod buffer;
+pub mod output;
+pub mod timer;
+pub mod shutdown;
+pub mod connection;
+pub mod pool;
+pub mod worker;
+pub mod acceptor;

@@ -1,0 +1,1126 @@
+//! A worker: one thread, one poll, its share of the connections.
+//!
+//! ```text
+//! turn = letters (new connections, finished pool jobs, kills) -> socket events -> timers -> ready connections: read, parse, run
+//!        -> one write of the log -> send what the log's watermark allows -> sleep, unless something is ready
+//! ```
+//!
+//! A worker never waits: reads are memory-only, locks are tried, the log is written by whoever wins its lock. What would wait is
+//! parked (the connection runs nothing more until a letter or a timer says so) or sent to a pool; the worker goes on with others. Each
+//! ready connection gets a bounded share of a turn, then goes to the tail of the queue.
+//!
+//! Replies of a turn are appended to each connection's output while its commands run and sent at the end of the turn, behind one log
+//! write for all of them. An output whose fence is not met stays; the worker keeps a list of those and looks at it when the log's
+//! watermark has moved, for which the log's listener wakes it.
+
+use crate::base::args::Args;
+use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
+use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
+use crate::net::connection::{Connection, Parked, Pending};
+use crate::net::output::BUFFER_KEPT_BYTES;
+use crate::net::pool::Pool;
+use crate::net::timer::{Alarm, Timers};
+use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, WorkerHandle};
+use crate::session::mailbox::Mailbox;
+use crate::session::server_state::{Fsync, ServerState};
+use crate::session::session::{Block, Session};
+use crate::session::stats::Counters;
+use haypile_lsm::{LogProgress, Lsn};
+use haypile_resp::{Limits, Progress, Protocol, ReplyWriter, RequestParser};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// Commands that one connection may run in one turn.
+const COMMANDS_PER_TURN: usize = 256;
+/// Commands that all connections together may run before the log is written and replies are sent.
+const COMMANDS_PER_LOG_WRITE: usize = 4096;
+/// New connections taken in one turn.
+const EVENTS_PER_TURN: usize = 1024;
+/// Spare buffers and arguments kept by a worker.
+const SPARE_BUFFERS_MAX: usize = 64;
+/// How long the worker sleeps at most: idle clients and soft limits are looked at that often.
+const TICK_MS: u64 = 1000;
+/// The token of the waker.
+const WAKER: Token = Token(usize::MAX);
+
+/// What others post to a worker.
+pub enum Letter {
+    /// A connection that the acceptor took.
+    Connection(TcpStream, SocketAddr),
+    /// A pool has run a command of a connection.
+    Ran(Box<Job>),
+    /// What a parked connection waited for (a key, the gate) may be free.
+    Retry(usize, u64),
+    /// Close this client.
+    Kill(u64),
+    /// End this client's blocking command; with an error or as a timeout.
+    Unblock(u64, bool),
+    /// Pause or settings changed.
+    Refresh,
+    /// The server ends: read no more, answer what runs, close. With true, do not wait for clients to take their answers.
+    Stop(bool),
+}
+
+/// A command on its way to a pool and back.
+pub struct Job {
+    to: Elsewhere,
+    worker: Arc<WorkerShared>,
+    token: usize,
+    session: Box<Session>,
+    pending: Pending,
+    /// Its reply, once it has run.
+    reply: Vec<u8>,
+    need: Lsn,
+}
+
+/// What others see of a worker.
+pub struct WorkerShared {
+    /// Letters to it.
+    pub mailbox: Mailbox<Letter>,
+    /// Connections it has, those on their way to it included.
+    pub connections: AtomicUsize,
+    /// Whether it has output that waits for the log. Set before it looks at the watermark a last time and sleeps.
+    waits_for_log: AtomicBool,
+}
+
+impl WorkerHandle for WorkerShared {
+    fn kill(&self, client: u64) {
+        self.mailbox.post(Letter::Kill(client));
+    }
+
+    fn unblock(&self, client: u64, with_error: bool) {
+        self.mailbox.post(Letter::Unblock(client, with_error));
+    }
+
+    fn refresh(&self) {
+        self.mailbox.post(Letter::Refresh);
+    }
+}
+
+/// What a pool does.
+pub enum Work {
+    /// Run a command.
+    Run(Box<Job>),
+    /// Bring a key into memory: a command for it will come.
+    Warm(usize, Vec<u8>),
+}
+
+/// Both pools.
+#[derive(Debug)]
+pub struct Pools {
+    /// For commands that wait for the disk.
+    pub io: Arc<Pool<Work>>,
+    /// For commands that take long.
+    pub slow: Arc<Pool<Work>>,
+}
+
+/// Keys warmed for the commands behind one that missed.
+const WARMED_KEYS_MAX: usize = 64;
+/// Work in the io pool above which nothing is warmed.
+const WARMING_QUEUE_MAX: usize = 256;
+
+impl Pools {
+    fn push(&self, job: Box<Job>) {
+        match job.to {
+            Elsewhere::Io => self.io.push(Work::Run(job)),
+            Elsewhere::Slow => self.slow.push(Work::Run(job)),
+        }
+    }
+}
+
+/// How far the log has come, as its listener says; wakes workers that wait for it.
+#[derive(Default)]
+pub struct LogWatch {
+    written: AtomicU64,
+    synced: AtomicU64,
+    poisoned: AtomicBool,
+    workers: std::sync::OnceLock<Vec<Arc<WorkerShared>>>,
+}
+
+impl LogWatch {
+    /// Says which workers to wake. Called once.
+    pub fn set_workers(&self, workers: Vec<Arc<WorkerShared>>) {
+        // A second call would be a bug of the caller; the first list stays.
+        let _ = self.workers.set(workers);
+    }
+
+    /// The log's listener.
+    pub fn advance(&self, progress: LogProgress) {
+        // SeqCst: pairs with the loads in `watermark` after a worker has set `waits_for_log`.
+        self.written.fetch_max(progress.written, Ordering::SeqCst);
+        self.synced.fetch_max(progress.synced, Ordering::SeqCst);
+        if progress.poisoned {
+            self.poisoned.store(true, Ordering::SeqCst);
+        }
+        for worker in self.workers.get().into_iter().flatten() {
+            if worker.waits_for_log.load(Ordering::SeqCst) {
+                worker.mailbox.nudge();
+            }
+        }
+    }
+
+    /// What may leave the process under this setting.
+    fn watermark(&self, fsync: Fsync) -> Lsn {
+        match fsync {
+            Fsync::Always => self.synced.load(Ordering::SeqCst),
+            Fsync::EverySecond | Fsync::No => self.written.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Whether the log has failed.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::SeqCst)
+    }
+
+    /// After the database was opened again: what it has is on the disk.
+    pub fn reopened(&self, progress: LogProgress) {
+        self.advance(progress);
+    }
+}
+
+/// See the module.
+pub struct Worker {
+    index: usize,
+    server: Arc<ServerState>,
+    shared: Arc<WorkerShared>,
+    pools: Arc<Pools>,
+    log: Arc<LogWatch>,
+    poll: Poll,
+    executor: Executor,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<usize>,
+    by_client: HashMap<u64, usize>,
+    ready: VecDeque<usize>,
+    dirty: Vec<usize>,
+    fenced: Vec<usize>,
+    timers: Timers,
+    /// Connections whose blocking command waits for the disk (WAITAOF).
+    blocked_on_log: Vec<usize>,
+    letters: Vec<Letter>,
+    read_buffer: Vec<u8>,
+    /// The parser of connections that are between commands.
+    parser: Option<Box<RequestParser>>,
+    spare_buffers: Vec<Vec<u8>>,
+    /// Highest LSN committed or read in this turn.
+    turn_need: Lsn,
+    watermark: Lsn,
+    now_ms: u64,
+    last_tick_ms: u64,
+    stopping: Option<bool>,
+}
+
+/// What becomes of a connection after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Closes,
+}
+
+/// A worker and what others see of it.
+pub fn new_shared(poll: &Poll) -> io::Result<Arc<WorkerShared>> {
+    let waker = mio::Waker::new(poll.registry(), WAKER)?;
+    Ok(Arc::new(WorkerShared {
+        mailbox: Mailbox::new(move || {
+            // Fails only when the system is out of memory; the worker then wakes with its next tick.
+            let _ = waker.wake();
+        }),
+        connections: AtomicUsize::new(0),
+        waits_for_log: AtomicBool::new(false),
+    }))
+}
+
+impl Worker {
+    /// A worker without connections.
+    pub fn new(
+        index: usize,
+        poll: Poll,
+        shared: Arc<WorkerShared>,
+        server: Arc<ServerState>,
+        executor: Executor,
+        pools: Arc<Pools>,
+        log: Arc<LogWatch>,
+    ) -> Worker {
+        Worker {
+            index,
+            shared,
+            pools,
+            log,
+            poll,
+            executor,
+            connections: Vec::new(),
+            free: Vec::new(),
+            by_client: HashMap::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            fenced: Vec::new(),
+            timers: Timers::default(),
+            blocked_on_log: Vec::new(),
+            letters: Vec::new(),
+            read_buffer: vec![0; SHARED_BYTES],
+            parser: None,
+            spare_buffers: Vec::new(),
+            turn_need: 0,
+            watermark: 0,
+            now_ms: server.clock.monotonic_ms(),
+            last_tick_ms: server.clock.monotonic_ms(),
+            stopping: None,
+            server,
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.server.stats.shard(self.index).counters
+    }
+
+    /// Runs until the server ends and all its connections are closed.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            if let Err(error) = self.sleep(&mut events) {
+                self.server.log('#', &format!("worker {}: poll: {error}", self.index));
+            }
+            self.now_ms = self.server.clock.monotonic_ms();
+            self.read_letters();
+            self.note_events(&events);
+            self.fire_timers();
+            self.serve_ready();
+            self.finish_turn();
+            if self.now_ms >= self.last_tick_ms + TICK_MS {
+                self.last_tick_ms = self.now_ms;
+                self.tick();
+            }
+            if self.stopping.is_some() && self.drained() {
+                return;
+            }
+        }
+    }
+
+    /// Polls: without waiting if something is ready, else until an event, a letter or a timer.
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let mut timeout = Some(Duration::ZERO);
+        let mut announced = false;
+        if self.ready.is_empty() {
+            let wake_ms = self.timers.next_ms().unwrap_or(u64::MAX).min(self.last_tick_ms + TICK_MS);
+            let waits = !self.fenced.is_empty() || !self.blocked_on_log.is_empty();
+            // SeqCst: pairs with the load in `LogWatch::advance`; the watermark is looked at only after.
+            self.shared.waits_for_log.store(waits, Ordering::SeqCst);
+            announced = self.shared.mailbox.prepare_to_sleep();
+            if announced && !(waits && self.log_has_moved()) {
+                let now_ms = self.server.clock.monotonic_ms();
+                timeout = Some(Duration::from_millis(wake_ms.saturating_sub(now_ms)));
+            }
+        }
+        let result = self.poll.poll(events, timeout);
+        if announced {
+            self.shared.mailbox.awake();
+        }
+        match result {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn log_has_moved(&self) -> bool {
+        self.log.is_poisoned() || self.log.watermark(self.server.settings.fsync()) > self.watermark
+    }
+
+    fn read_letters(&mut self) {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.shared.mailbox.take(&mut letters);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Connection(stream, address) => self.adopt(stream, address),
+                Letter::Ran(job) => self.take_back(*job),
+                Letter::Retry(token, client) => self.wake(token, client),
+                Letter::Kill(client) => self.kill(client),
+                Letter::Unblock(client, with_error) => self.unblock(client, with_error),
+                Letter::Refresh => self.refresh(),
+                Letter::Stop(now) => self.begin_to_stop(now),
+            }
+        }
+        self.letters = letters;
+    }
+
+    fn note_events(&mut self, events: &Events) {
+        for event in events {
+            let Token(token) = event.token();
+            let Some(Some(connection)) = self.connections.get_mut(token) else { continue };
+            if event.is_read_closed() || event.is_error() {
+                connection.hung_up = true;
+            }
+            // A client that is gone waits for nothing; one that only ends its requests still takes answers.
+            if event.is_error()
+                || event.is_write_closed()
+                || matches!(connection.parked, Some(Parked::Block(..))) && connection.hung_up
+            {
+                self.close(token);
+                continue;
+            }
+            if event.is_readable() || connection.hung_up {
+                connection.readable = true;
+            }
+            if event.is_writable() {
+                connection.writable = true;
+                if !connection.output.is_empty() {
+                    self.mark_dirty(token);
+                }
+            }
+            self.make_ready(token);
+        }
+    }
+
+    /// Puts a connection into the ready queue if a turn could do something for it.
+    fn make_ready(&mut self, token: usize) {
+        if let Some(Some(connection)) = self.connections.get_mut(token)
+            && !connection.queued
+            && connection.can_go_on()
+        {
+            connection.queued = true;
+            self.ready.push_back(token);
+        }
+    }
+
+    fn mark_dirty(&mut self, token: usize) {
+        if let Some(Some(connection)) = self.connections.get_mut(token)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(token);
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(alarm) = self.timers.pop_due(self.now_ms) {
+            let Some(Some(connection)) = self.connections.get_mut(alarm.token) else { continue };
+            if connection.info.id != alarm.client {
+                continue;
+            }
+            match connection.parked {
+                Some(Parked::Until(at_ms)) if at_ms <= self.now_ms => {
+                    connection.parked = None;
+                    self.make_ready(alarm.token);
+                }
+                Some(Parked::Block(_, at_ms)) if at_ms <= self.now_ms => self.end_block(alarm.token, None),
+                _ => {}
+            }
+        }
+    }
+
+    // ---- connections come and go ----
+
+    fn adopt(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        let token = self.free.pop().unwrap_or(self.connections.len());
+        let registered =
+            self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE);
+        if self.stopping.is_some() || registered.is_err() {
+            if token < self.connections.len() {
+                self.free.push(token);
+            }
+            self.forget_one();
+            return;
+        }
+        use std::os::fd::AsRawFd;
+        let info = self.server.clients.add(Arrival {
+            address: address.to_string(),
+            local_address: stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string()),
+            descriptor: stream.as_raw_fd(),
+            now_ms: self.now_ms,
+            worker: self.index,
+            handle: Arc::clone(&self.shared) as Arc<dyn WorkerHandle>,
+        });
+        self.server.stats.clients_peak.fetch_max(self.server.clients.len() as u64, RELAXED);
+        self.counters().connections_received.fetch_add(1, RELAXED);
+        let authenticated = !self.server.settings.password_needed.load(RELAXED);
+        self.by_client.insert(info.id, token);
+        let session = Box::new(Session::new(info, self.index, authenticated));
+        let connection = Box::new(Connection::new(stream, token, session));
+        if token == self.connections.len() {
+            self.connections.push(Some(connection));
+        } else if let Some(place) = self.connections.get_mut(token) {
+            *place = Some(connection);
+        }
+    }
+
+    fn forget_one(&self) {
+        self.shared.connections.fetch_sub(1, RELAXED);
+        self.server.clients.leave();
+    }
+
+    /// Closes and forgets a connection. If a pool has its session, the job finds nobody when it comes back.
+    fn close(&mut self, token: usize) {
+        let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else { return };
+        // Fails only if it is not registered.
+        let _ = self.poll.registry().deregister(&mut connection.stream);
+        if matches!(connection.parked, Some(Parked::Block(..))) {
+            self.server.clients.count_blocked(false);
+        }
+        self.by_client.remove(&connection.info.id);
+        self.server.clients.remove(connection.info.id);
+        self.free.push(token);
+        self.forget_one();
+    }
+
+    fn kill(&mut self, client: u64) {
+        if let Some(&token) = self.by_client.get(&client) {
+            self.close(token);
+        }
+    }
+
+    fn refresh(&mut self) {
+        for token in 0..self.connections.len() {
+            if let Some(Some(connection)) = self.connections.get_mut(token)
+                && matches!(connection.parked, Some(Parked::Until(_)))
+            {
+                connection.parked = None;
+                self.make_ready(token);
+            }
+        }
+    }
+
+    fn wake(&mut self, token: usize, client: u64) {
+        if let Some(Some(connection)) = self.connections.get_mut(token)
+            && connection.info.id == client
+            && matches!(connection.parked, Some(Parked::Waker))
+        {
+            connection.parked = None;
+            self.make_ready(token);
+        }
+    }
+
+    /// Once a second: idle clients, soft limits.
+    fn tick(&mut self) {
+        let timeout_ms = self.server.settings.timeout_s.load(RELAXED) * 1000;
+        let limit = self.server.settings.output_limit();
+        if timeout_ms == 0 && limit.soft_bytes == 0 {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let mut closing = Vec::new();
+        for connection in self.connections.iter_mut().flatten() {
+            let idle_ms = now_ms.saturating_sub(connection.info.last_interaction_ms());
+            if timeout_ms > 0 && idle_ms > timeout_ms && connection.parked.is_none() {
+                closing.push(connection.token);
+            }
+            if limit.soft_bytes > 0 && connection.output.unsent() as u64 > limit.soft_bytes {
+                let since_ms = *connection.soft_limit_since_ms.get_or_insert(now_ms);
+                if now_ms.saturating_sub(since_ms) > limit.soft_seconds * 1000 {
+                    self.server
+                        .stats
+                        .shard(self.index)
+                        .counters
+                        .output_limit_disconnections
+                        .fetch_add(1, RELAXED);
+                    closing.push(connection.token);
+                }
+            } else {
+                connection.soft_limit_since_ms = None;
+            }
+        }
+        for token in closing {
+            self.close(token);
+        }
+    }
+
+    // ---- the end ----
+
+    fn begin_to_stop(&mut self, now: bool) {
+        self.stopping = Some(now);
+        for connection in self.connections.iter_mut().flatten() {
+            connection.readable = false;
+            connection.ended = true;
+            connection.tail.clear();
+            if matches!(connection.parked, Some(Parked::Block(..))) {
+                connection.parked = None;
+                self.server.clients.count_blocked(false);
+            }
+        }
+    }
+
+    /// Closes what has nothing left to do; whether nothing is left.
+    fn drained(&mut self) -> bool {
+        let now = self.stopping == Some(true);
+        for token in 0..self.connections.len() {
+            let Some(Some(connection)) = self.connections.get_mut(token) else { continue };
+            let busy = connection.session.is_none() || connection.pending.is_some();
+            let unsent = !connection.output.is_empty();
+            if !busy && (now || !unsent) {
+                self.close(token);
+            }
+        }
+        self.by_client.is_empty()
+    }
+
+    // ---- running commands ----
+
+    fn serve_ready(&mut self) {
+        let mut budget = COMMANDS_PER_LOG_WRITE;
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { return };
+            let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else {
+                continue;
+            };
+            connection.queued = false;
+            let (fate, ran) =
+                if connection.can_go_on() { self.serve(&mut connection) } else { (Fate::Stays, 0) };
+            let goes_on = connection.can_go_on();
+            if let Some(place) = self.connections.get_mut(token) {
+                *place = Some(connection);
+            }
+            match fate {
+                Fate::Closes => self.close(token),
+                Fate::Stays if goes_on => self.make_ready(token),
+                Fate::Stays => {}
+            }
+            budget = budget.saturating_sub(ran);
+            if budget == 0 {
+                return;
+            }
+        }
+    }
+
+    /// One connection's share of a turn. Returns how many commands it ran.
+    fn serve(&mut self, connection: &mut Connection) -> (Fate, usize) {
+        if connection.info.is_killed() {
+            return (Fate::Closes, 0);
+        }
+        if !connection.output.has_buffer()
+            && let Some(buffer) = self.spare_buffers.pop()
+        {
+            connection.output.put_back(buffer);
+        }
+        let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
+        let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
+        let mut ran = 0;
+        self.executor.look_at_clock();
+        if let Some(pending) = connection.pending.take() {
+            ran += 1;
+            let args = pending.args.as_args();
+            if let Some(again) =
+                self.run_command(connection, &mut reply, args, pending.draws, pending.delayed)
+            {
+                connection.pending = Some(Pending { args: pending.args, ..again });
+            }
+        }
+        let fate = if connection.parked.is_none() && !connection.closing {
+            self.serve_input(connection, &mut reply, &mut ran)
+        } else {
+            Fate::Stays
+        };
+        connection.output.put_back(reply.take_buffer());
+        connection.output.end_turn();
+        connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        if connection.closing {
+            connection.info.set_flag(FLAG_CLOSING, true);
+        }
+        if (!connection.output.is_empty() || connection.is_finished()) && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(connection.token);
+        }
+        let limit = self.server.settings.output_limit();
+        if limit.hard_bytes > 0 && connection.output.unsent() as u64 > limit.hard_bytes {
+            self.counters().output_limit_disconnections.fetch_add(1, RELAXED);
+            return (Fate::Closes, ran);
+        }
+        (fate, ran)
+    }
+
+    /// Reads and runs what was read.
+    fn serve_input(&mut self, connection: &mut Connection, reply: &mut ReplyWriter, ran: &mut usize) -> Fate {
+        let mut shared = std::mem::take(&mut self.read_buffer);
+        let small = connection.tail.is_small();
+        let unparsed = connection.tail.is_unparsed();
+        let mut parser = match connection.tail.take_parser() {
+            Some(parser) => parser,
+            None => match self.parser.take() {
+                Some(mut parser) => {
+                    parser.reset();
+                    parser
+                }
+                None => Box::new(RequestParser::new(Limits::DEFAULT)),
+            },
+        };
+        parser.set_limits(Limits {
+            bulk_bytes_max: self.server.settings.bulk_bytes_max.load(RELAXED) as usize,
+            ..Limits::DEFAULT
+        });
+        let front = if small { connection.tail.move_to(&mut shared) } else { 0 };
+        let mut filled = front;
+        if !unparsed && connection.readable {
+            match self.read(connection, shared.get_mut(front..front + READ_BYTES_MAX).unwrap_or_default()) {
+                Ok(count) => {
+                    filled += count;
+                    self.executor.look_at_clock();
+                }
+                Err(_) => {
+                    self.read_buffer = shared;
+                    self.parser = Some(parser);
+                    return Fate::Closes;
+                }
+            }
+        }
+        let fate = if small {
+            let input = shared.get(..filled).unwrap_or_default();
+            let (taken, more) = self.run_input(connection, reply, &mut parser, input, ran);
+            self.keep_rest(connection, input.get(taken..).unwrap_or_default().to_vec(), parser, more)
+        } else {
+            let input = connection.tail.take_with(shared.get(..filled).unwrap_or_default());
+            let (taken, more) = self.run_input(connection, reply, &mut parser, &input, ran);
+            self.keep_rest(connection, cut_front(input, taken), parser, more)
+        };
+        self.read_buffer = shared;
+        fate
+    }
+
+    /// Keeps what was not run for the next turn.
+    fn keep_rest(
+        &mut self,
+        connection: &mut Connection,
+        rest: Vec<u8>,
+        parser: Box<RequestParser>,
+        more: bool,
+    ) -> Fate {
+        connection.info.query_bytes.store(rest.len(), RELAXED);
+        if connection.closing || rest.is_empty() {
+            self.parser = Some(parser);
+            connection.tail.clear();
+            return Fate::Stays;
+        }
+        if rest.len() as u64 > self.server.settings.query_bytes_max.load(RELAXED) {
+            self.counters().query_limit_disconnections.fetch_add(1, RELAXED);
+            return Fate::Closes;
+        }
+        connection.tail.keep(rest, Some(parser), more);
+        Fate::Stays
+    }
+
+    /// One read. A short one says that the socket is empty.
+    fn read(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match connection.stream.read(buffer) {
+                Ok(0) => {
+                    connection.readable = false;
+                    connection.ended = true;
+                    return Ok(0);
+                }
+                Ok(count) => {
+                    // After a hang-up no further edge comes: read until the end says so itself.
+                    connection.readable = count == buffer.len() || connection.hung_up;
+                    let counters = self.counters();
+                    counters.net_input_bytes.fetch_add(count as u64, RELAXED);
+                    counters.reads_processed.fetch_add(1, RELAXED);
+                    connection.info.net_input_bytes.fetch_add(count as u64, RELAXED);
+                    connection.info.touch(self.now_ms);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    return Ok(0);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Parses and runs commands of `input`. Returns how many bytes were taken, and whether what is left may hold whole commands.
+    fn run_input(
+        &mut self,
+        connection: &mut Connection,
+        reply: &mut ReplyWriter,
+        parser: &mut RequestParser,
+        input: &[u8],
+        ran: &mut usize,
+    ) -> (usize, bool) {
+        let mut taken = 0;
+        let before = *ran;
+        loop {
+            if *ran >= COMMANDS_PER_TURN || reply.len() >= crate::net::output::UNSENT_BYTES_MAX {
+                connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
+                return (taken, true);
+            }
+            let Some(session) = connection.session.as_ref() else { break };
+            parser.set_authenticated(session.authenticated);
+            let rest = input.get(taken..).unwrap_or_default();
+            let consumed = match parser.parse(rest) {
+                Ok(Progress::Complete { consumed }) => consumed,
+                Ok(Progress::Incomplete { .. }) => {
+                    connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
+                    return (taken, false);
+                }
+                Err(error) => {
+                    reply.error(&format!("ERR {error}"));
+                    connection.closing = true;
+                    break;
+                }
+            };
+            taken += consumed;
+            if parser.arguments().is_empty() {
+                continue;
+            }
+            *ran += 1;
+            let args = Args::new(parser.source(rest), parser.arguments());
+            if let Some(again) = self.run_command(connection, reply, args, None, false) {
+                connection.pending = Some(Pending { args: args.to_owned(), ..again });
+            }
+            if matches!(connection.parked, Some(Parked::Pool)) {
+                self.warm_ahead(connection, input.get(taken..).unwrap_or_default());
+            }
+            if connection.parked.is_some() || connection.closing {
+                break;
+            }
+        }
+        connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
+        (taken, true)
+    }
+
+    /// A command missed and waits for the disk: starts to read the keys of those behind it, so that a pipeline of misses costs
+    /// one wait and not one each.
+    fn warm_ahead(&mut self, connection: &Connection, mut input: &[u8]) {
+        if input.is_empty() || self.pools.io.waiting() > WARMING_QUEUE_MAX {
+            return;
+        }
+        let db = connection.info.db();
+        let mut parser = RequestParser::new(Limits::DEFAULT);
+        let mut warmed = 0;
+        while let Ok(Progress::Complete { consumed }) = parser.parse(input) {
+            let args = Args::new(parser.source(input), parser.arguments());
+            self.executor.keys_of(&args, |key| {
+                warmed += 1;
+                if warmed <= WARMED_KEYS_MAX {
+                    self.pools.io.push(Work::Warm(db, key.to_vec()));
+                }
+            });
+            input = input.get(consumed..).unwrap_or_default();
+            if input.is_empty() || warmed >= WARMED_KEYS_MAX {
+                return;
+            }
+        }
+    }
+
+    /// Runs one command. If it has to be run again (parked), returns what to remember, without its words; a command that goes
+    /// to a pool takes its words along.
+    fn run_command(
+        &mut self,
+        connection: &mut Connection,
+        reply: &mut ReplyWriter,
+        args: Args<'_>,
+        draws: Option<crate::store::txn::Draws>,
+        delayed: bool,
+    ) -> Option<Pending> {
+        let session = connection.session.as_mut()?;
+        let position = reply.len();
+        let (token, client) = (connection.token, session.id);
+        let shared = &self.shared;
+        let waker = move || -> Waker {
+            let shared = Arc::clone(shared);
+            Box::new(move || shared.mailbox.post(Letter::Retry(token, client)))
+        };
+        let request = Request { args, draws, delayed };
+        match self.executor.run_inline(session, reply, request, &waker) {
+            Outcome::Done { need } => {
+                if need > 0 {
+                    self.turn_need = self.turn_need.max(need);
+                    if need > self.watermark && reply.len() > position {
+                        connection.output.fence(position, need);
+                    }
+                }
+                if session.close_after_reply {
+                    connection.closing = true;
+                }
+                if let Some((block, until_ms)) = session.block.take() {
+                    self.park_block(connection, block, until_ms);
+                }
+                None
+            }
+            Outcome::Later(later) => {
+                let delayed = match later {
+                    Later::Woken => {
+                        connection.parked = Some(Parked::Waker);
+                        delayed
+                    }
+                    Later::Until { at_ms, delayed } => {
+                        connection.parked = Some(Parked::Until(at_ms));
+                        self.timers.add(Alarm { at_ms, token, client });
+                        delayed
+                    }
+                };
+                Some(Pending { args: Default::default(), draws, delayed })
+            }
+            Outcome::Elsewhere(to, draws) => {
+                let session = connection.session.take()?;
+                connection.parked = Some(Parked::Pool);
+                let pending = Pending { args: args.to_owned(), draws: Some(draws), delayed: true };
+                let worker = Arc::clone(&self.shared);
+                self.pools.push(Box::new(Job {
+                    to,
+                    worker,
+                    token,
+                    session,
+                    pending,
+                    reply: Vec::new(),
+                    need: 0,
+                }));
+                None
+            }
+        }
+    }
+
+    /// A pool has run a command.
+    fn take_back(&mut self, job: Job) {
+        let Some(Some(connection)) = self.connections.get_mut(job.token) else { return };
+        if connection.info.id != job.session.id || connection.session.is_some() {
+            return;
+        }
+        let mut session = job.session;
+        connection.parked = None;
+        let mut buffer = connection.output.take();
+        let position = buffer.len();
+        if buffer.is_empty() {
+            buffer = job.reply;
+        } else {
+            buffer.extend_from_slice(&job.reply);
+        }
+        let appended = buffer.len() > position;
+        connection.output.put_back(buffer);
+        self.turn_need = self.turn_need.max(job.need);
+        if appended && job.need > self.watermark {
+            connection.output.fence(position, job.need);
+        }
+        connection.output.end_turn();
+        if session.close_after_reply {
+            connection.closing = true;
+        }
+        let block = session.block.take();
+        connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        connection.info.touch(self.now_ms);
+        connection.session = Some(session);
+        if let Some((block, until_ms)) = block
+            && let Some(mut connection) = self.connections.get_mut(job.token).and_then(Option::take)
+        {
+            self.park_block(&mut connection, block, until_ms);
+            if let Some(place) = self.connections.get_mut(job.token) {
+                *place = Some(connection);
+            }
+        }
+        self.mark_dirty(job.token);
+        self.make_ready(job.token);
+    }
+
+    // ---- blocking commands ----
+
+    fn park_block(&mut self, connection: &mut Connection, block: Block, until_ms: u64) {
+        if let Block::Synced { .. } = block {
+            self.blocked_on_log.push(connection.token);
+            self.server.store().db().request_sync();
+        }
+        self.timers.add(Alarm { at_ms: until_ms, token: connection.token, client: connection.info.id });
+        connection.parked = Some(Parked::Block(block, until_ms));
+        connection.info.set_flag(FLAG_BLOCKED, true);
+        self.server.clients.count_blocked(true);
+    }
+
+    fn unblock(&mut self, client: u64, with_error: bool) {
+        if let Some(&token) = self.by_client.get(&client)
+            && let Some(Some(connection)) = self.connections.get(token)
+            && matches!(connection.parked, Some(Parked::Block(..)))
+        {
+            let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+            self.end_block(token, with_error.then_some(error));
+        }
+    }
+
+    /// Answers a blocking command whose time has come.
+    fn end_block(&mut self, token: usize, error: Option<&str>) {
+        let synced = self.log.watermark(Fsync::Always);
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(block, _)) = connection.parked.take() else { return };
+        let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
+        let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
+        match (error, block) {
+            (Some(error), _) => reply.error(error),
+            (None, Block::Sleep) => reply.ok(),
+            (None, Block::Replicas) => reply.integer(0),
+            (None, Block::Synced { lsn, .. }) => {
+                reply.array(2);
+                reply.integer(i64::from(lsn <= synced));
+                reply.integer(0);
+            }
+        }
+        connection.output.put_back(reply.take_buffer());
+        connection.info.set_flag(FLAG_BLOCKED, false);
+        self.server.clients.count_blocked(false);
+        self.mark_dirty(token);
+        self.make_ready(token);
+    }
+
+    fn end_blocks_on_log(&mut self) {
+        let synced = self.log.watermark(Fsync::Always);
+        let waiting = std::mem::take(&mut self.blocked_on_log);
+        for token in waiting {
+            let Some(Some(connection)) = self.connections.get(token) else { continue };
+            let Some(Parked::Block(Block::Synced { lsn, replicas }, _)) = connection.parked else { continue };
+            if lsn <= synced && !replicas {
+                self.end_block(token, None);
+            } else if !self.blocked_on_log.contains(&token) {
+                self.blocked_on_log.push(token);
+            }
+        }
+    }
+
+    // ---- sending ----
+
+    /// Writes the log once for all that was committed in this turn, then sends what may leave.
+    fn finish_turn(&mut self) {
+        let fsync = self.server.settings.fsync();
+        if self.turn_need > self.log.watermark(Fsync::EverySecond) {
+            // An error poisons the log, of which the listener tells; here there is nothing to do about it.
+            let _ = self.executor.db().try_flush_wal();
+        }
+        if fsync == Fsync::Always && self.turn_need > self.log.watermark(fsync) {
+            self.executor.db().request_sync();
+        }
+        self.turn_need = 0;
+        let watermark = self.log.watermark(fsync);
+        let moved = watermark > self.watermark || self.log.is_poisoned();
+        self.watermark = watermark;
+        if moved && !self.fenced.is_empty() {
+            for token in std::mem::take(&mut self.fenced) {
+                if let Some(Some(connection)) = self.connections.get_mut(token) {
+                    connection.fenced = false;
+                    self.mark_dirty(token);
+                }
+            }
+        }
+        if !self.blocked_on_log.is_empty() {
+            self.end_blocks_on_log();
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for token in dirty.drain(..) {
+            self.send(token);
+        }
+        self.dirty = dirty;
+        self.counters().worker_turns.fetch_add(1, RELAXED);
+    }
+
+    /// Sends what may leave of one connection's output.
+    fn send(&mut self, token: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        connection.dirty = false;
+        let mut broken = false;
+        let mut sent = 0u64;
+        let mut writes = 0u64;
+        while connection.writable {
+            let bytes = connection.output.sendable(self.watermark);
+            if bytes.is_empty() {
+                break;
+            }
+            writes += 1;
+            let wanted = bytes.len();
+            match connection.stream.write(bytes) {
+                Ok(count) => {
+                    connection.output.sent(count);
+                    sent += count as u64;
+                    // A short write says that the socket is full; an edge comes when it is not.
+                    connection.writable = count == wanted;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => connection.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+        connection.info.net_output_bytes.fetch_add(sent, RELAXED);
+        connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        let waits = connection.output.waits_for().is_some();
+        if waits && !connection.fenced {
+            connection.fenced = true;
+            self.fenced.push(token);
+        }
+        // Nothing will lift a fence above what the failed log wrote: the outcome is unknown, and the client learns it so.
+        broken |= waits && self.log.is_poisoned();
+        broken |= connection.is_finished() && connection.output.is_empty();
+        if let Some(buffer) = connection.output.release()
+            && buffer.capacity() <= BUFFER_KEPT_BYTES
+            && self.spare_buffers.len() < SPARE_BUFFERS_MAX
+        {
+            self.spare_buffers.push(buffer);
+        }
+        let counters = &self.server.stats.shard(self.index).counters;
+        counters.net_output_bytes.fetch_add(sent, RELAXED);
+        counters.writes_processed.fetch_add(writes, RELAXED);
+        if broken {
+            self.close(token);
+        } else {
+            // It may have been too full to go on.
+            self.make_ready(token);
+        }
+    }
+}
+
+/// Does what a pool's thread was given.
+pub fn do_work(executor: &mut Executor, pools: &Arc<Pools>, work: Work) {
+    match work {
+        Work::Run(job) => run_job(executor, pools, job),
+        Work::Warm(db, key) => executor.warm(db, &key),
+    }
+}
+
+fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
+    let mut reply = ReplyWriter::with_buffer(std::mem::take(&mut job.reply), job.session.protocol);
+    // The job waits for a key in this slot; the waker takes it out and queues it again. Either may come first.
+    let slot: Arc<std::sync::Mutex<WakeSlot>> = Arc::default();
+    let waker = || -> Waker {
+        let slot = Arc::clone(&slot);
+        let pools = Arc::clone(pools);
+        Box::new(move || {
+            let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match slot.job.take() {
+                Some(job) => pools.push(job),
+                None => slot.woken = true,
+            }
+        })
+    };
+    let request =
+        Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
+    match executor.run_on_pool(&mut job.session, &mut reply, request, &waker) {
+        Outcome::Done { need } => {
+            job.need = need;
+            job.reply = reply.take_buffer();
+            let worker = Arc::clone(&job.worker);
+            worker.mailbox.post(Letter::Ran(job));
+        }
+        Outcome::Later(_) => {
+            let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if slot.woken {
+                drop(slot);
+                pools.push(job);
+            } else {
+                slot.job = Some(job);
+            }
+        }
+        Outcome::Elsewhere(to, draws) => {
+            job.pending.draws = Some(draws);
+            job.to = to;
+            pools.push(job);
+        }
+    }
+}
+
+#[derive(Default)]
+struct WakeSlot {
+    job: Option<Box<Job>>,
+    woken: bool,
+}

@@ -1,0 +1,538 @@
+//! The server as a whole: what is started, in which order, and how it ends.
+//!
+//! ```text
+//! start: descriptors -> listening sockets (not yet accepting) -> database -> workers, pools, housekeeper -> acceptor
+//! end:   acceptor -> workers (drain) -> pools -> housekeeper -> database closed (flushed, synced)
+//! ```
+//!
+//! Sockets come before the database, so that a port in use is said at once and not after a long recovery.
+
+use crate::base::clock::Clock;
+use crate::base::config::Config;
+use crate::command::dispatch::Executor;
+use crate::command::save;
+use crate::command::table::table;
+use crate::net::acceptor::{Acceptor, listen};
+use crate::net::pool::{Pool, PoolKind};
+use crate::net::shutdown::Latch;
+use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
+use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
+use crate::store::hooks::MetaHooks;
+use crate::store::store::{Store, StoreOptions};
+use haypile_lsm::{Db, Env, Error, LogProgress, Options, OsEnv};
+use mio::Poll;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Descriptors that are not clients: files of the database, sockets, spare.
+const OWN_DESCRIPTORS: u64 = 512;
+/// How often the housekeeper looks around.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How often a server that is asked to end looks whether its workers have ended.
+const END_POLL: Duration = Duration::from_millis(10);
+
+/// Runs a server with this configuration until it is asked to end. Errors are one line, ready to be shown.
+pub fn run(mut config: Config) -> Result<(), String> {
+    let clock = Clock::new();
+    let log = Log::open(&config, clock)?;
+    install_panic_hook(Arc::clone(&log));
+    let dir = absolute(config.text("dir"));
+    fs::create_dir_all(&dir)
+        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
+    let open_tables = limit_descriptors(&mut config, &log);
+    let port = config.number("port") as u16;
+    let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
+    let listeners = listen(config.text("bind"), port, backlog)?;
+    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
+    let identity = identity(&config, &clock, &dir, port);
+
+    let watch: Arc<LogWatch> = Arc::default();
+    let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
+    let store = opener().map_err(|error| open_failure(&dir, &error))?;
+    greet(&config, &identity, &log);
+    let latch: Arc<Latch> = Arc::default();
+    let trigger = Arc::clone(&latch);
+    let logger: Logger = {
+        let log = Arc::clone(&log);
+        Box::new(move |level, line| log.write(level, line))
+    };
+    let pidfile = config.text("pidfile").to_string();
+    let timeout = Duration::from_secs(config.number("shutdown-timeout").max(0) as u64);
+    let sizes = (config.number("io-pool-threads") as usize, config.number("slow-pool-threads") as usize);
+    let server = Arc::new(ServerState::new(Parts {
+        store,
+        opener,
+        config,
+        clock,
+        identity,
+        commands: table().len(),
+        shutdown_trigger: Box::new(move || trigger.set()),
+        logger,
+    }));
+    let running =
+        start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
+    listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
+    write_pidfile(&pidfile, &log);
+    log.write('*', &format!("Ready to accept connections on port {port}"));
+
+    while !latch.wait(Duration::from_secs(3600)) {}
+    let request = server.shutdown_requested().unwrap_or_default();
+    log.write('*', "Ending: no new commands, answering what runs");
+    running.end(&server, request, timeout);
+    let closed = server.store().close();
+    remove_pidfile(&pidfile);
+    closed.map_err(|error| format!("closing the database: {error}"))?;
+    log.write('*', "Database closed, everything is on the disk. Bye");
+    Ok(())
+}
+
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+fn open_failure(dir: &Path, error: &Error) -> String {
+    match error {
+        Error::Locked(_) => format!("the data folder {} is in use by another process", dir.display()),
+        Error::UpgradeRequired { .. } => format!("cannot open the data folder: {error}"),
+        other => format!("cannot open the database in {}: {other}", dir.display()),
+    }
+}
+
+// ---- what the server is ----
+
+fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = match config.number("workers") {
+        0 => cores,
+        workers => workers as usize,
+    };
+    let seed = [clock.unix_us(), u64::from(std::process::id()), clock.monotonic_ns()];
+    let digits = |salt: u64| -> String {
+        let bytes: Vec<u8> = seed.iter().flat_map(|part| part.to_le_bytes()).collect();
+        let high = xxhash_rust::xxh3::xxh3_128_with_seed(&bytes, salt);
+        let low = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, salt + 1);
+        format!("{high:032x}{:08x}", low as u32)
+    };
+    let budget = match config.number("memory-budget") {
+        0 => memory_of_machine() / 4,
+        bytes => bytes as u64,
+    };
+    Identity {
+        run_id: digits(1),
+        replication_id: digits(3),
+        executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string()),
+        config_file: config.file.clone().unwrap_or_default(),
+        dir: dir.to_path_buf(),
+        port,
+        workers,
+        databases: config.number("databases") as usize,
+        memory_budget_bytes: budget,
+    }
+}
+
+/// Memory of the machine, or of the control group if that has less.
+fn memory_of_machine() -> u64 {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let machine = read("/proc/meminfo")
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+        })
+        .map_or(1 << 30, |kilobytes| kilobytes << 10);
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| read(path).trim().parse::<u64>().ok());
+    group.map_or(machine, |group| group.min(machine))
+}
+
+/// Raises the limit of descriptors to what `maxclients` needs; lowers `maxclients` if that cannot be. Returns how many table files
+/// may be open.
+fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
+    let wanted = config.number("maxclients") as u64 + OWN_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.current.unwrap_or(u64::MAX);
+    if current < wanted {
+        let raised = wanted.min(limit.maximum.unwrap_or(u64::MAX));
+        let asked =
+            Rlimit { current: Some(wanted), maximum: limit.maximum.map(|maximum| maximum.max(wanted)) };
+        let soft = Rlimit { current: Some(raised), maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, asked).is_err() && setrlimit(Resource::Nofile, soft).is_err() {
+            log.write('#', "Could not raise the limit of open files");
+        }
+    }
+    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if have < wanted {
+        let clients = have.saturating_sub(OWN_DESCRIPTORS).max(1);
+        log.write('#', &format!("maxclients lowered to {clients}: the system allows only {have} open files"));
+        if let Ok(lowered) = config.set_all(&[("maxclients".into(), clients.to_string())], true) {
+            *config = lowered;
+        }
+    }
+    ((have.saturating_sub(config.number("maxclients") as u64) / 2).clamp(64, 4096)) as usize
+}
+
+fn greet(config: &Config, identity: &Identity, log: &Log) {
+    let version = env!("CARGO_PKG_VERSION");
+    log.write(
+        '*',
+        &format!(
+            "Haypile {version} (speaks Redis {}), process {}, {} workers, memory budget {} MB",
+            crate::command::connection::REDIS_VERSION,
+            std::process::id(),
+            identity.workers,
+            identity.memory_budget_bytes >> 20
+        ),
+    );
+    log.write(
+        '*',
+        &format!(
+            "Data in {}, appendfsync {}, port {} on {}",
+            identity.dir.display(),
+            config.text("appendfsync"),
+            identity.port,
+            config.text("bind")
+        ),
+    );
+    let inert = config.inert_given();
+    if !inert.is_empty() {
+        log.write('*', &format!("Accepted without effect: {}", inert.join(", ")));
+    }
+}
+
+/// How the store is opened, at start and by DEBUG RELOAD.
+fn opener(
+    config: &Config,
+    identity: &Identity,
+    clock: Clock,
+    open_tables: usize,
+    watch: Arc<LogWatch>,
+    log: Arc<Log>,
+) -> Opener {
+    let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
+    let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
+    let budget = identity.memory_budget_bytes as usize;
+    Box::new(move || {
+        let mut options = Options::default().with_memory_budget(budget);
+        options.open_tables_max = open_tables;
+        MetaHooks::install(&mut options, clock);
+        let listener = Arc::clone(&watch);
+        options.log_listener = Some(Arc::new(move |progress| listener.advance(progress)));
+        let events = Arc::clone(&log);
+        options.event_listener = Some(Arc::new(move |line| events.write('*', line)));
+        let env: Arc<dyn Env> = OsEnv::new();
+        let db = Arc::new(Db::open(env, &dir, options)?);
+        watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
+        Store::open(db, StoreOptions { databases, gate_slots: threads, clock })
+    })
+}
+
+fn slow_threads(config: &Config) -> usize {
+    match config.number("slow-pool-threads") {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
+        threads => threads as usize,
+    }
+}
+
+// ---- threads ----
+
+/// All threads of a running server.
+struct Running {
+    acceptor: JoinHandle<()>,
+    stop_acceptor: crate::net::acceptor::AcceptorHandle,
+    workers: Vec<(Arc<crate::net::worker::WorkerShared>, JoinHandle<()>)>,
+    pools: Arc<Pools>,
+    /// Housekeeper and the maker of checkpoints.
+    background: [JoinHandle<()>; 2],
+    stop_background: Arc<Latch>,
+}
+
+fn start(
+    server: &Arc<ServerState>,
+    listeners: Vec<mio::net::TcpListener>,
+    watch: Arc<LogWatch>,
+    (io_threads, slow_threads): (usize, usize),
+) -> std::io::Result<Running> {
+    let workers = server.identity.workers;
+    let slow_threads = match slow_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
+        threads => threads,
+    };
+    let pools = pools(server, workers, io_threads, slow_threads);
+    let mut polls = Vec::new();
+    for _ in 0..workers {
+        let poll = Poll::new()?;
+        let shared = new_shared(&poll)?;
+        polls.push((poll, shared));
+    }
+    let shared: Vec<_> = polls.iter().map(|(_, shared)| Arc::clone(shared)).collect();
+    watch.set_workers(shared.clone());
+    let mut threads = Vec::new();
+    for (index, (poll, shared)) in polls.into_iter().enumerate() {
+        let executor = Executor::new(Arc::clone(server), table(), index);
+        let worker = Worker::new(
+            index,
+            poll,
+            Arc::clone(&shared),
+            Arc::clone(server),
+            executor,
+            Arc::clone(&pools),
+            Arc::clone(&watch),
+        );
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())?;
+        threads.push((shared, thread));
+    }
+    let stop_background: Arc<Latch> = Arc::default();
+    let background = |name: &str, run: fn(&Arc<ServerState>, &Latch)| {
+        let (server, stop) = (Arc::clone(server), Arc::clone(&stop_background));
+        std::thread::Builder::new().name(name.into()).spawn(move || run(&server, &stop))
+    };
+    let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
+    let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners)?;
+    let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
+    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, stop_background })
+}
+
+/// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.
+fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_threads: usize) -> Arc<Pools> {
+    let knot: Arc<OnceLock<Weak<Pools>>> = Arc::default();
+    let next_slot = Arc::new(AtomicUsize::new(workers));
+    let pool = |kind, threads| {
+        let (server, knot, next_slot) = (Arc::clone(server), Arc::clone(&knot), Arc::clone(&next_slot));
+        Arc::new(Pool::new(
+            kind,
+            threads,
+            Box::new(move |_| {
+                // Relaxed: each thread only needs a number of its own.
+                let slot = next_slot.fetch_add(1, Ordering::Relaxed);
+                let mut executor = Executor::new(Arc::clone(&server), table(), slot);
+                let knot = Arc::clone(&knot);
+                Box::new(move |work| {
+                    if let Some(pools) = knot.get().and_then(Weak::upgrade) {
+                        do_work(&mut executor, &pools, work);
+                    }
+                })
+            }),
+        ))
+    };
+    let pools =
+        Arc::new(Pools { io: pool(PoolKind::Io, io_threads), slow: pool(PoolKind::Slow, slow_threads) });
+    // Set once, here.
+    let _ = knot.set(Arc::downgrade(&pools));
+    pools
+}
+
+impl Running {
+    /// Ends everything but the database.
+    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) {
+        self.stop_acceptor.stop();
+        join(server, self.acceptor);
+        server.pause.end();
+        for (shared, _) in &self.workers {
+            shared.mailbox.post(Letter::Refresh);
+            shared.mailbox.post(Letter::Stop(request.now));
+        }
+        let deadline_ms = server.clock.monotonic_ms() + timeout.as_millis() as u64;
+        let mut hurried = request.now;
+        let nap = Latch::default();
+        while self.workers.iter().any(|(_, thread)| !thread.is_finished()) {
+            if !hurried && server.clock.monotonic_ms() >= deadline_ms {
+                hurried = true;
+                server.log('#', "Some clients did not take their answers in time");
+                for (shared, _) in &self.workers {
+                    shared.mailbox.post(Letter::Stop(true));
+                }
+            }
+            nap.wait(END_POLL);
+        }
+        for (_, thread) in self.workers {
+            join(server, thread);
+        }
+        self.pools.io.stop();
+        self.pools.slow.stop();
+        self.stop_background.set();
+        for thread in self.background {
+            join(server, thread);
+        }
+    }
+}
+
+fn join(server: &ServerState, thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("thread").to_string();
+    if thread.join().is_err() {
+        server.log('#', &format!("{name} ended by a panic"));
+    }
+}
+
+/// Ten times a second: rates, memory, expiry.
+fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
+    let mut busy = false;
+    let mut last_ms = 0;
+    while !stop.wait(if busy { Duration::ZERO } else { HOUSEKEEPING }) {
+        let now_ms = server.clock.monotonic_ms();
+        if now_ms >= last_ms + HOUSEKEEPING.as_millis() as u64 {
+            last_ms = now_ms;
+            server.stats.sample(now_ms);
+            server.stats.memory_seen(crate::command::info::resident_bytes());
+        }
+        busy = match server.store().background_turn() {
+            Ok(more) => more,
+            Err(Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_)) => false,
+            Err(error) => {
+                server.log('#', &format!("housekeeping: {error}"));
+                false
+            }
+        };
+    }
+}
+
+/// Makes the checkpoints that BGSAVE asks for.
+fn make_checkpoints(server: &Arc<ServerState>, stop: &Latch) {
+    while !stop.wait(HOUSEKEEPING) {
+        save::run_requested(server);
+    }
+}
+
+fn listen_to_signals(server: &Arc<ServerState>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let server = Arc::clone(server);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                continue;
+            }
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            server.log('*', &format!("Received {name}"));
+            if !server.request_shutdown(ShutdownRequest::default()) && signal == SIGINT {
+                server.log('#', "Received SIGINT twice, exiting at once");
+                std::process::exit(1);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pid file is none of the database's")]
+fn remove_pidfile(path: &str) {
+    if !path.is_empty() {
+        // It may be gone, or never have been written.
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pid file is none of the database's")]
+fn write_pidfile(path: &str, log: &Log) {
+    if path.is_empty() {
+        return;
+    }
+    if let Err(error) = fs::write(path, format!("{}\n", std::process::id())) {
+        log.write('#', &format!("cannot write the pid file {path}: {error}"));
+    }
+}
+
+// ---- the log ----
+
+/// Where the server's own lines go: a file, or standard output.
+struct Log {
+    file: Option<Mutex<File>>,
+    clock: Clock,
+    least: u8,
+}
+
+fn weight(level: char) -> u8 {
+    match level {
+        '.' => 0,
+        '-' => 1,
+        '*' => 2,
+        _ => 3,
+    }
+}
+
+impl Log {
+    fn open(config: &Config, clock: Clock) -> Result<Arc<Log>, String> {
+        let path = config.text("logfile");
+        let file = match path {
+            "" => None,
+            path => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                Some(Mutex::new(file.map_err(|error| format!("cannot open the log file {path}: {error}"))?))
+            }
+        };
+        let least = match config.text("loglevel") {
+            "debug" => 0,
+            "verbose" => 1,
+            "warning" => 3,
+            "nothing" => 4,
+            _ => 2,
+        };
+        Ok(Arc::new(Log { file, clock, least }))
+    }
+
+    /// Writes a line. A full disk or a closed pipe must not stop the server: failures are ignored.
+    fn write(&self, level: char, line: &str) {
+        if weight(level) < self.least {
+            return;
+        }
+        let line = format!("{} {level} {line}\n", timestamp(self.clock.unix_ms()));
+        match &self.file {
+            Some(file) => {
+                let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+            }
+            None => {
+                let mut out = std::io::stdout().lock();
+                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            }
+        }
+    }
+}
+
+/// `2026-11-22 10:06:12.123`, in UTC.
+fn timestamp(unix_ms: u64) -> String {
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
+}
+
+/// Days since 1970 to a date: eras of 400 years, years that begin in March.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+/// A panic is logged with its place and backtrace; who catches it decides what it means.
+fn install_panic_hook(log: Arc<Log>) {
+    std::panic::set_hook(Box::new(move |info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed thread").to_string();
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        log.write('#', &format!("PANIC in {name}: {info}\n{backtrace}"));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps() {
+        assert_eq!(timestamp(0), "1970-01-01 00:00:00.000");
+        assert_eq!(timestamp(951_827_696_789), "2000-02-29 12:34:56.789");
+        assert_eq!(timestamp(1_795_342_012_123), "2026-11-22 10:06:52.123");
+    }
+}

@@ -1,0 +1,285 @@
+//! The clients that are connected: what CLIENT LIST shows of them, and how CLIENT KILL reaches them.
+//!
+//! A [`ClientInfo`] is shared between the worker that owns the connection (which writes) and whoever asks (who reads); all its
+//! numbers are `Relaxed` atomics, a listing is a snapshot of each field and not of the whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// CLIENT NO-EVICT is on.
+pub const FLAG_NO_EVICT: u32 = 1;
+/// CLIENT NO-TOUCH is on.
+pub const FLAG_NO_TOUCH: u32 = 2;
+/// Waits in a blocking command.
+pub const FLAG_BLOCKED: u32 = 4;
+/// Will be closed once its replies are out.
+pub const FLAG_CLOSING: u32 = 8;
+
+/// No command was run yet.
+pub const NO_COMMAND: u32 = u32::MAX;
+
+/// How others reach the worker that owns a connection.
+pub trait WorkerHandle: Send + Sync {
+    /// Close the connection of this client.
+    fn kill(&self, client: u64);
+    /// End this client's blocking command, with an error or as if its time had come. False if it does not block.
+    fn unblock(&self, client: u64, with_error: bool);
+    /// The server's pause or configuration changed: look at it again.
+    fn refresh(&self);
+}
+
+impl fmt::Debug for dyn WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkerHandle")
+    }
+}
+
+/// What a client calls itself.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_version: String,
+}
+
+/// One client as others may see it.
+#[derive(Debug)]
+pub struct ClientInfo {
+    /// Grows; never used again.
+    pub id: u64,
+    /// Its address.
+    pub address: String,
+    /// The address it came in by.
+    pub local_address: String,
+    /// File descriptor, for CLIENT LIST.
+    pub descriptor: i32,
+    /// When it came (monotonic ms).
+    pub created_ms: u64,
+    /// Its worker's number.
+    pub worker: usize,
+    handle: Arc<dyn WorkerHandle>,
+    names: Mutex<Names>,
+    db: AtomicUsize,
+    resp: AtomicU32,
+    flags: AtomicU32,
+    last_command: AtomicU32,
+    last_interaction_ms: AtomicU64,
+    killed: AtomicBool,
+    /// Bytes read from it.
+    pub net_input_bytes: AtomicU64,
+    /// Bytes sent to it.
+    pub net_output_bytes: AtomicU64,
+    /// Commands it ran.
+    pub commands: AtomicU64,
+    /// Bytes of unfinished request kept for it.
+    pub query_bytes: AtomicUsize,
+    /// Bytes of replies not sent yet.
+    pub output_bytes: AtomicUsize,
+}
+
+/// What [`ClientInfo::new`] needs to know.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its address.
+    pub address: String,
+    /// The address it came in by.
+    pub local_address: String,
+    /// File descriptor.
+    pub descriptor: i32,
+    /// Now (monotonic ms).
+    pub now_ms: u64,
+    /// Its worker's number.
+    pub worker: usize,
+    /// Its worker.
+    pub handle: Arc<dyn WorkerHandle>,
+}
+
+impl ClientInfo {
+    /// A client that has just come.
+    pub fn new(id: u64, arrival: Arrival) -> ClientInfo {
+        ClientInfo {
+            id,
+            address: arrival.address,
+            local_address: arrival.local_address,
+            descriptor: arrival.descriptor,
+            created_ms: arrival.now_ms,
+            worker: arrival.worker,
+            handle: arrival.handle,
+            names: Mutex::default(),
+            db: AtomicUsize::new(0),
+            resp: AtomicU32::new(2),
+            flags: AtomicU32::new(0),
+            last_command: AtomicU32::new(NO_COMMAND),
+            last_interaction_ms: AtomicU64::new(arrival.now_ms),
+            killed: AtomicBool::new(false),
+            net_input_bytes: AtomicU64::new(0),
+            net_output_bytes: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+            query_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// What it calls itself, locked.
+    pub fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Selected database.
+    pub fn db(&self) -> usize {
+        self.db.load(RELAXED)
+    }
+
+    /// Notes the selected database.
+    pub fn set_db(&self, db: usize) {
+        self.db.store(db, RELAXED);
+    }
+
+    /// Protocol version, 2 or 3.
+    pub fn resp(&self) -> u32 {
+        self.resp.load(RELAXED)
+    }
+
+    /// Notes the protocol version.
+    pub fn set_resp(&self, version: u32) {
+        self.resp.store(version, RELAXED);
+    }
+
+    /// Flags, see `FLAG_*`.
+    pub fn flags(&self) -> u32 {
+        self.flags.load(RELAXED)
+    }
+
+    /// Sets or clears a flag. Only the session's owner does.
+    pub fn set_flag(&self, flag: u32, on: bool) {
+        if on {
+            self.flags.fetch_or(flag, RELAXED);
+        } else {
+            self.flags.fetch_and(!flag, RELAXED);
+        }
+    }
+
+    /// Number of the command run last, [`NO_COMMAND`] if none.
+    pub fn last_command(&self) -> u32 {
+        self.last_command.load(RELAXED)
+    }
+
+    /// Notes the command that runs.
+    pub fn set_last_command(&self, index: u32) {
+        self.last_command.store(index, RELAXED);
+    }
+
+    /// When it was last heard of (monotonic ms).
+    pub fn last_interaction_ms(&self) -> u64 {
+        self.last_interaction_ms.load(RELAXED)
+    }
+
+    /// Notes that it was heard of.
+    pub fn touch(&self, now_ms: u64) {
+        self.last_interaction_ms.store(now_ms, RELAXED);
+    }
+
+    /// Whether somebody killed it.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(RELAXED)
+    }
+
+    /// Closes it soon; nothing it sends from now on is run.
+    pub fn kill(&self) {
+        self.killed.store(true, RELAXED);
+        self.handle.kill(self.id);
+    }
+
+    /// Has its worker look at pause and settings again.
+    pub fn refresh_worker(&self) {
+        self.handle.refresh();
+    }
+
+    /// Ends its blocking command.
+    pub fn unblock(&self, with_error: bool) -> bool {
+        if self.flags() & FLAG_BLOCKED == 0 {
+            return false;
+        }
+        self.handle.unblock(self.id, with_error);
+        true
+    }
+}
+
+/// All clients. The lock is taken when one comes or goes and by CLIENT LIST and KILL.
+#[derive(Debug, Default)]
+pub struct ClientRegistry {
+    next_id: AtomicU64,
+    count: AtomicUsize,
+    blocked: AtomicUsize,
+    clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
+}
+
+impl ClientRegistry {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ClientInfo>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a client that has just come.
+    pub fn add(&self, arrival: Arrival) -> Arc<ClientInfo> {
+        let id = self.next_id.fetch_add(1, RELAXED) + 1;
+        let info = Arc::new(ClientInfo::new(id, arrival));
+        self.lock().insert(id, Arc::clone(&info));
+        info
+    }
+
+    /// Removes a client that has gone.
+    pub fn remove(&self, id: u64) {
+        self.lock().remove(&id);
+    }
+
+    /// Takes one of `max` places for a connection. False if all are taken. [`leave`](Self::leave) gives it back.
+    pub fn enter(&self, max: usize) -> bool {
+        self.count.fetch_update(RELAXED, RELAXED, |count| (count < max).then_some(count + 1)).is_ok()
+    }
+
+    /// Gives a place back.
+    pub fn leave(&self) {
+        self.count.fetch_sub(1, RELAXED);
+    }
+
+    /// Connections now.
+    pub fn len(&self) -> usize {
+        self.count.load(RELAXED)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Clients in blocking commands.
+    pub fn blocked(&self) -> usize {
+        self.blocked.load(RELAXED)
+    }
+
+    /// Counts a client that begins or ends to block.
+    pub fn count_blocked(&self, begins: bool) {
+        if begins {
+            self.blocked.fetch_add(1, RELAXED);
+        } else {
+            self.blocked.fetch_sub(1, RELAXED);
+        }
+    }
+
+    /// All clients, by id.
+    pub fn all(&self) -> Vec<Arc<ClientInfo>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// One client.
+    pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
+        self.lock().get(&id).cloned()
+    }
+}

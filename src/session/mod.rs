@@ -1,0 +1,8 @@
+//! What the server knows of its clients and of itself, without any socket.
+
+pub mod mailbox;
+pub mod stats;
+pub mod clients;
+pub mod slowlog;
+pub mod session;
+pub mod server_state;

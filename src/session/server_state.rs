@@ -1,0 +1,390 @@
+//! The server as its commands see it: store, configuration, statistics, clients.
+//!
+//! One value, shared by all threads. What a command reads each time is an atomic in [`Settings`] (`Relaxed`: a setting is in force on
+//! every core as soon as the store is visible there, and nothing else is ordered by it); the rest of the configuration is read
+//! rarely, under a lock held for a clone.
+//!
+//! The store can be closed and opened again while the server runs (DEBUG RELOAD, with the gate closed): whoever keeps an `Arc` of it
+//! compares [`ServerState::generation`] after entering the gate and takes the new one if it differs.
+
+use crate::base::clock::Clock;
+use crate::base::config::{Config, OutputLimit};
+use crate::session::clients::ClientRegistry;
+use crate::session::slowlog::SlowLog;
+use crate::session::stats::Stats;
+use crate::store::store::Store;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// `appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Answers wait until the log is on the disk.
+    Always,
+    /// Answers wait until the log is handed to the system, which is told to sync every second.
+    EverySecond,
+    /// As `EverySecond`; the system syncs when it likes.
+    No,
+}
+
+/// Settings that are looked at for every command or every turn.
+#[derive(Debug)]
+pub struct Settings {
+    fsync: AtomicU8,
+    /// SLOWLOG threshold in microseconds; negative for off.
+    pub slowlog_slower_than_us: AtomicI64,
+    /// Entries kept in SLOWLOG.
+    pub slowlog_max_len: AtomicU64,
+    /// Whether commands' times go into histograms.
+    pub latency_tracking: AtomicBool,
+    /// Seconds of silence after which a client is closed; 0 for never.
+    pub timeout_s: AtomicU64,
+    /// The most connections.
+    pub clients_max: AtomicU64,
+    /// The longest argument.
+    pub bulk_bytes_max: AtomicU64,
+    /// The longest unfinished request.
+    pub query_bytes_max: AtomicU64,
+    /// Output limit of a normal client.
+    output_hard_bytes: AtomicU64,
+    output_soft_bytes: AtomicU64,
+    output_soft_seconds: AtomicU64,
+    /// Whether a password is asked for.
+    pub password_needed: AtomicBool,
+    /// Memory above which commands that grow it are refused; 0 for none.
+    pub memory_max_bytes: AtomicU64,
+    /// Whether clients from elsewhere are refused while there is no password.
+    pub protected_mode: AtomicBool,
+    /// TCP keepalive in seconds.
+    pub keepalive_s: AtomicU64,
+}
+
+impl Settings {
+    fn new(config: &Config) -> Settings {
+        let settings = Settings {
+            fsync: AtomicU8::new(0),
+            slowlog_slower_than_us: AtomicI64::new(0),
+            slowlog_max_len: AtomicU64::new(0),
+            latency_tracking: AtomicBool::new(true),
+            timeout_s: AtomicU64::new(0),
+            clients_max: AtomicU64::new(0),
+            bulk_bytes_max: AtomicU64::new(0),
+            query_bytes_max: AtomicU64::new(0),
+            output_hard_bytes: AtomicU64::new(0),
+            output_soft_bytes: AtomicU64::new(0),
+            output_soft_seconds: AtomicU64::new(0),
+            password_needed: AtomicBool::new(false),
+            memory_max_bytes: AtomicU64::new(0),
+            protected_mode: AtomicBool::new(true),
+            keepalive_s: AtomicU64::new(0),
+        };
+        settings.apply(config);
+        settings
+    }
+
+    fn apply(&self, config: &Config) {
+        let unsigned = |name: &str| config.number(name).max(0) as u64;
+        let fsync = match config.text("appendfsync") {
+            "always" => 2,
+            "no" => 0,
+            _ => 1,
+        };
+        self.fsync.store(fsync, RELAXED);
+        self.slowlog_slower_than_us.store(config.number("slowlog-log-slower-than"), RELAXED);
+        self.slowlog_max_len.store(unsigned("slowlog-max-len"), RELAXED);
+        self.latency_tracking.store(config.flag("latency-tracking"), RELAXED);
+        self.timeout_s.store(unsigned("timeout"), RELAXED);
+        self.clients_max.store(unsigned("maxclients"), RELAXED);
+        self.bulk_bytes_max.store(unsigned("proto-max-bulk-len"), RELAXED);
+        self.query_bytes_max.store(unsigned("client-query-buffer-limit"), RELAXED);
+        let limit = config.output_limit();
+        self.output_hard_bytes.store(limit.hard_bytes, RELAXED);
+        self.output_soft_bytes.store(limit.soft_bytes, RELAXED);
+        self.output_soft_seconds.store(limit.soft_seconds, RELAXED);
+        self.password_needed.store(!config.text("requirepass").is_empty(), RELAXED);
+        self.memory_max_bytes.store(unsigned("maxmemory"), RELAXED);
+        self.protected_mode.store(config.flag("protected-mode"), RELAXED);
+        self.keepalive_s.store(unsigned("tcp-keepalive"), RELAXED);
+    }
+
+    /// `appendfsync`.
+    pub fn fsync(&self) -> Fsync {
+        match self.fsync.load(RELAXED) {
+            2 => Fsync::Always,
+            1 => Fsync::EverySecond,
+            _ => Fsync::No,
+        }
+    }
+
+    /// Output limit of a normal client.
+    pub fn output_limit(&self) -> OutputLimit {
+        OutputLimit {
+            hard_bytes: self.output_hard_bytes.load(RELAXED),
+            soft_bytes: self.output_soft_bytes.load(RELAXED),
+            soft_seconds: self.output_soft_seconds.load(RELAXED),
+        }
+    }
+}
+
+/// CLIENT PAUSE: which commands wait, and until when.
+#[derive(Debug, Default)]
+pub struct Pause {
+    /// Monotonic ms; 0 for no pause.
+    until_ms: AtomicU64,
+    all: AtomicBool,
+}
+
+impl Pause {
+    /// Until when (monotonic ms) a command that writes, or any, has to wait. `None` if it may run.
+    pub fn until(&self, now_ms: u64, writes: bool) -> Option<u64> {
+        let until = self.until_ms.load(RELAXED);
+        (until > now_ms && (writes || self.all.load(RELAXED))).then_some(until)
+    }
+
+    /// Whether a pause was ever set and not ended: lets the hot path skip the clock.
+    pub fn is_set(&self) -> bool {
+        self.until_ms.load(RELAXED) != 0
+    }
+
+    /// Pauses; a longer pause that is on stays, and "all" is not weakened.
+    pub fn set(&self, until_ms: u64, all: bool, now_ms: u64) {
+        let on = self.until_ms.load(RELAXED) > now_ms;
+        self.all.store(all || (on && self.all.load(RELAXED)), RELAXED);
+        if on {
+            self.until_ms.fetch_max(until_ms, RELAXED);
+        } else {
+            self.until_ms.store(until_ms, RELAXED);
+        }
+    }
+
+    /// Ends the pause.
+    pub fn end(&self) {
+        self.until_ms.store(0, RELAXED);
+    }
+
+    /// "none", "write" or "all", for INFO.
+    pub fn shown(&self, now_ms: u64) -> (&'static str, u64) {
+        let until = self.until_ms.load(RELAXED);
+        if until <= now_ms {
+            return ("none", 0);
+        }
+        (if self.all.load(RELAXED) { "all" } else { "write" }, until - now_ms)
+    }
+}
+
+/// SAVE and BGSAVE: what INFO tells of checkpoints.
+#[derive(Clone, Debug)]
+pub struct SaveState {
+    /// When the last good one was made (unix seconds).
+    pub last_unix_s: u64,
+    /// Whether the last one succeeded.
+    pub last_ok: bool,
+    /// How long the last one took, in seconds; `None` if there was none.
+    pub last_duration_s: Option<u64>,
+    /// When the running one began (monotonic ms).
+    pub running_since_ms: Option<u64>,
+    /// Good ones since the start.
+    pub saves: u64,
+}
+
+/// How SHUTDOWN was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownRequest {
+    /// Make a checkpoint first.
+    pub save: bool,
+    /// Do not wait for clients to read their answers.
+    pub now: bool,
+    /// Go on when the checkpoint fails.
+    pub force: bool,
+}
+
+/// What never changes while the server runs.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// 40 hexadecimal digits, another at each start.
+    pub run_id: String,
+    /// 40 hexadecimal digits: the history of the data, as replicas will ask for it.
+    pub replication_id: String,
+    /// Path of the running program.
+    pub executable: String,
+    /// Absolute path of the configuration file, or nothing.
+    pub config_file: String,
+    /// Absolute path of the data folder.
+    pub dir: PathBuf,
+    /// The port that is listened on.
+    pub port: u16,
+    /// Workers.
+    pub workers: usize,
+    /// Databases that SELECT knows.
+    pub databases: usize,
+    /// The memory budget in bytes.
+    pub memory_budget_bytes: u64,
+}
+
+/// Opens the store; used at start and by DEBUG RELOAD.
+pub type Opener = Box<dyn Fn() -> Result<Arc<Store>, haypile_lsm::Error> + Send + Sync>;
+
+/// Writes a line to the server's log. The level is one of Redis's: `.` debug, `-` verbose, `*` notice, `#` warning.
+pub type Logger = Box<dyn Fn(char, &str) + Send + Sync>;
+
+/// Wakes whoever ends the server.
+pub type ShutdownTrigger = Box<dyn Fn() + Send + Sync>;
+
+/// See the module.
+pub struct ServerState {
+    store: RwLock<Arc<Store>>,
+    generation: AtomicU64,
+    opener: Opener,
+    config: RwLock<Arc<Config>>,
+    /// The clock.
+    pub clock: Clock,
+    /// Hot settings.
+    pub settings: Settings,
+    /// Statistics.
+    pub stats: Stats,
+    /// Connected clients.
+    pub clients: ClientRegistry,
+    /// SLOWLOG.
+    pub slowlog: SlowLog,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// What does not change.
+    pub identity: Identity,
+    /// When the server started (monotonic ms).
+    pub started_ms: u64,
+    save: Mutex<SaveState>,
+    /// BGSAVE was asked for; the thread that makes checkpoints clears it.
+    pub save_requested: AtomicBool,
+    shutdown: Mutex<Option<ShutdownRequest>>,
+    shutdown_trigger: ShutdownTrigger,
+    logger: Logger,
+}
+
+impl fmt::Debug for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerState").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// What a [`ServerState`] is made of.
+pub struct Parts {
+    /// The open store.
+    pub store: Arc<Store>,
+    /// How to open it again.
+    pub opener: Opener,
+    /// The configuration.
+    pub config: Config,
+    /// The clock.
+    pub clock: Clock,
+    /// What does not change.
+    pub identity: Identity,
+    /// Number of commands in the table.
+    pub commands: usize,
+    /// Wakes whoever ends the server.
+    pub shutdown_trigger: ShutdownTrigger,
+    /// Writes a line to the server's log.
+    pub logger: Logger,
+}
+
+impl ServerState {
+    /// A server that has just started.
+    pub fn new(parts: Parts) -> ServerState {
+        let started_ms = parts.clock.monotonic_ms();
+        let save = SaveState {
+            last_unix_s: parts.clock.unix_ms() / 1000,
+            last_ok: true,
+            last_duration_s: None,
+            running_since_ms: None,
+            saves: 0,
+        };
+        ServerState {
+            store: RwLock::new(parts.store),
+            generation: AtomicU64::new(1),
+            opener: parts.opener,
+            settings: Settings::new(&parts.config),
+            config: RwLock::new(Arc::new(parts.config)),
+            stats: Stats::new(parts.identity.workers, parts.commands),
+            clients: ClientRegistry::default(),
+            slowlog: SlowLog::default(),
+            pause: Pause::default(),
+            identity: parts.identity,
+            started_ms,
+            clock: parts.clock,
+            save: Mutex::new(save),
+            save_requested: AtomicBool::new(false),
+            shutdown: Mutex::new(None),
+            shutdown_trigger: parts.shutdown_trigger,
+            logger: parts.logger,
+        }
+    }
+
+    /// The store. Keep it no longer than the gate is held, or compare [`generation`](Self::generation).
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Grows each time the store was opened again.
+    pub fn generation(&self) -> u64 {
+        // Acquire: pairs with the Release in `reopen`; whoever sees the number sees the store.
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Closes the store (flushed and synced) and opens it again. The caller has closed the old store's gate and keeps it closed
+    /// until this returns.
+    pub fn reopen(&self) -> Result<(), haypile_lsm::Error> {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        store.close()?;
+        *store = (self.opener)()?;
+        // Release: pairs with `generation`.
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the configuration by `change`, which sees the one in force; in force everywhere when this returns.
+    pub fn change_config(
+        &self,
+        change: impl FnOnce(&Config) -> Result<Config, String>,
+    ) -> Result<(), String> {
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&config)?;
+        self.settings.apply(&changed);
+        *config = Arc::new(changed);
+        Ok(())
+    }
+
+    /// State of SAVE and BGSAVE, locked.
+    pub fn save_state(&self) -> MutexGuard<'_, SaveState> {
+        self.save.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for the end of the server. False if it was asked for before.
+    pub fn request_shutdown(&self, request: ShutdownRequest) -> bool {
+        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shutdown.is_some() {
+            return false;
+        }
+        *shutdown = Some(request);
+        drop(shutdown);
+        (self.shutdown_trigger)();
+        true
+    }
+
+    /// What was asked for, if the server is to end.
+    pub fn shutdown_requested(&self) -> Option<ShutdownRequest> {
+        *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line to the server's log.
+    pub fn log(&self, level: char, line: &str) {
+        (self.logger)(level, line);
+    }
+}

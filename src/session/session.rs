@@ -1,0 +1,116 @@
+//! The state of one connection that its commands may see and change.
+//!
+//! A session belongs to exactly one thread at a time: to the worker that owns the connection, or, while a command of it
+//! runs on a pool, to that pool's thread; it travels with the command. What others may look at (CLIENT LIST, CLIENT KILL)
+//! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
+
+use crate::session::clients::ClientInfo;
+use haypile_lsm::Lsn;
+use haypile_resp::Protocol;
+use std::sync::Arc;
+
+/// Whether replies are sent (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Every command is answered.
+    On,
+    /// No command is answered.
+    Off,
+    /// The command that asked is not answered, nor the one after it.
+    SkipNext,
+    /// This command is not answered; then back to `On`.
+    Skip,
+}
+
+/// What a command asks the connection to wait for before anything else of it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// DEBUG SLEEP: answer OK at this time.
+    Sleep,
+    /// WAIT: answer the number of replicas at this time.
+    Replicas,
+    /// WAITAOF: answer once `lsn` is on the disk (if `local`) and, with replicas asked for, at the deadline.
+    Synced {
+        /// What has to be on the disk.
+        lsn: Lsn,
+        /// Whether replicas are waited for as well; there are none, so only the deadline ends it.
+        replicas: bool,
+    },
+}
+
+/// One connection as its commands see it.
+#[derive(Debug)]
+pub struct Session {
+    /// Number of the client; never used again.
+    pub id: u64,
+    /// Which shard of the statistics this session counts in.
+    pub shard: usize,
+    /// What others may see of it.
+    pub info: Arc<ClientInfo>,
+    /// Selected database.
+    pub db: usize,
+    /// Protocol that replies are written in.
+    pub protocol: Protocol,
+    /// Whether commands may run: no password is needed, or it was given.
+    pub authenticated: bool,
+    /// LSN of this connection's last own commit: under `always` its reads see at least that.
+    pub last_own_lsn: Lsn,
+    /// Delay that the engine asked for and that was too short to be worth parking for, in nanoseconds.
+    pub delay_debt_ns: u64,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// Close once all replies are sent (QUIT, protocol errors).
+    pub close_after_reply: bool,
+    /// Set by a command that wants the connection parked, with the time (monotonic ms) at which to give up; `u64::MAX` for never.
+    pub block: Option<(Block, u64)>,
+}
+
+impl Session {
+    /// A fresh session.
+    pub fn new(info: Arc<ClientInfo>, shard: usize, authenticated: bool) -> Session {
+        Session {
+            id: info.id,
+            shard,
+            info,
+            db: 0,
+            protocol: Protocol::Resp2,
+            authenticated,
+            last_own_lsn: 0,
+            delay_debt_ns: 0,
+            no_touch: false,
+            no_evict: false,
+            reply_mode: ReplyMode::On,
+            close_after_reply: false,
+            block: None,
+        }
+    }
+
+    /// Selects a database.
+    pub fn select(&mut self, db: usize) {
+        self.db = db;
+        self.info.set_db(db);
+    }
+
+    /// Switches the protocol.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.info.set_resp(if protocol == Protocol::Resp3 { 3 } else { 2 });
+    }
+
+    /// RESET: back to how the connection began, but for its name's owner and address.
+    pub fn reset(&mut self, authenticated: bool) {
+        self.select(0);
+        self.set_protocol(Protocol::Resp2);
+        self.authenticated = authenticated;
+        self.no_touch = false;
+        self.no_evict = false;
+        self.reply_mode = ReplyMode::On;
+        self.info.names().name.clear();
+        self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
+        self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);
+    }
+}

@@ -1,0 +1,16 @@
+//! Keys and values on the engine: locks, transactions, expiry, reclaiming, counting. Knows no command and no client.
+
+pub mod limits;
+pub mod key_locks;
+pub mod gate;
+pub mod hooks;
+pub mod cursors;
+pub mod databases;
+pub mod ids;
+pub mod pending;
+pub mod recount;
+pub mod store;
+pub mod aside;
+pub mod txn;
+pub mod reaper;
+pub mod sweeper;

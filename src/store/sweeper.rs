@@ -1,0 +1,223 @@
+//! Expiry on time: walks the head of keyspace `ttl` and deletes what is due.
+//!
+//! ```text
+//! ttl   |deleted entries ..|straggler .. due, due, due |  not yet due
+//!       0                  swept - 5 s                now
+//! ```
+//!
+//! Each entry is verified under its key's lock: the record is deleted only if it has expired, and an entry that its record
+//! does not know goes alone. A key that is locked just now is left for the next turn. Deleted entries stay in the engine
+//! as tombstones until compaction, so a turn starts a little before where the last one ended, and only once a minute at
+//! the very front. Keys that readers found expired are deleted as well, whether or not anything is due.
+//!
+//! The entries of a flushed database lie all over `ttl`; a walk through all of it, slice by slice, removes them.
+
+use crate::base::stop::Stop;
+use crate::encoding::meta::{self, Space};
+use crate::encoding::{system, ttl};
+use crate::store::key_locks::LockKey;
+use crate::store::store::{BACKGROUND_SLOT, Store, background_write};
+use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
+use haypile_lsm::{Error, IterOptions, ReadOptions, Result, WriteBatch};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How far behind the sweep a command may still write an entry: longer than any waits for its lock.
+const STRAGGLER_MS: u64 = 5_000;
+/// How often a turn starts at the very front.
+const FULL_SWEEP_MS: u64 = 60_000;
+/// How many entries of `ttl` are looked at in one slice of the search for those of flushed databases.
+const DEAD_SLICE: usize = 10_000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// The key or the gate was held.
+    Busy,
+}
+
+impl Store {
+    /// Deletes up to `limit` expired keys. Whether there is more to do at once.
+    pub fn sweep_expired(self: &Arc<Self>, limit: usize) -> Result<bool> {
+        let now_ms = self.clock().unix_ms();
+        let mut txn = Txn::new(Arc::clone(self));
+        let mut left = limit;
+        while let Some((space, key)) = self.expired_seen.any() {
+            if left == 0 {
+                return Ok(true);
+            }
+            left -= 1;
+            if self.expire_one(&mut txn, space, &key, None, now_ms)? == Outcome::Busy {
+                break;
+            }
+            self.expired_seen.remove(space, &key);
+        }
+        if !self.active_expire() {
+            return Ok(false);
+        }
+        self.sweep_due(&mut txn, left.max(1), now_ms)
+    }
+
+    fn sweep_due(&self, txn: &mut Txn, limit: usize, now_ms: u64) -> Result<bool> {
+        let swept_ms = self.swept_ms.load(Relaxed).min(now_ms);
+        let from_ms = match now_ms / FULL_SWEEP_MS == swept_ms / FULL_SWEEP_MS {
+            true => swept_ms.saturating_sub(STRAGGLER_MS),
+            false => 0,
+        };
+        let due = self.due_entries(from_ms, now_ms, limit)?;
+        let more = due.len() == limit;
+        let mut reached_ms = now_ms;
+        if more && let Some((expire_ms, ..)) = due.last().and_then(|key| ttl::split_key(key)) {
+            reached_ms = expire_ms;
+        }
+        let mut busy = false;
+        for (expire_ms, space, key) in due.iter().filter_map(|key| ttl::split_key(key)) {
+            if self.expire_one(txn, space, key, Some(expire_ms), now_ms)? == Outcome::Busy {
+                reached_ms = reached_ms.min(expire_ms);
+                busy = true;
+            }
+        }
+        self.swept_ms.store(reached_ms, Relaxed);
+        Ok(more && !busy)
+    }
+
+    /// Keys of entries from `from_ms` up to now, in order.
+    fn due_entries(&self, from_ms: u64, now_ms: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
+        let options = IterOptions {
+            lower: Some(from_ms.to_be_bytes().to_vec()),
+            upper: Some((now_ms + 1).to_be_bytes().to_vec()),
+            read: ReadOptions::default(),
+        };
+        let mut iter = self.db().iter(self.keyspaces().ttl, options)?;
+        iter.seek_to_first()?;
+        let mut due = Vec::new();
+        while iter.valid() && due.len() < limit {
+            due.push(iter.key().to_vec());
+            iter.next()?;
+        }
+        Ok(due)
+    }
+
+    /// Deletes one key if it has expired, and the entry that led here if the record does not bear it out.
+    fn expire_one(
+        &self,
+        txn: &mut Txn,
+        space: Space,
+        key: &[u8],
+        entry_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<Outcome> {
+        let Some(_inside) = self.gate().enter(BACKGROUND_SLOT) else { return Ok(Outcome::Busy) };
+        let Some(db) = self.database_of(space) else {
+            return self.drop_entry(space, key, entry_ms).map(|()| Outcome::Done);
+        };
+        // Into the cache first, so that the lock is not held while the disk turns.
+        let mut meta_key = Vec::new();
+        meta::put_key(&mut meta_key, space, key);
+        self.db().contains(self.keyspaces().meta, &meta_key, &ReadOptions::default())?;
+        let Some(_lock) = self.locks().try_lock_one(LockKey::new(db, key)) else {
+            return Ok(Outcome::Busy);
+        };
+        txn.begin(db, Mode::Pool, Draws { now_ms, seed: 0 }, ReadPoint::Latest);
+        let staged = txn.at_in(db, key).and_then(|at| {
+            let slot = txn.load(at)?;
+            let record_ms = slot.before.expire_ms();
+            if slot.before.is_expired() {
+                txn.delete(at, &slot.before)?;
+            }
+            if let Some(entry_ms) = entry_ms.filter(|entry_ms| *entry_ms != record_ms) {
+                txn.delete_stale_expiry(at, entry_ms)?;
+            }
+            txn.recycle(slot);
+            Ok(())
+        });
+        match staged {
+            Ok(()) => txn.commit().map(|_| Outcome::Done),
+            Err(Stop::Engine(error)) => Err(error),
+            Err(Stop::NeedsIo) => Err(Error::NeedsIo),
+            // A key that no command could have made; its entry goes alone.
+            Err(Stop::Budget | Stop::Reply(_)) => {
+                self.drop_entry(space, key, entry_ms).map(|()| Outcome::Done)
+            }
+        }
+    }
+
+    /// Removes an entry that counts nowhere.
+    fn drop_entry(&self, space: Space, key: &[u8], entry_ms: Option<u64>) -> Result<()> {
+        let Some(entry_ms) = entry_ms else { return Ok(()) };
+        let mut entry = Vec::new();
+        ttl::put_key(&mut entry, entry_ms, space, key);
+        let mut batch = WriteBatch::new();
+        batch.delete(self.keyspaces().ttl, &entry)?;
+        self.db().write(&batch, &background_write()).map(drop)
+    }
+
+    /// Removes entries of flushed databases, one slice at a time. Whether there is more.
+    pub fn dead_space_turn(&self) -> Result<bool> {
+        let mut walk = self.dead_walk();
+        if walk.spaces.is_empty() {
+            if !self.dead_spaces.swap(false, Relaxed) {
+                return Ok(false);
+            }
+            walk.spaces = self.dead_space_records()?;
+            walk.from.clear();
+            return Ok(!walk.spaces.is_empty());
+        }
+        let options = IterOptions {
+            lower: Some(std::mem::take(&mut walk.from)),
+            upper: None,
+            read: ReadOptions { no_fill_cache: true, ..ReadOptions::default() },
+        };
+        let mut iter = self.db().iter(self.keyspaces().ttl, options)?;
+        iter.seek_to_first()?;
+        let mut batch = WriteBatch::new();
+        for _ in 0..DEAD_SLICE {
+            if !iter.valid() {
+                break;
+            }
+            if ttl::split_key(iter.key()).is_some_and(|(_, space, _)| walk.spaces.contains(&space)) {
+                batch.delete(self.keyspaces().ttl, iter.key())?;
+            }
+            iter.next()?;
+        }
+        let more = iter.valid();
+        if more {
+            walk.from.extend_from_slice(iter.key());
+        } else {
+            for &space in &walk.spaces {
+                batch.delete(self.keyspaces().system, &system::dead_key(space))?;
+            }
+        }
+        if !batch.is_empty() {
+            self.db().write(&batch, &background_write())?;
+        }
+        if !more {
+            walk.spaces.clear();
+        }
+        Ok(more)
+    }
+
+    fn dead_space_records(&self) -> Result<HashSet<Space>> {
+        let options = IterOptions::prefix(system::DEAD_PREFIX);
+        let mut iter = self.db().iter(self.keyspaces().system, options)?;
+        iter.seek_to_first()?;
+        let mut spaces = HashSet::new();
+        while iter.valid() {
+            spaces.extend(system::split_dead_key(iter.key()));
+            iter.next()?;
+        }
+        Ok(spaces)
+    }
+
+    /// One turn of everything that goes on in the background: expiry, reclaiming, counting. Whether there is more to do at
+    /// once; if not, call again within a tenth of a second.
+    pub fn background_turn(self: &Arc<Self>) -> Result<bool> {
+        const TURN: usize = 256;
+        let expired = self.sweep_expired(TURN)?;
+        let dead = self.dead_space_turn()?;
+        let reclaimed = self.reclaim_turn(TURN)?;
+        let counted = self.recount_turn()?;
+        Ok(expired || dead || reclaimed || counted)
+    }
+}

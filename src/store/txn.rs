@@ -1,0 +1,857 @@
+//! One command's reads and staged effects.
+//!
+//! A worker owns one `Txn` and uses it for command after command: `begin`, reads and staging by the handler, then `commit`
+//! or `abandon`. Everything a command does to the database is staged here, in one batch, together with what the commit
+//! moves outside of it (counters, hints for the reaper, spaces of databases); nothing happens before the engine's commit
+//! returns, and all of it right after.
+//!
+//! ```text
+//! Inline   reads memory only (NeedsIo) and within a budget (Budget); both mean: abandoned, run again elsewhere
+//! Pool     reads the disk, as much as it likes
+//! ```
+//!
+//! *Which version is read.* A command that holds key locks reads the latest. A plain read may be told to read what a crash
+//! cannot take back. A command with several plain reads pins a read point first, so that they agree.
+//!
+//! *What lies below.* A write needs to know what it replaces: for the counts, for the entry in `ttl`, for the id that may
+//! lose its holder. A command that reads its key knows ([`load`](Txn::load)). A blind one looks in memory
+//! ([`look`](Txn::look)) and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
+//! A wrong belief costs one count until the next recount; an id lost from sight is noticed when compaction drops the
+//! record; a stale entry in `ttl` goes when its time comes. Staging takes that knowledge, a [`Before`], with each write.
+//!
+//! *Own writes.* A second write to the same key in one command (`MSET a 1 a 2`, `DEL a a`) knows of the first. Plain views
+//! and iterators see the database as it was before the command.
+
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::encoding::meta::{self, Head, Record, Space};
+use crate::encoding::{data, system, ttl};
+use crate::store::aside::{Aside, BuildGuard};
+use crate::store::databases::Counts;
+use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
+use crate::store::pending::SpaceId;
+use crate::store::store::Store;
+use haypile_lsm::base::key::ValueKind;
+use haypile_lsm::{
+    Durability, Error, Iter, IterOptions, KeyspaceId, Lsn, ReadOptions, Reader, WriteBatch, WriteOptions,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Where a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On a worker: memory only, within a budget.
+    Inline,
+    /// On a pool: may read the disk.
+    Pool,
+}
+
+/// Which version plain reads see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadPoint {
+    /// The latest.
+    Latest,
+    /// What is on the disk, and what this connection wrote itself: up to this LSN.
+    SyncedOr(Lsn),
+}
+
+/// What a command draws once, however often it is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draws {
+    /// The time, in ms since 1970.
+    pub now_ms: u64,
+    /// Random bits.
+    pub seed: u64,
+}
+
+/// What a command did, for the statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxnStats {
+    /// Plain reads that found a key.
+    pub hits: u64,
+    /// Plain reads that did not.
+    pub misses: u64,
+    /// Changes to keys.
+    pub dirty: u64,
+}
+
+/// A key and where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'k> {
+    /// Number of the database.
+    pub db: usize,
+    /// The space it stands for.
+    pub space: Space,
+    /// The user's key.
+    pub key: &'k [u8],
+}
+
+/// What a write knows of the record it replaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// There is a record, or is believed to be: it is counted.
+    counted: bool,
+    /// It had expired.
+    expired: bool,
+    /// It is only believed in.
+    believed: bool,
+    /// Its expiry; 0 for none.
+    expire_ms: u64,
+    /// Its id; 0 for none.
+    id: u64,
+}
+
+impl Before {
+    fn of(head: &Head, now_ms: u64) -> Before {
+        let expired = head.is_expired(now_ms);
+        Before { counted: true, expired, believed: false, expire_ms: head.expire_ms, id: head.id }
+    }
+
+    /// Whether there is a record, expired or not, or one is believed in.
+    pub fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// Whether there is a record that has expired.
+    pub fn is_expired(&self) -> bool {
+        self.expired
+    }
+
+    /// Expiry of the record, expired or not; 0 for none.
+    pub fn expire_ms(&self) -> u64 {
+        self.expire_ms
+    }
+
+    /// The same, but its id goes on to live elsewhere (RENAME) or in the record that comes (a change in place).
+    pub fn keeping_id(self) -> Before {
+        Before { id: 0, ..self }
+    }
+}
+
+/// A key that was read to be changed.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// What a write to it has to know.
+    pub before: Before,
+    head: Option<Head>,
+    body: Vec<u8>,
+}
+
+impl Slot {
+    /// Head of the value; `None` if there is none.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Whether there is a value.
+    pub fn is_live(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Body of the value; empty if there is none.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Takes the body out.
+    pub fn take_body(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.body)
+    }
+
+    /// When it expires, in ms since 1970; 0 for never, or if there is no value.
+    pub fn expire_ms(&self) -> u64 {
+        self.head.map_or(0, |head| head.expire_ms)
+    }
+}
+
+/// Writes the elements of a value that gets an id.
+#[derive(Debug)]
+pub struct Builder {
+    id: u64,
+    space: Space,
+    aside: Option<Aside>,
+}
+
+impl Builder {
+    /// The id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The space.
+    pub fn space(&self) -> Space {
+        self.space
+    }
+
+    /// Adds a record of keyspace `data`.
+    pub fn put(&mut self, txn: &mut Txn, key: &[u8], value: &[u8]) -> Result<(), Stop> {
+        match &mut self.aside {
+            Some(aside) => Ok(aside.put(key, value)?),
+            None => txn.put_data(key, value),
+        }
+    }
+
+    /// Stages what makes it the value's id of `at`: the owner. The record itself is [`Txn::put`].
+    pub fn link(self, txn: &mut Txn, at: At<'_>) -> Result<(), Stop> {
+        debug_assert_eq!(at.space, self.space);
+        if let Some(aside) = self.aside {
+            txn.guards.push(aside.finish()?);
+            txn.batch.delete(txn.store.keyspaces().system, &system::gc_key(self.space, self.id))?;
+        }
+        txn.put_owner(at, self.id)
+    }
+}
+
+#[derive(Debug)]
+enum Effect {
+    Flush { db: usize, space: Space },
+    Swap(usize, usize),
+}
+
+/// One command's transaction. See the file's head.
+pub struct Txn {
+    store: Arc<Store>,
+    db: usize,
+    space: Space,
+    mode: Mode,
+    point: ReadPoint,
+    draws: Draws,
+    reader: Option<Reader>,
+    records_left: u32,
+    bytes_left: u64,
+    has_read: bool,
+    /// Known after the commit.
+    need: Option<Lsn>,
+    stats: TxnStats,
+    // Staged.
+    batch: WriteBatch,
+    changes: Vec<(usize, Counts)>,
+    hints: Vec<SpaceId>,
+    effects: Vec<Effect>,
+    guards: Vec<BuildGuard>,
+    expired: u64,
+    believed: u64,
+    /// Nothing staged takes more room than it frees.
+    frees_space: bool,
+    /// What is staged for which key (by hash of its `meta` key), once somebody asked.
+    staged: HashMap<u64, Before>,
+    staged_is_complete: bool,
+    // Buffers, kept for their allocations.
+    meta_key: Vec<u8>,
+    ttl_key: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+impl std::fmt::Debug for Txn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Txn").field("db", &self.db).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// A buffer that has grown beyond this is not kept.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+impl Txn {
+    /// A transaction to be begun.
+    pub fn new(store: Arc<Store>) -> Txn {
+        Txn {
+            store,
+            db: 0,
+            space: 0,
+            mode: Mode::Pool,
+            point: ReadPoint::Latest,
+            draws: Draws::default(),
+            reader: None,
+            records_left: 0,
+            bytes_left: 0,
+            has_read: false,
+            need: None,
+            stats: TxnStats::default(),
+            batch: WriteBatch::new(),
+            changes: Vec::new(),
+            hints: Vec::new(),
+            effects: Vec::new(),
+            guards: Vec::new(),
+            expired: 0,
+            believed: 0,
+            frees_space: true,
+            staged: HashMap::new(),
+            staged_is_complete: false,
+            meta_key: Vec::new(),
+            ttl_key: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Begins a command on database `db`. Inside the gate, and with the keys locked that it will write.
+    #[inline]
+    pub fn begin(&mut self, db: usize, mode: Mode, draws: Draws, point: ReadPoint) {
+        self.abandon();
+        self.db = db;
+        self.space = self.store.space_of(db);
+        self.mode = mode;
+        self.point = point;
+        self.draws = draws;
+        (self.records_left, self.bytes_left) = match mode {
+            Mode::Inline => (INLINE_RECORDS, INLINE_BYTES),
+            Mode::Pool => (u32::MAX, u64::MAX),
+        };
+        self.has_read = false;
+        self.need = None;
+        self.stats = TxnStats::default();
+    }
+
+    /// Forgets everything staged.
+    #[inline]
+    pub fn abandon(&mut self) {
+        self.reader = None;
+        self.frees_space = true;
+        if self.staged_is_complete {
+            self.staged.clear();
+            self.staged_is_complete = false;
+        }
+        if self.batch.is_empty() && self.guards.is_empty() {
+            return;
+        }
+        if self.batch.encoded_len() > KEPT_BUFFER_BYTES {
+            self.batch = WriteBatch::new();
+        } else {
+            self.batch.clear();
+        }
+        self.changes.clear();
+        self.hints.clear();
+        self.effects.clear();
+        self.guards.clear();
+        self.expired = 0;
+        self.believed = 0;
+    }
+
+    /// Commits what is staged, then lets it take effect outside of the engine. `None` if nothing was staged. On an error
+    /// nothing has happened.
+    #[inline]
+    pub fn commit(&mut self) -> Result<Option<Lsn>, Error> {
+        if self.batch.is_empty() {
+            self.need = Some(self.need_of_reads());
+            self.abandon();
+            return Ok(None);
+        }
+        let options = WriteOptions {
+            durability: Durability::Memory,
+            disable_wal: false,
+            obey_delay: false,
+            frees_space: self.frees_space,
+        };
+        let written = self.store.db().write(&self.batch, &options);
+        if let Ok(lsn) = written {
+            self.need = Some(lsn);
+            self.take_effect();
+        }
+        self.abandon();
+        written.map(Some)
+    }
+
+    fn take_effect(&mut self) {
+        for (db, counts) in self.changes.drain(..) {
+            if let Some(database) = self.store.database(db) {
+                database.book(counts);
+                database.touch();
+            }
+        }
+        for hint in self.hints.drain(..) {
+            self.store.gc_hints.push(hint);
+        }
+        self.guards.drain(..).for_each(BuildGuard::linked);
+        self.store.add_expired_keys(self.expired);
+        self.store.add_beliefs(self.believed);
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Flush { db, space } => {
+                    if let Some(database) = self.store.database(db) {
+                        database.replace(space, Counts::default());
+                        database.set_touched(false);
+                    }
+                    self.store.dead_spaces.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                Effect::Swap(a, b) => {
+                    if let (Some(a), Some(b)) = (self.store.database(a), self.store.database(b)) {
+                        a.swap(b);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An answer from these reads may leave once this is safe. An upper bound: what was visible when they were done.
+    fn need_of_reads(&self) -> Lsn {
+        match (self.has_read, self.point) {
+            (false, _) => 0,
+            (true, ReadPoint::Latest) => self.store.db().visible_lsn(),
+            (true, ReadPoint::SyncedOr(own)) => own,
+        }
+    }
+
+    /// The LSN that must be safe before the reply leaves; 0 for none. Of the commit, or, if nothing was committed (an error
+    /// tells what was read, too), of the reads.
+    pub fn need(&self) -> Lsn {
+        self.need.unwrap_or_else(|| self.need_of_reads())
+    }
+
+    /// What the command did. Valid until the next `begin`.
+    pub fn stats(&self) -> TxnStats {
+        self.stats
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// What the command drew.
+    pub fn draws(&self) -> Draws {
+        self.draws
+    }
+
+    /// The time, the same for the whole command, in ms since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.draws.now_ms
+    }
+
+    /// Where the command runs.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether nothing is staged.
+    pub fn is_unchanged(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// A key of the command's own database.
+    #[inline]
+    pub fn at<'k>(&self, key: &'k [u8]) -> Result<At<'k>, Stop> {
+        if key.len() > USER_KEY_BYTES_MAX {
+            return Err(ReplyError::KEY_TOO_LONG.into());
+        }
+        Ok(At { db: self.db, space: self.space, key })
+    }
+
+    /// A key of another database.
+    pub fn at_in<'k>(&self, db: usize, key: &'k [u8]) -> Result<At<'k>, Stop> {
+        let database = self.store.database(db).ok_or(ReplyError::DB_OUT_OF_RANGE)?;
+        Ok(At { db, space: database.space(), ..self.at(key)? })
+    }
+
+    /// Number and space of the command's own database.
+    pub fn own_database(&self) -> (usize, Space) {
+        (self.db, self.space)
+    }
+
+    /// Books work; [`Stop::Budget`] if it is too much for where the command runs.
+    #[inline]
+    pub fn charge(&mut self, records: u32, bytes: u64) -> Result<(), Stop> {
+        if self.mode == Mode::Pool {
+            return Ok(());
+        }
+        let (Some(records), Some(bytes)) =
+            (self.records_left.checked_sub(records), self.bytes_left.checked_sub(bytes))
+        else {
+            return Err(Stop::Budget);
+        };
+        (self.records_left, self.bytes_left) = (records, bytes);
+        Ok(())
+    }
+
+    // Reading.
+
+    fn read_options(&self) -> ReadOptions {
+        ReadOptions {
+            sequence: None,
+            synced_or: match self.point {
+                ReadPoint::Latest => None,
+                ReadPoint::SyncedOr(own) => Some(own),
+            },
+            memory_only: self.mode == Mode::Inline,
+            no_fill_cache: false,
+        }
+    }
+
+    fn read<R>(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        f: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, Error> {
+        match &self.reader {
+            Some(reader) => reader.read(keyspace, key, &self.read_options(), f),
+            None => self.store.db().read(keyspace, key, &self.read_options(), f),
+        }
+    }
+
+    /// All reads from here on are of one moment.
+    pub fn pin(&mut self) {
+        if self.reader.is_none() {
+            self.reader = Some(self.store.db().reader(&self.read_options()));
+        }
+    }
+
+    /// A plain read: hands the value to `f` where it lies. An expired one is none.
+    #[inline]
+    pub fn view<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
+        self.charge(1, 0)?;
+        self.has_read = true;
+        let mut key = std::mem::take(&mut self.meta_key);
+        meta::put_key(&mut key, at.space, at.key);
+        let now_ms = self.draws.now_ms;
+        let (mut live, mut expired, mut bytes) = (false, false, 0);
+        let outcome = self.read(self.store.keyspaces().meta, &key, |value| {
+            let Some(value) = value else { return Ok::<R, Error>(f(None)) };
+            let record = Record::decode(value).ok_or_else(|| meta::damaged("keyspace meta", "record"))?;
+            if record.head.is_expired(now_ms) {
+                expired = true;
+                return Ok(f(None));
+            }
+            live = true;
+            bytes = record.body.len() as u64;
+            Ok(f(Some(record)))
+        });
+        self.meta_key = key;
+        let result = outcome.map_err(Stop::from)??;
+        if expired {
+            self.store.expired_seen.insert(at.space, at.key);
+        }
+        match live {
+            true => self.stats.hits += 1,
+            false => self.stats.misses += 1,
+        }
+        self.charge(0, bytes)?;
+        Ok(result)
+    }
+
+    /// Reads a key to change it.
+    pub fn load(&mut self, at: At<'_>) -> Result<Slot, Stop> {
+        self.charge(1, 0)?;
+        self.has_read = true;
+        let mut key = std::mem::take(&mut self.meta_key);
+        meta::put_key(&mut key, at.space, at.key);
+        let mut slot = Slot { body: std::mem::take(&mut self.spare), ..Slot::default() };
+        let outcome = match self.staged_record(&key) {
+            Some(None) => Ok(()),
+            Some(Some(value)) => fill_slot(&mut slot, &value, self.draws.now_ms),
+            None => self
+                .read(self.store.keyspaces().meta, &key, |value| match value {
+                    Some(value) => fill_slot(&mut slot, value, self.draws.now_ms),
+                    None => Ok(()),
+                })
+                .and_then(|filled| filled),
+        };
+        self.meta_key = key;
+        outcome?;
+        self.charge(0, slot.body.len() as u64)?;
+        Ok(slot)
+    }
+
+    /// Gives a slot's buffer back.
+    pub fn recycle(&mut self, slot: Slot) {
+        self.recycle_buffer(slot.body);
+    }
+
+    /// Gives a buffer back that came from a slot.
+    pub fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > self.spare.capacity() && buffer.capacity() <= KEPT_BUFFER_BYTES {
+            buffer.clear();
+            self.spare = buffer;
+        }
+    }
+
+    /// Looks at what a blind write will replace, in memory only.
+    #[inline]
+    pub fn look(&mut self, at: At<'_>) -> Result<Before, Stop> {
+        self.charge(1, 0)?;
+        let mut key = std::mem::take(&mut self.meta_key);
+        meta::put_key(&mut key, at.space, at.key);
+        let before = match self.staged_before(&key) {
+            Some(before) => Ok(before),
+            None => self.look_below(&key),
+        };
+        self.meta_key = key;
+        Ok(before?)
+    }
+
+    /// What this command has staged for a key, if anything.
+    pub fn staged(&mut self, at: At<'_>) -> Option<Before> {
+        let mut key = std::mem::take(&mut self.meta_key);
+        meta::put_key(&mut key, at.space, at.key);
+        let staged = self.staged_before(&key);
+        self.meta_key = key;
+        staged
+    }
+
+    fn look_below(&self, key: &[u8]) -> Result<Before, Error> {
+        let now_ms = self.draws.now_ms;
+        let options = ReadOptions { memory_only: true, ..ReadOptions::default() };
+        let seen = self.store.db().read(self.store.keyspaces().meta, key, &options, |value| match value {
+            None => Before::default(),
+            // A damaged record is one that a write may replace.
+            Some(value) => Record::decode(value)
+                .map_or(Before { counted: true, ..Before::default() }, |r| Before::of(&r.head, now_ms)),
+        });
+        match seen {
+            // A filter in memory said maybe, or is not in memory.
+            Err(Error::NeedsIo) => Ok(Before { counted: true, believed: true, ..Before::default() }),
+            other => other,
+        }
+    }
+
+    /// What is staged for a key, if anything.
+    fn staged_before(&mut self, meta_key: &[u8]) -> Option<Before> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        if !self.staged_is_complete {
+            self.staged_is_complete = true;
+            let meta = self.store.keyspaces().meta;
+            for entry in self.batch.entries().flatten().filter(|entry| entry.keyspace == meta) {
+                let before = match Record::decode(entry.value) {
+                    Some(record) if entry.kind == ValueKind::Put => Before::of(&record.head, 0),
+                    _ => Before::default(),
+                };
+                self.staged.insert(xxh3_64(entry.key), before);
+            }
+        }
+        self.staged.get(&xxh3_64(meta_key)).copied()
+    }
+
+    /// The record staged for a key: `Some(None)` if it is staged to go.
+    fn staged_record(&mut self, meta_key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let before = self.staged_before(meta_key)?;
+        if !before.counted {
+            return Some(None);
+        }
+        let meta = self.store.keyspaces().meta;
+        let mut entries = self.batch.entries().flatten();
+        let mut found = None;
+        while let Some(entry) = entries.find(|entry| entry.keyspace == meta && entry.key == meta_key) {
+            found = Some((entry.kind == ValueKind::Put).then(|| entry.value.to_vec()));
+        }
+        found
+    }
+
+    /// Reads a record of keyspace `data` where it lies.
+    pub fn view_data<R>(&mut self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, Stop> {
+        self.charge(1, 0)?;
+        self.has_read = true;
+        let mut bytes = 0;
+        let result = self.read(self.store.keyspaces().data, key, |value| {
+            bytes = value.map_or(0, <[u8]>::len) as u64;
+            f(value)
+        })?;
+        self.charge(0, bytes)?;
+        Ok(result)
+    }
+
+    /// An iterator over a keyspace, standing nowhere. Does not see what is staged.
+    pub fn iter(
+        &mut self,
+        keyspace: KeyspaceId,
+        lower: Option<Vec<u8>>,
+        upper: Option<Vec<u8>>,
+    ) -> Result<Iter, Stop> {
+        self.has_read = true;
+        let options = IterOptions { lower, upper, read: self.read_options() };
+        Ok(match &self.reader {
+            Some(reader) => haypile_lsm::db::iter::iter(reader, keyspace, options)?,
+            None => self.store.db().iter(keyspace, options)?,
+        })
+    }
+
+    /// The reply tells of the database's state though nothing was read (DBSIZE).
+    pub fn mark_read(&mut self) {
+        self.has_read = true;
+    }
+
+    /// Tells the sweeper of an expired key that an iterator came across.
+    pub fn note_expired(&self, space: Space, key: &[u8]) {
+        self.store.expired_seen.insert(space, key);
+    }
+
+    // Staging.
+
+    fn count(&mut self, db: usize, change: Counts) {
+        if change.is_zero() {
+            return;
+        }
+        match self.changes.iter_mut().find(|(of, _)| *of == db) {
+            Some((_, counts)) => counts.add(change),
+            None => self.changes.push((db, change)),
+        }
+    }
+
+    /// Stages a record: `head`, then the pieces of the body (four at most). If `head` has an id that the key did not hold,
+    /// its owner is to be staged as well.
+    #[inline]
+    pub fn put(&mut self, at: At<'_>, before: &Before, head: Head, body: &[&[u8]]) -> Result<(), Stop> {
+        let head_bytes = head.encode();
+        let mut parts: [&[u8]; 5] = [&[]; 5];
+        parts[0] = head_bytes.as_bytes();
+        let count = body.len().min(4);
+        debug_assert_eq!(count, body.len());
+        parts[1..=count].copy_from_slice(&body[..count]);
+        self.frees_space = false;
+        meta::put_key(&mut self.meta_key, at.space, at.key);
+        self.batch.put_parts(self.store.keyspaces().meta, &self.meta_key, &parts[..=count])?;
+        let mut change = Counts { keys: i64::from(!before.counted), ..Counts::default() };
+        if head.expire_ms != before.expire_ms {
+            self.move_expiry(at, before.expire_ms, head.expire_ms, &mut change)?;
+        }
+        self.finish_staging(at, before, head.id, change)?;
+        if self.staged_is_complete {
+            let staged = Before::of(&head, 0);
+            self.staged.insert(xxh3_64(&self.meta_key), staged);
+        }
+        Ok(())
+    }
+
+    /// Stages a slot's own value again under another head (a new expiry, say).
+    pub fn put_slot(&mut self, at: At<'_>, slot: &Slot, head: Head) -> Result<(), Stop> {
+        self.put(at, &slot.before, head, &[&slot.body])
+    }
+
+    /// Stages the removal of a record. Nothing if there is none.
+    pub fn delete(&mut self, at: At<'_>, before: &Before) -> Result<(), Stop> {
+        if !before.counted {
+            return Ok(());
+        }
+        meta::put_key(&mut self.meta_key, at.space, at.key);
+        self.batch.delete(self.store.keyspaces().meta, &self.meta_key)?;
+        let mut change = Counts { keys: -1, ..Counts::default() };
+        self.move_expiry(at, before.expire_ms, 0, &mut change)?;
+        self.finish_staging(at, before, 0, change)?;
+        if self.staged_is_complete {
+            self.staged.insert(xxh3_64(&self.meta_key), Before::default());
+        }
+        Ok(())
+    }
+
+    /// Keeps `ttl` in step with a record whose expiry changes.
+    fn move_expiry(&mut self, at: At<'_>, old_ms: u64, new_ms: u64, change: &mut Counts) -> Result<(), Stop> {
+        let keyspace = self.store.keyspaces().ttl;
+        if old_ms != 0 {
+            ttl::put_key(&mut self.ttl_key, old_ms, at.space, at.key);
+            self.batch.delete(keyspace, &self.ttl_key)?;
+            change.count_expiry(old_ms, -1);
+        }
+        if new_ms != 0 {
+            ttl::put_key(&mut self.ttl_key, new_ms, at.space, at.key);
+            self.batch.put(keyspace, &self.ttl_key, b"")?;
+            change.count_expiry(new_ms, 1);
+        }
+        Ok(())
+    }
+
+    /// Stages the removal of an entry in `ttl` that belongs to no record.
+    pub fn delete_stale_expiry(&mut self, at: At<'_>, expire_ms: u64) -> Result<(), Stop> {
+        let mut change = Counts::default();
+        self.move_expiry(at, expire_ms, 0, &mut change)?;
+        self.count(at.db, change);
+        Ok(())
+    }
+
+    #[inline]
+    fn finish_staging(&mut self, at: At<'_>, before: &Before, id: u64, change: Counts) -> Result<(), Stop> {
+        if before.id != 0 && before.id != id {
+            self.batch.put(self.store.keyspaces().system, &system::gc_key(at.space, before.id), b"")?;
+            self.hints.push((at.space, before.id));
+        }
+        if before.expired {
+            self.expired += 1;
+            self.store.expired_seen.remove(at.space, at.key);
+        }
+        self.believed += u64::from(before.believed);
+        self.stats.dirty += 1;
+        if change.is_zero() {
+            // Booked all the same, so that the database counts as touched.
+            if self.changes.is_empty() {
+                self.changes.push((at.db, change));
+            }
+        } else {
+            self.count(at.db, change);
+        }
+        Ok(())
+    }
+
+    /// Stages a record of keyspace `data`.
+    pub fn put_data(&mut self, key: &[u8], value: &[u8]) -> Result<(), Stop> {
+        self.frees_space = false;
+        Ok(self.batch.put(self.store.keyspaces().data, key, value)?)
+    }
+
+    /// Stages who holds an id.
+    pub fn put_owner(&mut self, at: At<'_>, id: u64) -> Result<(), Stop> {
+        let key = data::owner_key(at.space, id);
+        Ok(self.batch.put(self.store.keyspaces().data, &key, at.key)?)
+    }
+
+    /// Begins a value with an id, of about this many bytes. A large one is built aside, which only a pool may do.
+    pub fn builder(&mut self, space: Space, bytes: u64) -> Result<Builder, Stop> {
+        self.charge(0, bytes)?;
+        let id = self.store.take_id()?;
+        let aside = match bytes > ONE_BATCH_BYTES_MAX {
+            true if self.mode == Mode::Inline => return Err(Stop::Budget),
+            true => Some(Aside::begin(&self.store, space, id)?),
+            false => None,
+        };
+        Ok(Builder { id, space, aside })
+    }
+
+    /// Stages that `databases` become empty. With the gate closed.
+    pub fn flush(&mut self, databases: impl Iterator<Item = usize>) -> Result<(), Stop> {
+        let keyspaces = self.store.keyspaces();
+        for db in databases {
+            let Some(database) = self.store.database(db).filter(|database| database.is_touched()) else {
+                continue;
+            };
+            let old = database.space();
+            self.stats.dirty += self.store.dbsize(db);
+            let (space, next) = self.store.take_space()?;
+            self.batch.put(keyspaces.system, system::NEXT_SPACE_KEY, &next.to_be_bytes())?;
+            self.batch.put(keyspaces.system, &system::space_key(db), &system::space_value(space))?;
+            if database.raw_counts().expires != 0 || self.store.is_counting() {
+                self.batch.put(keyspaces.system, &system::dead_key(old), b"")?;
+            }
+            let (start, end) = (old.to_be_bytes(), (old + 1).to_be_bytes());
+            self.batch.delete_range(keyspaces.meta, &start, &end)?;
+            self.batch.delete_range(keyspaces.data, &start, &end)?;
+            let (start, end) = system::gc_bounds(old);
+            self.batch.delete_range(keyspaces.system, &start, &end)?;
+            self.effects.push(Effect::Flush { db, space });
+        }
+        Ok(())
+    }
+
+    /// Stages that two databases change places. With the gate closed.
+    pub fn swap(&mut self, a: usize, b: usize) -> Result<(), Stop> {
+        if a == b {
+            return Ok(());
+        }
+        let system = self.store.keyspaces().system;
+        for (db, other) in [(a, b), (b, a)] {
+            let value = system::space_value(self.store.space_of(other));
+            self.batch.put(system, &system::space_key(db), &value)?;
+        }
+        self.effects.push(Effect::Swap(a, b));
+        self.stats.dirty += 1;
+        Ok(())
+    }
+}
+
+fn fill_slot(slot: &mut Slot, value: &[u8], now_ms: u64) -> Result<(), Error> {
+    let record = Record::decode(value).ok_or_else(|| meta::damaged("keyspace meta", "record"))?;
+    slot.before = Before::of(&record.head, now_ms);
+    if !record.head.is_expired(now_ms) {
+        slot.head = Some(record.head);
+        slot.body.extend_from_slice(record.body);
+    }
+    Ok(())
+}

@@ -1,0 +1,379 @@
+//! What the commands do that work on a key of any type.
+
+use crate::base::glob;
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::encoding::data;
+use crate::encoding::meta::{self, Head, Kind, Record, Space, external_size};
+use crate::store::txn::{At, Before, Slot, Txn};
+use haypile_lsm::base::rng::Rng;
+use haypile_lsm::{Iter, prefix_end};
+
+/// Size that a collection's element is taken to have when it is copied, in bytes, to decide how to write the copy.
+const ELEMENT_BYTES_GUESS: u64 = 64;
+
+/// Whether a key is there.
+pub fn exists(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
+    txn.view(at, |record| record.is_some())
+}
+
+/// Type of a key.
+pub fn kind(txn: &mut Txn, at: At<'_>) -> Result<Option<Kind>, Stop> {
+    txn.view(at, |record| record.map(|record| record.head.kind))
+}
+
+/// Expiry of a key: `None` if there is no key, 0 if it has none.
+pub fn expiry(txn: &mut Txn, at: At<'_>) -> Result<Option<u64>, Stop> {
+    txn.view(at, |record| record.map(|record| record.head.expire_ms))
+}
+
+/// DEL: whether there was something.
+pub fn delete(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
+    let slot = txn.load(at)?;
+    txn.delete(at, &slot.before)?;
+    let live = slot.is_live();
+    txn.recycle(slot);
+    Ok(live)
+}
+
+/// When EXPIRE is to do something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpireConditions {
+    /// Only if there is none yet.
+    pub if_none: bool,
+    /// Only if there is one.
+    pub if_some: bool,
+    /// Only if it is later than the present one; none counts as never.
+    pub if_later: bool,
+    /// Only if it is earlier than the present one; none counts as never.
+    pub if_earlier: bool,
+}
+
+impl ExpireConditions {
+    fn allow(&self, old_ms: u64, new_ms: i64) -> bool {
+        let old = if old_ms == 0 { i64::MAX } else { old_ms as i64 };
+        !(self.if_none && old_ms != 0
+            || self.if_some && old_ms == 0
+            || self.if_later && (new_ms <= old || old_ms == 0)
+            || self.if_earlier && old_ms != 0 && new_ms >= old)
+    }
+}
+
+/// EXPIRE at a time in ms since 1970, which may have passed; whether it did something.
+pub fn expire(txn: &mut Txn, at: At<'_>, expire_ms: i64, conditions: ExpireConditions) -> Result<bool, Stop> {
+    let slot = txn.load(at)?;
+    let Some(head) = slot.head().copied() else { return Ok(false) };
+    if !conditions.allow(head.expire_ms, expire_ms) {
+        return Ok(false);
+    }
+    set_expiry(txn, at, &slot, head, expire_ms.max(0) as u64)?;
+    txn.recycle(slot);
+    Ok(true)
+}
+
+/// Stages a new expiry (which may have passed) for a key that is there.
+pub fn set_expiry(txn: &mut Txn, at: At<'_>, slot: &Slot, head: Head, expire_ms: u64) -> Result<(), Stop> {
+    if expire_ms <= txn.now_ms() {
+        return txn.delete(at, &slot.before);
+    }
+    txn.put_slot(at, slot, Head { expire_ms, ..head })
+}
+
+/// PERSIST: whether there was an expiry to remove.
+pub fn persist(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
+    let slot = txn.load(at)?;
+    let Some(head) = slot.head().copied().filter(|head| head.expire_ms != 0) else { return Ok(false) };
+    txn.put_slot(at, &slot, Head { expire_ms: 0, ..head })?;
+    txn.recycle(slot);
+    Ok(true)
+}
+
+/// RENAME, or RENAMENX if `only_if_absent`; whether it was done.
+pub fn rename(txn: &mut Txn, from: At<'_>, to: At<'_>, only_if_absent: bool) -> Result<bool, Stop> {
+    let slot = txn.load(from)?;
+    let Some(head) = slot.head().copied() else { return Err(ReplyError::NO_SUCH_KEY.into()) };
+    if from.key == to.key {
+        return Ok(!only_if_absent);
+    }
+    let before = match only_if_absent {
+        true => {
+            let target = txn.load(to)?;
+            if target.is_live() {
+                return Ok(false);
+            }
+            target.before
+        }
+        false => txn.look(to)?,
+    };
+    txn.delete(from, &slot.before.keeping_id())?;
+    txn.put(to, &before, head, &[slot.body()])?;
+    if head.id != 0 {
+        txn.put_owner(to, head.id)?;
+    }
+    txn.recycle(slot);
+    Ok(true)
+}
+
+/// COPY: whether it was done.
+pub fn copy(txn: &mut Txn, from: At<'_>, to: At<'_>, replace: bool) -> Result<bool, Stop> {
+    if from.db == to.db && from.key == to.key {
+        return Err(ReplyError::SAME_OBJECT.into());
+    }
+    let slot = txn.load(from)?;
+    if !slot.is_live() {
+        return Ok(false);
+    }
+    let target = txn.load(to)?;
+    if target.is_live() && !replace {
+        return Ok(false);
+    }
+    copy_value(txn, from, &slot, to, &target.before)?;
+    txn.recycle(slot);
+    Ok(true)
+}
+
+/// MOVE to another database: whether it was done.
+pub fn move_to(txn: &mut Txn, from: At<'_>, to: At<'_>) -> Result<bool, Stop> {
+    if from.db == to.db {
+        return Err(ReplyError::SAME_OBJECT.into());
+    }
+    let slot = txn.load(from)?;
+    if !slot.is_live() {
+        return Ok(false);
+    }
+    let target = txn.load(to)?;
+    if target.is_live() {
+        return Ok(false);
+    }
+    copy_value(txn, from, &slot, to, &target.before)?;
+    txn.delete(from, &slot.before)?;
+    txn.recycle(slot);
+    Ok(true)
+}
+
+/// Stages a copy of a value, with all that lies under its id under one of its own.
+fn copy_value(txn: &mut Txn, from: At<'_>, slot: &Slot, to: At<'_>, before: &Before) -> Result<(), Stop> {
+    let Some(head) = slot.head().copied() else { return Ok(()) };
+    if head.id == 0 {
+        txn.charge(0, slot.body().len() as u64)?;
+        return txn.put(to, before, head, &[slot.body()]);
+    }
+    let size = external_size(slot.body()).unwrap_or(u64::MAX);
+    let bytes = if head.kind == Kind::String { size } else { size.saturating_mul(ELEMENT_BYTES_GUESS) };
+    let mut builder = txn.builder(to.space, bytes)?;
+    let prefix = data::prefix(from.space, head.id);
+    let keyspace = txn.store().keyspaces().data;
+    let mut iter = txn.iter(keyspace, Some(prefix.to_vec()), prefix_end(&prefix))?;
+    iter.seek_to_first()?;
+    let mut key = data::prefix(to.space, builder.id()).to_vec();
+    while iter.valid() {
+        if !data::is_owner(iter.key()) {
+            txn.charge(1, iter.value().len() as u64)?;
+            key.truncate(prefix.len());
+            key.extend_from_slice(iter.key().get(prefix.len()..).unwrap_or_default());
+            builder.put(txn, &key, iter.value())?;
+        }
+        iter.next()?;
+    }
+    let id = builder.id();
+    builder.link(txn, to)?;
+    txn.put(to, before, Head { id, ..head }, &[slot.body()])
+}
+
+/// Walks the live keys of a space, in order, within those that begin with some bytes.
+struct LiveKeys {
+    space: Space,
+    iter: Iter,
+}
+
+/// What an iterator stands on.
+enum Standing<'a> {
+    Live(&'a [u8], Head),
+    Expired(&'a [u8]),
+    Damaged,
+}
+
+impl LiveKeys {
+    /// Behind `after`, or from the first key on.
+    fn open(txn: &mut Txn, prefix: &[u8], after: Option<&[u8]>) -> Result<LiveKeys, Stop> {
+        let (_, space) = txn.own_database();
+        let mut lower = Vec::new();
+        meta::put_key(&mut lower, space, prefix);
+        let upper = prefix_end(&lower);
+        if let Some(after) = after.filter(|after| *after >= prefix) {
+            meta::put_key(&mut lower, space, after);
+            // The first key there can be behind it.
+            lower.push(0);
+        }
+        let keyspace = txn.store().keyspaces().meta;
+        let mut iter = txn.iter(keyspace, Some(lower), upper)?;
+        iter.seek_to_first()?;
+        Ok(LiveKeys { space, iter })
+    }
+
+    fn standing(&self, now_ms: u64) -> Option<Standing<'_>> {
+        if !self.iter.valid() {
+            return None;
+        }
+        Some(match (meta::split_key(self.iter.key()), Record::decode(self.iter.value())) {
+            (Some((_, key)), Some(record)) if record.head.is_expired(now_ms) => Standing::Expired(key),
+            (Some((_, key)), Some(record)) => Standing::Live(key, record.head),
+            _ => Standing::Damaged,
+        })
+    }
+}
+
+/// KEYS: hands every key that matches to `f`.
+pub fn for_each_match(txn: &mut Txn, pattern: &[u8], mut f: impl FnMut(&[u8])) -> Result<(), Stop> {
+    let mut keys = LiveKeys::open(txn, &glob::literal_prefix(pattern), None)?;
+    while let Some(standing) = keys.standing(txn.now_ms()) {
+        txn.charge(1, 0)?;
+        match standing {
+            Standing::Live(key, _) if glob::matches(pattern, key) => f(key),
+            Standing::Live(..) => {}
+            Standing::Expired(key) => txn.note_expired(keys.space, key),
+            Standing::Damaged => return Err(meta::damaged("keyspace meta", "record").into()),
+        }
+        keys.iter.next()?;
+    }
+    Ok(())
+}
+
+/// What SCAN is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan<'a> {
+    /// Where to go on; 0 for the beginning.
+    pub cursor: u64,
+    /// How many keys to look at.
+    pub count: u64,
+    /// Which keys to name.
+    pub pattern: Option<&'a [u8]>,
+    /// Of which type.
+    pub kind: Option<&'a [u8]>,
+}
+
+/// SCAN: hands matching keys to `f`; the cursor to go on with, 0 at the end.
+pub fn scan(txn: &mut Txn, scan: Scan<'_>, mut f: impl FnMut(&[u8])) -> Result<u64, Stop> {
+    let prefix = scan.pattern.map(glob::literal_prefix).unwrap_or_default();
+    let after = match scan.cursor {
+        0 => None,
+        cursor => match txn.store().cursors().get(cursor) {
+            Some(key) => Some(key),
+            None => return Err(ReplyError::fixed("ERR invalid cursor").into()),
+        },
+    };
+    let mut keys = LiveKeys::open(txn, &prefix, after.as_deref())?;
+    let mut last = Vec::new();
+    for _ in 0..scan.count {
+        let Some(standing) = keys.standing(txn.now_ms()) else { return Ok(0) };
+        txn.charge(1, 0)?;
+        match standing {
+            Standing::Live(key, head) => {
+                let matches = scan.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+                    && scan.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(head.kind.name().as_bytes()));
+                if matches {
+                    f(key);
+                }
+                last.clear();
+                last.extend_from_slice(key);
+            }
+            Standing::Expired(key) => {
+                txn.note_expired(keys.space, key);
+                last.clear();
+                last.extend_from_slice(key);
+            }
+            Standing::Damaged => return Err(meta::damaged("keyspace meta", "record").into()),
+        }
+        keys.iter.next()?;
+    }
+    if !keys.iter.valid() {
+        return Ok(0);
+    }
+    Ok(txn.store().cursors().put(&last))
+}
+
+/// Up to so many keys RANDOMKEY counts through; in a larger database it goes to a place in between.
+const COUNTED_KEYS_MAX: u64 = 512;
+/// How many keys it may go on from there.
+const STEPS_MAX: u64 = 64;
+
+/// RANDOMKEY: some live key. Every one of a small database is as likely; of a large one, nearly.
+pub fn random(txn: &mut Txn) -> Result<Option<Vec<u8>>, Stop> {
+    let mut rng = Rng::new(txn.draws().seed);
+    let (db, space) = txn.own_database();
+    let size = txn.store().dbsize(db);
+    if size > COUNTED_KEYS_MAX
+        && let Some(between) = between_first_and_last(txn, space, &mut rng)?
+    {
+        let steps = rng.below(STEPS_MAX);
+        if let Some(key) = live_after(txn, Some(&between), steps)? {
+            return Ok(Some(key));
+        }
+    }
+    // A step count beyond the end comes out at the last live key; the count may be a little off, so try once more.
+    let key = live_after(txn, None, rng.below(size.clamp(1, COUNTED_KEYS_MAX)))?;
+    match key {
+        Some(key) => Ok(Some(key)),
+        None => live_after(txn, None, 0),
+    }
+}
+
+/// The live key so many steps behind `after`; the last one if there are fewer.
+fn live_after(txn: &mut Txn, after: Option<&[u8]>, steps: u64) -> Result<Option<Vec<u8>>, Stop> {
+    let mut keys = LiveKeys::open(txn, b"", after)?;
+    let mut found = None;
+    let mut seen = 0;
+    while let Some(standing) = keys.standing(txn.now_ms()) {
+        txn.charge(1, 0)?;
+        match standing {
+            Standing::Live(key, _) => {
+                found = Some(key.to_vec());
+                seen += 1;
+                if seen > steps {
+                    break;
+                }
+            }
+            Standing::Expired(key) => txn.note_expired(keys.space, key),
+            Standing::Damaged => return Err(meta::damaged("keyspace meta", "record").into()),
+        }
+        keys.iter.next()?;
+    }
+    Ok(found)
+}
+
+/// A random point between the first key of a space and the last: the bytes they share, then random ones between theirs.
+fn between_first_and_last(txn: &mut Txn, space: Space, rng: &mut Rng) -> Result<Option<Vec<u8>>, Stop> {
+    let keyspace = txn.store().keyspaces().meta;
+    let Some((start, end)) = meta::space_bounds(space) else { return Ok(None) };
+    let mut iter = txn.iter(keyspace, Some(start.to_vec()), Some(end.to_vec()))?;
+    iter.seek_to_first()?;
+    let Some(first) = iter.valid().then(|| iter.key()[meta::SPACE_BYTES..].to_vec()) else { return Ok(None) };
+    iter.seek_to_last()?;
+    let Some(last) = iter.valid().then(|| iter.key()[meta::SPACE_BYTES..].to_vec()) else { return Ok(None) };
+    let shared = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
+    let number = |key: &[u8]| {
+        (0..8).fold(0u64, |value, at| value << 8 | u64::from(key.get(shared + at).copied().unwrap_or(0)))
+    };
+    let (low, high) = (number(&first), number(&last));
+    let point = low + rng.below((high - low).saturating_add(1).max(1));
+    Ok(Some([&first[..shared], &point.to_be_bytes()].concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions() {
+        let none = ExpireConditions::default();
+        assert!(none.allow(0, -5) && none.allow(7, 7));
+        let if_none = ExpireConditions { if_none: true, ..none };
+        assert!(if_none.allow(0, 1) && !if_none.allow(7, 9));
+        let if_some = ExpireConditions { if_some: true, ..none };
+        assert!(!if_some.allow(0, 1) && if_some.allow(7, 9));
+        let if_later = ExpireConditions { if_later: true, ..none };
+        assert!(!if_later.allow(0, i64::MAX) && !if_later.allow(7, 7) && if_later.allow(7, 8));
+        let if_earlier = ExpireConditions { if_earlier: true, ..none };
+        assert!(if_earlier.allow(0, 9) && !if_earlier.allow(7, 7) && if_earlier.allow(7, 6));
+    }
+}
