@@ -28,10 +28,16 @@ fn generate() -> String {
     let mut text = String::from(
         "# Commands\n\nGenerated from the command table (`src/command/`) by `HAYPILE_REWRITE=1 cargo test --test docs`; do not edit.\n\n",
     );
-    let _ = writeln!(text, "{count} commands and subcommands, at Redis 7.4 semantics unless `docs/deviations.md` says otherwise.\n");
+    let _ = writeln!(
+        text,
+        "{count} commands and subcommands, at Redis 7.4 semantics unless `docs/deviations.md` says otherwise.\n"
+    );
     for (group, mut commands) in groups {
         commands.sort_by_key(|facts| facts.name);
-        let _ = writeln!(text, "## {group}\n\n| command | arity | since | cost | what it does |\n|---|---|---|---|---|");
+        let _ = writeln!(
+            text,
+            "## {group}\n\n| command | arity | since | cost | what it does |\n|---|---|---|---|---|"
+        );
         for facts in commands {
             let name = facts.name.replace('|', " ").to_uppercase();
             let summary = facts.summary.replace('|', "\\|");

@@ -136,12 +136,11 @@ impl Run {
         assert_eq!(self.holds(&db, self.synced), Some(true), "{}: after a power cut", self.context);
         let db = self.reopened(CrashPolicy::ProcessKill, &db_path());
         assert_eq!(self.holds(&db, self.states.len() - 1), Some(true), "{}: opened again", self.context);
-        if let Some(unknown) = self.unknown.take() {
-            if scan(&db, KEYSPACES[0], None) == content(&unknown, KEYSPACES[0])
-                && scan(&db, KEYSPACES[1], None) == content(&unknown, KEYSPACES[1])
-            {
-                self.states.push(unknown);
-            }
+        if let Some(unknown) = self.unknown.take()
+            && scan(&db, KEYSPACES[0], None) == content(&unknown, KEYSPACES[0])
+            && scan(&db, KEYSPACES[1], None) == content(&unknown, KEYSPACES[1])
+        {
+            self.states.push(unknown);
         }
     }
 

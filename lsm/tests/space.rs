@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{check, open, Model};
+use common::{Model, check, open};
 use haypile_lsm::{Error, MemEnv, Options, ReadOptions};
 
 #[test]

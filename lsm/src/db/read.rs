@@ -145,7 +145,7 @@ pub fn find<'g>(
         if let Some(hit) = memtable.get(hash, key, sequence) {
             Metrics::add(&shared.metrics.gets_from_memtable, 1);
             let live = hit.kind == ValueKind::Put && hit.sequence >= covered;
-            return Ok(live.then(|| Found::Memtable(memtable, hit.value, hit.value_at)));
+            return Ok(live.then_some(Found::Memtable(memtable, hit.value, hit.value_at)));
         }
         if covered > 0 {
             return Ok(None);
