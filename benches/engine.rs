@@ -156,7 +156,7 @@ impl Run<'_> {
                         let mut count = 0u64;
                         body(thread, operations / threads, &mut |operation: &mut dyn FnMut()| {
                             count += 1;
-                            if count % 16 == 0 {
+                            if count.is_multiple_of(16) {
                                 let before = self.env.monotonic();
                                 operation();
                                 let elapsed = self.env.monotonic() - before;

@@ -96,7 +96,7 @@ fn redis_benchmark_runs_unchanged() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{text}\n{errors}", output.status);
     for name in ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET"] {
-        assert!(text.contains(&format!("{name}")) && text.contains("requests per second"), "{name}: {text}");
+        assert!(text.contains(name) && text.contains("requests per second"), "{name}: {text}");
     }
     assert!(!text.contains("ERR") && !errors.contains("rror"), "{text}\n{errors}");
     let keys = server.client().integer(&["DBSIZE"]);

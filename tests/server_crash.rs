@@ -100,11 +100,14 @@ struct GroupSeen {
     version: u64,
 }
 
+/// Keys with a short life: name, when it ends (ms), whether that was acknowledged.
+type ShortLived = Arc<Mutex<Vec<(String, u64, bool)>>>;
+
 fn load_and_kill(
     server: &mut Server,
     owners: &mut Vec<Model>,
     shared: &Arc<Shared>,
-    short_lived: &Arc<Mutex<Vec<(String, u64, bool)>>>,
+    short_lived: &ShortLived,
     load: Duration,
     random: &mut Random,
 ) -> u64 {

@@ -162,7 +162,7 @@ fn at_in<'k>(ctx: &Context<'_>, number: &[u8], key: &'k [u8]) -> Result<At<'k>, 
     ctx.txn.at_in(db, key)
 }
 
-/// COPY source destination [DB n] [REPLACE]
+/// `COPY source destination [DB n] [REPLACE]`
 pub fn copy(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let (from, mut to) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
     let mut replace = false;

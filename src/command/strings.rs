@@ -172,7 +172,7 @@ pub fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
     reply_value(ctx.txn, ctx.reply, at)
 }
 
-/// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
+/// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
 pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let (key, value) = (ctx.args.get(1), ctx.args.get(2));
     let at = ctx.txn.at(key)?;
@@ -425,7 +425,7 @@ pub fn incrbyfloat(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN n] [WITHMATCHLEN]
+/// `LCS key1 key2 [LEN] [IDX] [MINMATCHLEN n] [WITHMATCHLEN]`
 pub fn lcs(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let (mut want_length, mut want_ranges, mut with_lengths, mut shortest) = (false, false, false, 0);
     let mut words = ctx.args.options(3);
