@@ -38,7 +38,8 @@ use support::server::{Server, wait_for};
 
 const DATABASES: usize = 16;
 /// A run ends after this many differences.
-const DIFFERENCES_MAX: usize = 25;
+const DIFFERENCES_MAX: usize = 50;
+const REPEATED_MAX: u64 = 500;
 /// Commands kept to show what led to a difference.
 const HISTORY: usize = 2000;
 
@@ -71,13 +72,18 @@ fn run(name: &str, protocol: u8, salt: u64) {
         exceptions: read_exceptions(include_str!("differential/exceptions.txt")),
         history: VecDeque::new(),
         differences: Vec::new(),
+        classes: BTreeMap::new(),
+        repeated: 0,
         later: BTreeMap::new(),
         sent: 0,
     };
     stream.empty_all();
     let mut generator = Generator::new(seed.wrapping_add(salt), true);
     let mut next_walk = 1000;
-    while stream.sent < commands && stream.differences.len() < DIFFERENCES_MAX {
+    while stream.sent < commands
+        && stream.differences.len() < DIFFERENCES_MAX
+        && stream.repeated < REPEATED_MAX
+    {
         stream.act(&generator.action());
         if stream.sent >= next_walk {
             stream.walk();
@@ -109,6 +115,9 @@ struct Stream {
     exceptions: Vec<Exception>,
     history: VecDeque<Vec<Vec<u8>>>,
     differences: Vec<String>,
+    classes: BTreeMap<String, u64>,
+    /// Differences of a class that was seen before.
+    repeated: u64,
     /// Differences from 7.0 in which the later control agrees with us, by command.
     later: BTreeMap<String, (u64, String)>,
     sent: u64,
@@ -197,7 +206,7 @@ impl Stream {
         }
         let text = render_command(command);
         if later.is_some_and(|later| agree(later, ours, check)) {
-            let name = text.split(' ').take(2).collect::<Vec<_>>().join(" ").to_ascii_uppercase();
+            let name = text.split(' ').next().unwrap_or("").to_ascii_uppercase();
             let sample = format!("{text}\n      7.0 {}\n    later {}", shown(control), shown(ours));
             self.later.entry(name).or_insert((0, sample)).0 += 1;
             return false;
@@ -210,11 +219,24 @@ impl Stream {
         if let Some(later) = later {
             report.push_str(&format!("\n    later {}", shown(later)));
         }
-        self.difference(report, command);
+        let class = format!(
+            "{} {} {}",
+            text.split(' ').next().unwrap_or("").to_ascii_uppercase(),
+            class_of(control),
+            class_of(ours)
+        );
+        self.difference(class, report, command);
         false
     }
 
-    fn difference(&mut self, report: String, command: &[Vec<u8>]) {
+    /// Keeps and prints the first difference of a class, and counts the others.
+    fn difference(&mut self, class: String, report: String, command: &[Vec<u8>]) {
+        let seen = self.classes.entry(class).or_insert(0);
+        *seen += 1;
+        if *seen > 1 {
+            self.repeated += 1;
+            return;
+        }
         let keys: Vec<&Vec<u8>> = command.iter().skip(1).filter(|word| generator::is_key(word)).collect();
         let related = self.history.iter().rev().skip(1).filter(|earlier| {
             let whole = ["select", "swapdb", "flushall", "flushdb", "reset", "debug"];
@@ -371,7 +393,11 @@ impl Stream {
                         control.get(key),
                         ours.get(key)
                     );
-                    self.difference(report, &[b"walk".to_vec(), key.clone()]);
+                    self.difference(
+                        format!("walk of key {}", key.escape_ascii()),
+                        report,
+                        &[b"walk".to_vec(), key.clone()],
+                    );
                     self.empty_all();
                     return;
                 }
@@ -400,11 +426,19 @@ impl Stream {
         }
         assert!(
             self.differences.is_empty(),
-            "{} differences (HAYPILE_DIFFERENTIAL_SEED={seed}):\n\n{}",
+            "{} differences, and {} more like them (HAYPILE_DIFFERENTIAL_SEED={seed}):\n\n{}",
             self.differences.len(),
+            self.repeated,
             self.differences.join("\n\n")
         );
     }
+}
+
+/// The kind of a reply, and of an error the words before anything quoted or counted.
+fn class_of(value: &Value) -> String {
+    let text = render(value);
+    let end = if text.starts_with('-') { text.find(['\'', '"', '\\']).unwrap_or(text.len()) } else { 1 };
+    text.chars().take(end.min(60)).collect()
 }
 
 /// A reply, cut to what a person reads.
