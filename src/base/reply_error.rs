@@ -65,9 +65,10 @@ impl ReplyError {
         ReplyError::new(format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP."))
     }
 
-    /// A client's own word, made fit to be repeated in an error.
-    pub fn echo(word: &[u8]) -> Cow<'_, str> {
-        String::from_utf8_lossy(word.get(..ECHO_BYTES_MAX).unwrap_or(word))
+    /// A client's own word, made fit to be repeated in an error: each byte as the character of that number, which the reply
+    /// writer turns back into the byte.
+    pub fn echo(word: &[u8]) -> String {
+        word.iter().take(ECHO_BYTES_MAX).map(|&byte| char::from(byte)).collect()
     }
 
     /// The text, its code first.

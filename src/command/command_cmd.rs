@@ -274,7 +274,10 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }
         _ => return Err(ReplyError::SYNTAX.into()),
     };
-    ctx.reply.set(names.len());
+    match args.len() {
+        2 => ctx.reply.set(names.len()),
+        _ => ctx.reply.array(names.len()),
+    }
     for name in names {
         ctx.reply.bulk(name.as_bytes());
     }

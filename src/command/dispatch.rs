@@ -205,6 +205,14 @@ impl Executor {
         let table = self.table;
         let command = match look_up(table, &request.args) {
             Ok(command) => command,
+            Err(_) if is_web_request(request.args.name()) => {
+                self.server.log(
+                    '#',
+                    "Possible SECURITY ATTACK detected: a web page seems to send POST or Host: lines to this server. Connection closed.",
+                );
+                session.close_after_reply = true;
+                return Outcome::Done { need: 0 };
+            }
             Err(error) => return self.refuse(None, session, reply, error),
         };
         let admitted = match place {
@@ -568,6 +576,11 @@ fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyEr
     Ok(command)
 }
 
+/// Whether the first word is one of HTTP: a browser can be made to send such requests to a port of its own machine.
+fn is_web_request(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 fn unknown_command(args: &Args<'_>) -> ReplyError {
     let mut shown = String::new();
     for word in args.from(1) {
@@ -576,7 +589,7 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         }
         let room = 128 - shown.len();
         let word = word.get(..room).unwrap_or(word);
-        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(word)));
+        shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
     }
     let name = ReplyError::echo(args.name());
     ReplyError::new(
