@@ -67,6 +67,8 @@ impl ReplyError {
 
     /// A client's own word, made fit to be repeated in an error.
     pub fn echo(word: &[u8]) -> Cow<'_, str> {
+        // Redis prints a C string: it ends at the first zero.
+        let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(word.get(..ECHO_BYTES_MAX).unwrap_or(word))
     }
 

@@ -41,7 +41,7 @@ pub fn is_enabled(server: &ServerState, session: &Session, name: &str) -> bool {
 pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     if !args.len().is_multiple_of(2) {
-        return Err(ReplyError::wrong_arity("config|set").into());
+        return Err(ReplyError::SYNTAX.into());
     }
     let text = |index: usize| String::from_utf8_lossy(args.get(index)).into_owned();
     let pairs: Vec<(String, String)> =

@@ -205,6 +205,14 @@ impl Executor {
         let table = self.table;
         let command = match look_up(table, &request.args) {
             Ok(command) => command,
+            Err(_) if is_web_page(request.args.name()) => {
+                let client = &session.info.address;
+                self.server
+                    .log('#', &format!("A web page tried to speak to the server through {client}; closed"));
+                session.drop_replies = true;
+                session.close_after_reply = true;
+                return Outcome::Done { need: 0 };
+            }
             Err(error) => return self.refuse(None, session, reply, error),
         };
         let admitted = match place {
@@ -551,8 +559,7 @@ fn engine_error(server: &ServerState, error: &Error) -> ReplyError {
 
 /// Finds a command and checks the number of its words.
 fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyError> {
-    let name = args.name();
-    let Some(mut command) = table.find(name) else { return Err(unknown_command(args)) };
+    let Some(mut command) = table.find(args.name()) else { return Err(unknown_command(args)) };
     if !command.subcommands.is_empty() && args.len() > 1 {
         match table.find_subcommand(command, args.get(1)) {
             Some(found) => command = found,
@@ -566,6 +573,11 @@ fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyEr
         return Err(ReplyError::wrong_arity(command.facts.name));
     }
     Ok(command)
+}
+
+/// A browser that is made to post here by some page sends lines that begin so. Nothing of that request may run.
+fn is_web_page(name: &[u8]) -> bool {
+    is_keyword(name, "POST") || is_keyword(name, "HOST:")
 }
 
 fn unknown_command(args: &Args<'_>) -> ReplyError {
