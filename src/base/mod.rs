@@ -7,4 +7,5 @@ pub mod glob;
 pub mod reply_error;
 pub mod args;
 pub mod stop;
+pub mod sha1;
 pub mod config;

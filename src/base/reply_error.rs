@@ -68,7 +68,8 @@ impl ReplyError {
     /// A client's own word, made fit to be repeated in an error: each byte as the character of that number, which the reply
     /// writer turns back into the byte.
     pub fn echo(word: &[u8]) -> String {
-        word.iter().take(ECHO_BYTES_MAX).map(|&byte| char::from(byte)).collect()
+        // Redis prints a C string: it ends at the first zero.
+        word.iter().take_while(|&&byte| byte != 0).take(ECHO_BYTES_MAX).map(|&byte| char::from(byte)).collect()
     }
 
     /// The text, its code first.

@@ -274,10 +274,7 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }
         _ => return Err(ReplyError::SYNTAX.into()),
     };
-    match args.len() {
-        2 => ctx.reply.set(names.len()),
-        _ => ctx.reply.array(names.len()),
-    }
+    ctx.reply.array(names.len());
     for name in names {
         ctx.reply.bulk(name.as_bytes());
     }

@@ -205,11 +205,11 @@ impl Executor {
         let table = self.table;
         let command = match look_up(table, &request.args) {
             Ok(command) => command,
-            Err(_) if is_web_request(request.args.name()) => {
-                self.server.log(
-                    '#',
-                    "Possible SECURITY ATTACK detected: a web page seems to send POST or Host: lines to this server. Connection closed.",
-                );
+            Err(_) if is_web_page(request.args.name()) => {
+                let client = &session.info.address;
+                self.server
+                    .log('#', &format!("A web page tried to speak to the server through {client}; closed"));
+                session.drop_replies = true;
                 session.close_after_reply = true;
                 return Outcome::Done { need: 0 };
             }
@@ -559,8 +559,7 @@ fn engine_error(server: &ServerState, error: &Error) -> ReplyError {
 
 /// Finds a command and checks the number of its words.
 fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyError> {
-    let name = args.name();
-    let Some(mut command) = table.find(name) else { return Err(unknown_command(args)) };
+    let Some(mut command) = table.find(args.name()) else { return Err(unknown_command(args)) };
     if !command.subcommands.is_empty() && args.len() > 1 {
         match table.find_subcommand(command, args.get(1)) {
             Some(found) => command = found,
@@ -576,9 +575,9 @@ fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyEr
     Ok(command)
 }
 
-/// Whether the first word is one of HTTP: a browser can be made to send such requests to a port of its own machine.
-fn is_web_request(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+/// A browser that is made to post here by some page sends lines that begin so. Nothing of that request may run.
+fn is_web_page(name: &[u8]) -> bool {
+    is_keyword(name, "POST") || is_keyword(name, "HOST:")
 }
 
 fn unknown_command(args: &Args<'_>) -> ReplyError {

@@ -441,9 +441,15 @@ pub fn function_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 // ---- the rest ----
 
-/// LOLWUT: a haystack.
+/// LOLWUT: a haystack. Of the versions of it that Redis has, only the last line is there.
 pub fn lolwut(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut text = String::new();
+    if ctx.args.len() > 2 && is_keyword(ctx.args.get(1), "VERSION") {
+        ctx.args.integer(2)?;
+        let line = format!("Redis ver. {}\n", crate::command::connection::REDIS_VERSION);
+        ctx.reply.verbatim(*b"txt", line.as_bytes());
+        return Ok(());
+    }
     let mut seed = ctx.txn.draws().seed | 1;
     for row in 0..9usize {
         text.push_str(&" ".repeat(24 - 2 * row));

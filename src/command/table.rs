@@ -1,11 +1,20 @@
 //! The table of commands: facts and functions joined by name. A command whose facts are known but which has no function here does not
 //! exist for clients.
 
+use crate::command::bitmaps;
+use crate::command::client_cmd;
+use crate::command::command_cmd;
+use crate::command::config_cmd;
+use crate::command::connection;
+use crate::command::debug;
 use crate::command::facts::all;
+use crate::command::help;
+use crate::command::info;
+use crate::command::keys;
+use crate::command::save;
+use crate::command::server;
 use crate::command::spec::{Class, Handler, Table};
-use crate::command::{
-    bitmaps, client_cmd, command_cmd, config_cmd, connection, debug, help, info, keys, save, server, strings,
-};
+use crate::command::strings;
 use std::sync::OnceLock;
 
 use Class::{ByWords, Exclusive, Inline, Slow};

@@ -833,6 +833,9 @@ impl Worker {
                 if session.close_after_reply {
                     connection.closing = true;
                 }
+                if session.drop_replies {
+                    reply.clear();
+                }
                 if let Some((block, until_ms)) = session.block.take() {
                     self.park_block(connection, block, until_ms);
                 }
@@ -1012,10 +1015,14 @@ impl Worker {
     fn send(&mut self, token: usize) {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         connection.dirty = false;
-        let mut broken = false;
+        let hard_bytes = self.server.settings.output_limit().hard_bytes;
+        let mut broken = hard_bytes > 0 && limited_bytes(connection) > hard_bytes;
+        if broken {
+            self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
+        }
         let mut sent = 0u64;
         let mut writes = 0u64;
-        while connection.writable {
+        while connection.writable && !broken {
             let bytes = connection.output.sendable(self.watermark);
             if bytes.is_empty() {
                 break;
@@ -1047,11 +1054,6 @@ impl Worker {
         // Nothing will lift a fence above what the failed log wrote: the outcome is unknown, and the client learns it so.
         broken |= waits && self.log.is_poisoned();
         broken |= connection.is_finished() && connection.output.is_empty();
-        let hard_bytes = self.server.settings.output_limit().hard_bytes;
-        if hard_bytes > 0 && limited_bytes(connection) > hard_bytes {
-            self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
-            broken = true;
-        }
         if let Some(buffer) = connection.output.release()
             && buffer.capacity() <= BUFFER_KEPT_BYTES
             && self.spare_buffers.len() < SPARE_BUFFERS_MAX

@@ -65,6 +65,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Close once all replies are sent (QUIT, protocol errors).
     pub close_after_reply: bool,
+    /// Close without sending what is not sent yet.
+    pub drop_replies: bool,
     /// Set by a command that wants the connection parked, with the time (monotonic ms) at which to give up; `u64::MAX` for never.
     pub block: Option<(Block, u64)>,
 }
@@ -85,6 +87,7 @@ impl Session {
             no_evict: false,
             reply_mode: ReplyMode::On,
             close_after_reply: false,
+            drop_replies: false,
             block: None,
         }
     }

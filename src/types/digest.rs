@@ -1,80 +1,85 @@
-//! Digests of values and of everything: equal data has equal digests, however it is stored. For DEBUG DIGEST, and so for tests
-//! that reload, crash or copy a database and ask whether it is still the same.
+//! Digests of values and of everything, the same as Redis gives: equal data has equal digests, however and wherever it is stored. For
+//! DEBUG DIGEST, and so for tests that reload, crash or copy a database, or run a Redis beside it.
 //!
-//! A key's digest covers its database, its name, the type, the content, and whether it expires (not when). The digest of all keys is the
-//! exclusive-or of theirs, so the order in which they are read does not matter. The digest of nothing is zero.
+//! ```text
+//! add(d, x) = d xor SHA1(x)            mix(d, x) = SHA1(add(d, x))                all begin with zero
+//! value     = mix type number (u32, big-endian), mix content, and add "!!expire!!" if it expires
+//! key       = mix name, then value     everything = mix database number (u32) for each that has keys, add each key
+//! ```
+//!
+//! When it expires does not count, nor does the order of keys.
 
+use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
 use crate::store::txn::{At, Txn};
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
-use xxhash_rust::xxh3::Xxh3;
 
 /// A digest: 40 hexadecimal digits when shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Digest {
-    high: u128,
-    low: u32,
-}
+pub struct Digest([u8; 20]);
 
 impl Digest {
-    fn mix(&mut self, other: Digest) {
-        self.high ^= other.high;
-        self.low ^= other.low;
+    fn add_hash(&mut self, hash: [u8; 20]) {
+        for (mine, other) in self.0.iter_mut().zip(hash) {
+            *mine ^= other;
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.add_hash(Sha1::of(bytes));
+    }
+
+    fn mix_hash(&mut self, hash: [u8; 20]) {
+        self.add_hash(hash);
+        self.0 = Sha1::of(&self.0);
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        self.mix_hash(Sha1::of(bytes));
     }
 }
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}{:08x}", self.high, self.low)
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-/// Collects the bytes of a digest; parts carry their lengths, so that they cannot run into each other.
-struct Hasher {
-    high: Xxh3,
-    low: Xxh3,
-}
-
-impl Hasher {
-    fn new() -> Hasher {
-        Hasher { high: Xxh3::with_seed(1), low: Xxh3::with_seed(2) }
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.high.update(bytes);
-        self.low.update(bytes);
-    }
-
-    fn part(&mut self, bytes: &[u8]) {
-        self.bytes(&(bytes.len() as u64).to_le_bytes());
-        self.bytes(bytes);
-    }
-
-    fn finish(self) -> Digest {
-        Digest { high: self.high.digest128(), low: self.low.digest() as u32 }
+/// Redis's numbers of the types.
+fn type_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::String => 0,
+        Kind::List => 1,
+        Kind::Set => 2,
+        Kind::SortedSet => 3,
+        Kind::Hash => 4,
+        Kind::Stream => 6,
     }
 }
 
-/// Adds a value's content.
-fn add_value(hasher: &mut Hasher, txn: &mut Txn, at: At<'_>, head: &Head, body: &[u8]) -> Result<(), Stop> {
-    hasher.part(head.kind.name().as_bytes());
+/// Mixes a value in.
+fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: &[u8]) -> Result<(), Stop> {
+    digest.mix(&type_number(head.kind).to_be_bytes());
     if head.kind == Kind::String {
         match stored(at.space, head, body)? {
-            Stored::Inline(bytes) => hasher.part(bytes),
+            Stored::Inline(bytes) => digest.mix(bytes),
             Stored::Segments(segments) => {
-                hasher.bytes(&segments.length.to_le_bytes());
+                let mut sha = Sha1::default();
                 segments.pieces(txn, 0..segments.length, |piece| {
-                    hasher.bytes(piece);
+                    sha.update(piece);
                     ControlFlow::Continue(())
                 })?;
+                digest.mix_hash(sha.finish());
             }
         }
     } else {
-        hasher.part(body);
+        digest.mix(body);
     }
-    hasher.bytes(&[u8::from(head.expire_ms != 0)]);
+    if head.expire_ms != 0 {
+        digest.add(b"!!expire!!");
+    }
     Ok(())
 }
 
@@ -83,21 +88,22 @@ pub fn of_value(txn: &mut Txn, at: At<'_>) -> Result<Option<Digest>, Stop> {
     txn.pin();
     let found = txn.view(at, |record| record.map(|record| (record.head, record.body.to_vec())))?;
     let Some((head, body)) = found else { return Ok(None) };
-    let mut hasher = Hasher::new();
-    add_value(&mut hasher, txn, at, &head, &body)?;
-    Ok(Some(hasher.finish()))
+    let mut digest = Digest::default();
+    mix_value(&mut digest, txn, at, &head, &body)?;
+    Ok(Some(digest))
 }
 
 /// The digest of all keys of all databases. Reads everything.
 pub fn of_everything(txn: &mut Txn) -> Result<Digest, Stop> {
     txn.pin();
-    let mut digest = Digest::default();
+    let mut everything = Digest::default();
     for db in 0..txn.store().databases() {
         let space = txn.store().space_of(db);
         let Some((lower, upper)) = space_bounds(space) else { continue };
         let meta = txn.store().keyspaces().meta;
         let mut iter = txn.iter(meta, Some(lower.to_vec()), Some(upper.to_vec()))?;
         iter.seek_to_first()?;
+        let mut has_keys = false;
         while iter.valid() {
             let Some((_, key)) = split_key(iter.key()) else {
                 return Err(damaged("meta", "a key without a space").into());
@@ -106,14 +112,16 @@ pub fn of_everything(txn: &mut Txn) -> Result<Digest, Stop> {
                 return Err(damaged("meta", "a record that does not decode").into());
             };
             if !record.head.is_expired(txn.now_ms()) {
-                let mut hasher = Hasher::new();
-                hasher.bytes(&(db as u64).to_le_bytes());
-                hasher.part(key);
-                add_value(&mut hasher, txn, At { db, space, key }, &record.head, record.body)?;
-                digest.mix(hasher.finish());
+                if !std::mem::replace(&mut has_keys, true) {
+                    everything.mix(&(db as u32).to_be_bytes());
+                }
+                let mut digest = Digest::default();
+                digest.mix(key);
+                mix_value(&mut digest, txn, At { db, space, key }, &record.head, record.body)?;
+                everything.add(&digest.0);
             }
             iter.next()?;
         }
     }
-    Ok(digest)
+    Ok(everything)
 }

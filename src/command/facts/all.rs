@@ -1,9 +1,15 @@
 //! All groups of commands together.
 
+use crate::command::facts::bitmap;
+use crate::command::facts::cluster;
+use crate::command::facts::connection;
+use crate::command::facts::generic;
 use crate::command::facts::model::CommandFacts;
-use crate::command::facts::{
-    bitmap, cluster, connection, generic, pubsub, scripting, server, string, transactions,
-};
+use crate::command::facts::pubsub;
+use crate::command::facts::scripting;
+use crate::command::facts::server;
+use crate::command::facts::string;
+use crate::command::facts::transactions;
 
 /// The tables of all groups.
 pub static GROUPS: &[&[CommandFacts]] = &[
