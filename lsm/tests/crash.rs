@@ -137,7 +137,7 @@ fn examine(seed: u64, cut: &Cut, states: &[Model], keyspaces: &[KeyspaceId; 2], 
         );
     }
     // It goes on from there, and a second crash right after the recovery changes nothing.
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         let again = cut.disk.crash_clone(CrashPolicy::DropUnsynced, seed);
         drop(db);
         let (db, _) =

@@ -16,7 +16,7 @@ use haypile_lsm::{
     Operations, Options, ReadOptions, Result, WriteOptions,
 };
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Numbers of the keyspaces that `open` makes.
 const KEYSPACES: [KeyspaceId; 2] = [1, 2];
@@ -449,4 +449,34 @@ fn a_failed_open_leaves_no_threads() {
         }
     }
     assert!(failed > 10, "{failed}");
+}
+
+/// Wherever making a checkpoint is cut off, what is there is no database yet, or all of it.
+#[test]
+fn a_half_made_checkpoint_is_none() {
+    let disk = MemEnv::new();
+    let (db, [a, _]) = open(disk.clone(), options()).unwrap();
+    db.put(a, b"in a table", b"v").unwrap();
+    db.flush(a).unwrap();
+    db.put(a, b"in the log", b"v").unwrap();
+    let cuts = Arc::new(Mutex::new(Vec::new()));
+    let (weak, kept) = (Arc::downgrade(&disk), cuts.clone());
+    disk.set_operation_hook(Some(Arc::new(move |number, _| {
+        let policy = if number % 2 == 0 { CrashPolicy::ProcessKill } else { CrashPolicy::Reorder };
+        kept.lock().unwrap().extend(weak.upgrade().map(|disk| disk.crash_clone(policy, number)));
+    })));
+    db.checkpoint(Path::new("/copy")).unwrap();
+    disk.set_operation_hook(None);
+    cuts.lock().unwrap().push(disk.crash_clone(CrashPolicy::DropUnsynced, 1));
+    let mut whole = 0;
+    for (number, cut) in cuts.lock().unwrap().drain(..).enumerate() {
+        match Db::open(cut, Path::new("/copy"), Options { create_if_missing: false, ..options() }) {
+            Ok(copy) => {
+                assert_eq!(scan(&copy, a, None).len(), 2, "cut {number}");
+                whole += 1;
+            }
+            Err(error) => assert!(matches!(error, Error::InvalidArgument(_)), "cut {number}: {error}"),
+        }
+    }
+    assert!(whole > 0);
 }

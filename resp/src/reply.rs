@@ -77,8 +77,23 @@ impl ReplyWriter {
     }
 
     /// An error: the whole text with its code in front, such as `ERR no such key`.
+    ///
+    /// A character up to U+00FF leaves as one byte, so that an error can repeat any bytes a client sent (`char::from(byte)`).
     pub fn error(&mut self, text: &str) {
-        self.one_line(b'-', text.trim_end_matches(['\r', '\n']));
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_ascii() {
+            self.one_line(b'-', text);
+            return;
+        }
+        self.buffer.push(b'-');
+        for character in text.chars() {
+            match u8::try_from(character) {
+                Ok(b'\r' | b'\n') => self.buffer.push(b' '),
+                Ok(byte) => self.buffer.push(byte),
+                Err(_) => self.buffer.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        self.end_line();
     }
 
     /// A 64-bit integer.

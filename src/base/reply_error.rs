@@ -65,11 +65,11 @@ impl ReplyError {
         ReplyError::new(format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP."))
     }
 
-    /// A client's own word, made fit to be repeated in an error.
-    pub fn echo(word: &[u8]) -> Cow<'_, str> {
+    /// A client's own word, made fit to be repeated in an error: each byte as the character of that number, which the reply
+    /// writer turns back into the byte.
+    pub fn echo(word: &[u8]) -> String {
         // Redis prints a C string: it ends at the first zero.
-        let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(word.get(..ECHO_BYTES_MAX).unwrap_or(word))
+        word.iter().take_while(|&&byte| byte != 0).take(ECHO_BYTES_MAX).map(|&byte| char::from(byte)).collect()
     }
 
     /// The text, its code first.

@@ -91,7 +91,7 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
             }
         }
         (b"object", 3) => return object(ctx),
-        (b"error", 3) => return Err(ReplyError::new(ReplyError::echo(ctx.args.get(2)).into_owned()).into()),
+        (b"error", 3) => return Err(ReplyError::new(ReplyError::echo(ctx.args.get(2))).into()),
         (b"log", 3) => {
             ctx.server.log('#', &format!("DEBUG LOG: {}", ReplyError::echo(ctx.args.get(2))));
             ctx.reply.ok();

@@ -626,7 +626,7 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         }
         let room = 128 - shown.len();
         let word = word.get(..room).unwrap_or(word);
-        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(word)));
+        shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
     }
     let name = ReplyError::echo(args.name());
     ReplyError::new(

@@ -267,12 +267,10 @@ pub struct Scan<'a> {
 /// SCAN: hands matching keys to `f`; the cursor to go on with, 0 at the end.
 pub fn scan(txn: &mut Txn, scan: Scan<'_>, mut f: impl FnMut(&[u8])) -> Result<u64, Stop> {
     let prefix = scan.pattern.map(glob::literal_prefix).unwrap_or_default();
+    // A cursor that is not known (any more) starts over: keys may then be named twice, but none is missed.
     let after = match scan.cursor {
         0 => None,
-        cursor => match txn.store().cursors().get(cursor) {
-            Some(key) => Some(key),
-            None => return Err(ReplyError::fixed("ERR invalid cursor").into()),
-        },
+        cursor => txn.store().cursors().get(cursor),
     };
     let from = after.as_deref().map_or(WalkFrom::At(b""), WalkFrom::Behind);
     let mut keys = LiveKeys::open(txn, &prefix, from)?;

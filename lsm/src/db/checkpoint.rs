@@ -13,6 +13,7 @@ use crate::env::env::{Env, OpenMode};
 use crate::env::filename::FileName;
 use crate::version::edit::{FileAdded, KeyspaceCreated, LogEnd, VersionEdit};
 use crate::version::manifest::Manifest;
+use crate::version::state::ManifestState;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,8 +64,11 @@ pub fn checkpoint(shared: &Arc<Shared>, target: &Path) -> Result<Lsn> {
         }
     }
     drop(hold);
-    Manifest::create(shared.env.clone(), target, shared.history)?.0.append(&edit)?;
-    shared.env.sync_dir(target)?;
+    // Last of all: until CURRENT names the manifest, the folder holds no database.
+    let mut state = ManifestState::new(shared.history);
+    state.check(&edit).map_err(|what| Error::invalid(format!("version edit: {what}")))?;
+    state.apply(&edit);
+    Manifest::create_with(shared.env.clone(), target, state)?;
     Ok(lsn)
 }
 

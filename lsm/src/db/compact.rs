@@ -34,7 +34,7 @@ struct Claimed {
 pub fn compact_one(shared: &Arc<Shared>) -> Result<bool> {
     let claimed = {
         let mut jobs = lock(&shared.jobs);
-        if jobs.paused > 0 {
+        if jobs.paused > 0 || shared.log.is_poisoned() {
             return Ok(false);
         }
         // The view is loaded under the lock: a job leaves `compacting` only after its install, so a file that this view still has

@@ -35,7 +35,7 @@ pub fn flush_one(shared: &Arc<Shared>) -> Result<bool> {
 fn claim(shared: &Shared) -> Option<KeyspaceId> {
     let view = shared.view.load_owned();
     let mut jobs = lock(&shared.jobs);
-    if jobs.paused > 0 {
+    if jobs.paused > 0 || shared.log.is_poisoned() {
         return None;
     }
     let id = view

@@ -9,6 +9,7 @@ use crate::db::read::Reader;
 use crate::db::state::Shared;
 use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
+use crate::merge::indexed_batch::{IndexedBatch, Overlay};
 use crate::merge::merging_iter::MergingIter;
 use crate::merge::visible_iter::{RangeCover, VisibleIter};
 use crate::table::table_iter::TableIterOptions;
@@ -162,11 +163,52 @@ pub fn sources(
     Ok(sources)
 }
 
+impl Reader {
+    /// An iterator at this read point; of `options.read`, `sequence` and `synced_or` are not looked at.
+    pub fn iter(&self, keyspace: KeyspaceId, options: IterOptions) -> Result<Iter> {
+        iter(self, keyspace, options)
+    }
+
+    /// The same with an uncommitted batch laid over it: what the keyspace would hold had the batch been committed here.
+    pub fn iter_with(
+        &self,
+        batch: &IndexedBatch,
+        keyspace: KeyspaceId,
+        options: IterOptions,
+    ) -> Result<Iter> {
+        iter_over(self, Some(batch), keyspace, options)
+    }
+
+    /// Looks a key up as if `batch` had been committed here, and hands the answer to `with`.
+    pub fn read_with<R>(
+        &self,
+        batch: &IndexedBatch,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        options: &ReadOptions,
+        with: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R> {
+        match batch.get(keyspace, key) {
+            Some(Overlay::Value(value)) => Ok(with(Some(value))),
+            Some(Overlay::Deleted) => Ok(with(None)),
+            None => self.read(keyspace, key, options, with),
+        }
+    }
+}
+
 /// An iterator at a reader's read point.
 pub fn iter(reader: &Reader, keyspace: KeyspaceId, options: IterOptions) -> Result<Iter> {
+    iter_over(reader, None, keyspace, options)
+}
+
+fn iter_over(
+    reader: &Reader,
+    batch: Option<&IndexedBatch>,
+    id: KeyspaceId,
+    options: IterOptions,
+) -> Result<Iter> {
     let view = reader.view().clone();
-    let keyspace =
-        view.keyspace(keyspace).ok_or_else(|| Error::invalid(format!("no keyspace {keyspace}")))?;
+    let keyspace = view.keyspace(id).ok_or_else(|| Error::invalid(format!("no keyspace {id}")))?;
     let bounds = KeyRange {
         start: options.lower.as_deref().unwrap_or_default(),
         end: options.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
@@ -179,7 +221,11 @@ pub fn iter(reader: &Reader, keyspace: KeyspaceId, options: IterOptions) -> Resu
             _view: view,
         });
     }
-    let sources = sources(reader.shared(), keyspace, &bounds, &options.read)?;
+    let mut sources = sources(reader.shared(), keyspace, &bounds, &options.read)?;
+    if let Some(batch) = batch {
+        sources.iters.insert(0, Box::new(batch.overlay(id)));
+        sources.covers.push(batch.cover(id));
+    }
     let sequence = reader.sequence();
     let merged = MergingIter::new(sources.iters);
     let inner = VisibleIter::new(merged, sources.covers, sequence, options.lower, options.upper);

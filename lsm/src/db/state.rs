@@ -190,8 +190,12 @@ impl Shared {
         edit.notes_added = (first..).zip(notes).map(|(id, bytes)| Note { id, keyspace, bytes }).collect();
     }
 
-    /// Appends an edit, durably. A failure other than a full disk poisons: the manifest's end is then unknown.
+    /// Appends an edit, durably. A failure other than a full disk poisons: the manifest's end is then unknown. Of a poisoned database
+    /// nothing changes any more.
     pub fn append_edit(&self, manifest: &mut Manifest, edit: &VersionEdit) -> Result<()> {
+        if let Some(why) = self.log.poisoned() {
+            return Err(Error::Poisoned(why));
+        }
         manifest.append(edit).inspect_err(|error| {
             if !error.is_no_space() {
                 self.poison(&format!("the manifest could not be written: {error}"));

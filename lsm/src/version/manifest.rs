@@ -243,10 +243,18 @@ impl Manifest {
 
     /// Makes the manifest of a new database. On return it is on the disk. Error: `InvalidArgument` if there is one.
     pub fn create(env: Arc<dyn Env>, dir: &Path, history: u64) -> Result<(Manifest, ManifestState)> {
+        Manifest::create_with(env, dir, ManifestState::new(history))
+    }
+
+    /// The same of a database that holds something already: the folder names a manifest only once all of `state` is in it.
+    pub fn create_with(
+        env: Arc<dyn Env>,
+        dir: &Path,
+        state: ManifestState,
+    ) -> Result<(Manifest, ManifestState)> {
         if Manifest::exists(env.as_ref(), dir)? {
             return Err(Error::invalid(format!("{} holds a database", dir.display())));
         }
-        let state = ManifestState::new(history);
         let written = write_manifest(env.as_ref(), dir, 1, &state)?;
         let temporary = prepare_current(env.as_ref(), dir, 1)?;
         commit_current(env.as_ref(), dir, &temporary)?;
