@@ -31,6 +31,8 @@ pub enum When {
     Start,
     /// At start only, because changing it remotely would be dangerous.
     Protected,
+    /// At start only; CONFIG SET to the value that it has is fine, to another says this.
+    Fixed(&'static str),
 }
 
 /// How a value is written.
@@ -42,6 +44,8 @@ pub enum Kind {
     Integer(i64, i64),
     /// A number of bytes, with `k`, `kb`, `m`, .. allowed.
     Memory(u64, u64),
+    /// As `Memory`, or a percentage.
+    MemoryOrPercent,
     /// One of these words.
     Word(&'static [&'static str]),
     /// Anything.
@@ -73,12 +77,12 @@ pub struct Directive {
     pub when: When,
     /// What becomes of it.
     pub class: Class,
-    /// Whether it holds a secret that must not be listed.
-    pub secret: bool,
+    /// Whether only its full name shows it.
+    pub hidden: bool,
 }
 
 const fn row(name: &'static str, kind: Kind, default: &'static str, when: When, class: Class) -> Directive {
-    Directive { name, alias: None, kind, default, when, class, secret: false }
+    Directive { name, alias: None, kind, default, when, class, hidden: false }
 }
 
 const fn honoured(name: &'static str, kind: Kind, default: &'static str) -> Directive {
@@ -107,8 +111,13 @@ impl Directive {
         self
     }
 
-    const fn secret(mut self) -> Directive {
-        self.secret = true;
+    const fn hidden(mut self) -> Directive {
+        self.hidden = true;
+        self
+    }
+
+    const fn fixed(mut self, why: &'static str) -> Directive {
+        self.when = When::Fixed(why);
         self
     }
 }
@@ -116,6 +125,7 @@ impl Directive {
 const UINT: Kind = Kind::Integer(0, i64::MAX);
 const INT: Kind = Kind::Integer(0, i32::MAX as i64);
 const MEMORY: Kind = Kind::Memory(0, u64::MAX >> 1);
+const RESTART: &str = "changing it needs a restart";
 const NO_TLS: &str = "TLS is not supported";
 const NO_CLUSTER: &str = "cluster mode is not supported";
 const NO_REPLICATION: &str = "replication is not supported";
@@ -142,17 +152,18 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("aof-rewrite-incremental-fsync", Kind::Bool, "yes"),
     inert("aof-timestamp-enabled", Kind::Bool, "no"),
     inert("aof-use-rdb-preamble", Kind::Bool, "yes"),
-    inert_start("aof-rewrite-cpulist", Kind::Text, "").alias("aof_rewrite_cpulist"),
+    inert_start("aof-rewrite-cpulist", Kind::Text, "").alias("aof_rewrite_cpulist").fixed(RESTART),
     inert_start("appenddirname", Kind::Text, "appendonlydir"),
     inert_start("appendfilename", Kind::Text, "appendonly.aof"),
     honoured("appendfsync", Kind::Word(&["everysec", "always", "no"]), "everysec"),
     inert("appendonly", Kind::Bool, "yes"),
     inert("auto-aof-rewrite-min-size", MEMORY, "67108864"),
     inert("auto-aof-rewrite-percentage", INT, "100"),
-    inert_start("bgsave-cpulist", Kind::Text, "").alias("bgsave_cpulist"),
-    honoured_start("bind", Kind::Words, "127.0.0.1"),
+    inert_start("bgsave-cpulist", Kind::Text, "").alias("bgsave_cpulist").fixed(RESTART),
+    honoured_start("bind", Kind::Words, "127.0.0.1")
+        .fixed("Failed to bind to specified addresses: changing them needs a restart."),
     inert("bind-source-addr", Kind::Text, ""),
-    inert_start("bio-cpulist", Kind::Text, "").alias("bio_cpulist"),
+    inert_start("bio-cpulist", Kind::Text, "").alias("bio_cpulist").fixed(RESTART),
     inert("busy-reply-threshold", UINT, "5000").alias("lua-time-limit"),
     honoured(
         "client-output-buffer-limit",
@@ -197,10 +208,11 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("hz", INT, "10"),
     inert("ignore-warnings", Kind::Text, ""),
     // How many threads run commands that have to wait for the disk.
-    honoured_start("io-pool-threads", Kind::Integer(1, 1024), "32"),
+    honoured_start("io-pool-threads", Kind::Integer(1, 1024), "32").fixed(RESTART),
     inert_start("io-threads", Kind::Integer(1, 128), "1"),
     inert_start("io-threads-do-reads", Kind::Bool, "no"),
     inert("jemalloc-bg-thread", Kind::Bool, "yes"),
+    inert("key-load-delay", Kind::Integer(i32::MIN as i64, i32::MAX as i64), "0").hidden(),
     inert("latency-monitor-threshold", UINT, "0"),
     honoured("latency-tracking", Kind::Bool, "yes"),
     honoured("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9"),
@@ -214,16 +226,17 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("list-compress-depth", INT, "0"),
     inert("list-max-listpack-size", Kind::Integer(i32::MIN as i64, i32::MAX as i64), "-2")
         .alias("list-max-ziplist-size"),
+    inert("loading-process-events-interval-bytes", Kind::Memory(1024, i32::MAX as u64), "2097152").hidden(),
     inert("locale-collate", Kind::Text, ""),
     honoured_start("logfile", Kind::Text, ""),
     honoured("loglevel", Kind::Word(&["debug", "verbose", "notice", "warning", "nothing"]), "notice"),
-    inert("masterauth", Kind::Text, "").secret(),
+    inert("masterauth", Kind::Text, ""),
     inert("masteruser", Kind::Text, ""),
     inert("max-new-connections-per-cycle", Kind::Integer(1, 1000), "10"),
     inert("max-new-tls-connections-per-cycle", Kind::Integer(1, 1000), "1"),
     honoured("maxclients", Kind::Integer(1, u32::MAX as i64), "10000"),
     honoured("maxmemory", MEMORY, "0"),
-    inert("maxmemory-clients", Kind::Text, "0"),
+    inert("maxmemory-clients", Kind::MemoryOrPercent, "0"),
     inert("maxmemory-eviction-tenacity", Kind::Integer(0, 100), "10"),
     refused(
         "maxmemory-policy",
@@ -242,7 +255,7 @@ pub static DIRECTIVES: &[Directive] = &[
     ),
     inert("maxmemory-samples", Kind::Integer(1, 64), "5"),
     // Memory for cache, memtables, filters and indexes; 0 for a quarter of the machine's.
-    honoured_start("memory-budget", MEMORY, "0"),
+    honoured_start("memory-budget", MEMORY, "0").fixed(RESTART),
     inert("min-replicas-max-lag", INT, "10").alias("min-slaves-max-lag"),
     refused("min-replicas-to-write", INT, "0", NO_REPLICATION).alias("min-slaves-to-write"),
     inert("no-appendfsync-on-rewrite", Kind::Bool, "no"),
@@ -250,12 +263,14 @@ pub static DIRECTIVES: &[Directive] = &[
     inert_start("oom-score-adj", Kind::Word(&["no", "yes", "relative", "absolute"]), "no"),
     inert("oom-score-adj-values", Kind::Words, "0 200 800"),
     honoured_start("pidfile", Kind::Text, ""),
-    honoured_start("port", Kind::Integer(0, 65535), "6379"),
+    honoured_start("port", Kind::Integer(0, 65535), "6379")
+        .fixed("Unable to listen on this port: changing it needs a restart."),
     inert("proc-title-template", Kind::Text, "{title} {listen-addr} {server-mode}"),
     inert("propagation-error-behavior", Kind::Word(&["ignore", "panic", "panic-on-replicas"]), "ignore"),
     honoured("protected-mode", Kind::Bool, "yes"),
     honoured("proto-max-bulk-len", Kind::Memory(1 << 20, 512 << 20), "536870912"),
     inert("rdb-del-sync-files", Kind::Bool, "no"),
+    inert("rdb-key-save-delay", Kind::Integer(i32::MIN as i64, i32::MAX as i64), "0").hidden(),
     inert("rdb-save-incremental-fsync", Kind::Bool, "yes"),
     inert_start("rdbchecksum", Kind::Bool, "yes"),
     inert("rdbcompression", Kind::Bool, "yes"),
@@ -279,10 +294,10 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("replica-read-only", Kind::Bool, "yes").alias("slave-read-only"),
     inert("replica-serve-stale-data", Kind::Bool, "yes").alias("slave-serve-stale-data"),
     row("replicaof", Kind::Words, "", When::Start, Class::Refused(NO_REPLICATION)).alias("slaveof"),
-    honoured("requirepass", Kind::Text, "").secret(),
+    honoured("requirepass", Kind::Text, ""),
     inert("sanitize-dump-payload", Kind::Word(&["no", "yes", "clients"]), "no"),
     inert("save", Kind::Save, "3600 1 300 100 60 10000"),
-    inert_start("server-cpulist", Kind::Text, "").alias("server_cpulist"),
+    inert_start("server-cpulist", Kind::Text, "").alias("server_cpulist").fixed(RESTART),
     inert("set-max-intset-entries", UINT, "512"),
     inert("set-max-listpack-entries", UINT, "128"),
     inert("set-max-listpack-value", UINT, "64"),
@@ -291,7 +306,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("shutdown-on-sigterm", Kind::Words, "default"),
     honoured("shutdown-timeout", INT, "10"),
     // How many threads run long commands; 0 for half the cores.
-    honoured_start("slow-pool-threads", Kind::Integer(0, 1024), "0"),
+    honoured_start("slow-pool-threads", Kind::Integer(0, 1024), "0").fixed(RESTART),
     honoured("slowlog-log-slower-than", Kind::Integer(-1, i64::MAX), "10000"),
     honoured("slowlog-max-len", UINT, "128"),
     inert("socket-mark-id", UINT, "0"),
@@ -313,11 +328,11 @@ pub static DIRECTIVES: &[Directive] = &[
     refused("tls-ciphersuites", Kind::Text, "", NO_TLS),
     refused("tls-client-cert-file", Kind::Text, "", NO_TLS),
     refused("tls-client-key-file", Kind::Text, "", NO_TLS),
-    refused("tls-client-key-file-pass", Kind::Text, "", NO_TLS).secret(),
+    refused("tls-client-key-file-pass", Kind::Text, "", NO_TLS),
     refused("tls-cluster", Kind::Bool, "no", NO_TLS),
     refused("tls-dh-params-file", Kind::Text, "", NO_TLS),
     refused("tls-key-file", Kind::Text, "", NO_TLS),
-    refused("tls-key-file-pass", Kind::Text, "", NO_TLS).secret(),
+    refused("tls-key-file-pass", Kind::Text, "", NO_TLS),
     refused("tls-port", Kind::Integer(0, 65535), "0", NO_TLS),
     refused("tls-prefer-server-ciphers", Kind::Bool, "no", NO_TLS),
     refused("tls-protocols", Kind::Text, "", NO_TLS),
@@ -328,8 +343,10 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("tracking-table-max-keys", UINT, "1000000"),
     row("unixsocket", Kind::Text, "", When::Start, Class::Inert),
     row("unixsocketperm", Kind::Octal, "0", When::Start, Class::Inert),
+    inert("use-exit-on-panic", Kind::Bool, "no").hidden(),
+    inert("watchdog-period", INT, "0").hidden(),
     // Threads that serve connections; 0 for one a core.
-    honoured_start("workers", Kind::Integer(0, 1024), "0"),
+    honoured_start("workers", Kind::Integer(0, 1024), "0").fixed(RESTART),
     inert("zset-max-listpack-entries", UINT, "128").alias("zset-max-ziplist-entries"),
     inert("zset-max-listpack-value", UINT, "64").alias("zset-max-ziplist-value"),
 ];
@@ -428,12 +445,21 @@ impl Config {
         }
     }
 
+    /// Value of a directive that only its full name shows.
+    pub fn hidden(&self, name: &str) -> Option<(&'static str, &str)> {
+        let index = find(name)?;
+        let directive = DIRECTIVES.get(index).filter(|directive| directive.hidden)?;
+        Some((directive.name, self.values.get(index)?))
+    }
+
     /// Name and value of every directive, aliases included.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        DIRECTIVES.iter().zip(&self.values).flat_map(|(directive, value)| {
-            std::iter::once((directive.name, value.as_str()))
-                .chain(directive.alias.map(|alias| (alias, value.as_str())))
-        })
+        DIRECTIVES.iter().zip(&self.values).filter(|(directive, _)| !directive.hidden).flat_map(
+            |(directive, value)| {
+                std::iter::once((directive.name, value.as_str()))
+                    .chain(directive.alias.map(|alias| (alias, value.as_str())))
+            },
+        )
     }
 
     /// Names that were given and have no effect.
@@ -482,6 +508,7 @@ impl Config {
                 Some(When::Protected) if !protected => return Err(failed("can't set protected config")),
                 _ => {}
             }
+            let before = changed.values.get(index).cloned();
             let words = match DIRECTIVES.get(index).map(|directive| directive.kind) {
                 Some(Kind::Save | Kind::OutputLimits | Kind::Words) => {
                     value.split_ascii_whitespace().map(str::to_string).collect()
@@ -495,6 +522,11 @@ impl Config {
                 slot.clear();
             }
             changed.set(index, &words).map_err(|why| failed(&why))?;
+            if let Some(When::Fixed(why)) = when
+                && changed.values.get(index) != before.as_ref()
+            {
+                return Err(failed(why));
+            }
         }
         Ok(changed)
     }
@@ -790,6 +822,16 @@ fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<Strin
             }
             Ok(bytes.to_string())
         }
+        Kind::MemoryOrPercent => match single.strip_suffix('%') {
+            Some(percent) => match percent.parse::<u64>() {
+                Ok(percent) if percent <= 100 => Ok(format!("{percent}%")),
+                Ok(_) => Err("percentage argument must be less or equal to 100".into()),
+                Err(_) => Err("argument must be a memory or percent value".into()),
+            },
+            None => parse_memory(single)
+                .map(|bytes| bytes.to_string())
+                .ok_or_else(|| "argument must be a memory or percent value".into()),
+        },
         Kind::Word(allowed) => allowed
             .iter()
             .find(|word| word.eq_ignore_ascii_case(single))
@@ -961,13 +1003,23 @@ mod tests {
     fn config_set_is_all_or_nothing() {
         let config = Config::default();
         let pair = |a: &str, b: &str| (a.to_string(), b.to_string());
+        assert!(config.set_all(&[pair("port", "6379"), pair("maxmemory-clients", "5%")], false).is_ok());
         let set = config.set_all(&[pair("maxmemory", "1mb"), pair("SAVE", "10 1 20 2")], false).unwrap();
         assert_eq!((set.number("maxmemory"), set.text("save")), (1 << 20, "10 1 20 2"));
         for (pairs, wanted) in [
             (vec![pair("a", "b")], "ERR Unknown option or number of arguments for CONFIG SET - 'a'"),
             (
-                vec![pair("port", "1")],
-                "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config",
+                vec![pair("databases", "1")],
+                "ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+            ),
+            (
+                vec![pair("workers", "7")],
+                "ERR CONFIG SET failed (possibly related to argument 'workers') - changing it needs a restart",
+            ),
+            (
+                vec![pair("maxmemory-clients", "101%")],
+                "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - percentage argument must be less \
+                 or equal to 100",
             ),
             (
                 vec![pair("dir", "1")],

@@ -253,7 +253,7 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let table = ctx.table;
     let names: Vec<&str> = match args.len() {
-        2 => table.top().map(|command| command.facts.name).collect(),
+        2 => table.all().map(|command| command.facts.name).collect(),
         5 if is_keyword(args.get(2), "FILTERBY") => {
             let wanted = args.get(4);
             if is_keyword(args.get(3), "MODULE") {

@@ -20,6 +20,9 @@ pub fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
         .filter(|(name, _)| patterns.iter().any(|pattern| glob::matches_case(pattern, name.as_bytes(), true)))
         .map(|(name, value)| if name == "dir" { (name, dir.as_str()) } else { (name, value) })
         .collect();
+    let hidden =
+        patterns.iter().flat_map(|name| std::str::from_utf8(name)).filter_map(|name| config.hidden(name));
+    let found: Vec<(&str, &str)> = found.into_iter().chain(hidden).collect();
     ctx.reply.map(found.len());
     for (name, value) in found {
         ctx.reply.bulk(name.as_bytes());

@@ -16,6 +16,7 @@ use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_keys, names_keys};
 use crate::command::spec::{Class, Command, Context, Table};
+use crate::session::clients::ClientInfo;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
 use crate::session::slowlog::SlowEntry;
@@ -448,20 +449,57 @@ impl Executor {
             let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
             server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
         }
+        if !command.facts.flags.has(Flag::SkipSlowlog) {
+            self.note_slow(&session.info, args, ns / 1000);
+        }
+    }
+
+    /// Puts a command that took `us` microseconds into the slow log, if that is slow.
+    pub fn note_slow(&self, client: &ClientInfo, args: &Args<'_>, us: u64) {
+        let server = &*self.server;
         let slower_than_us = server.settings.slowlog_slower_than_us.load(RELAXED);
-        let us = ns / 1000;
-        if slower_than_us >= 0 && us as i64 >= slower_than_us && !command.facts.flags.has(Flag::SkipSlowlog) {
+        if slower_than_us >= 0 && us as i64 >= slower_than_us {
             let entry = SlowEntry {
                 id: 0,
                 unix_s: server.clock.unix_ms() / 1000,
                 duration_us: us,
                 arguments: Vec::new(),
-                address: session.info.address.clone(),
-                name: session.info.names().name.clone(),
+                address: client.address.clone(),
+                name: client.names().name.clone(),
             };
-            server.slowlog.add(entry, args.iter(), server.settings.slowlog_max_len.load(RELAXED) as usize);
+            server.slowlog.add(
+                entry,
+                without_secrets(args).into_iter(),
+                server.settings.slowlog_max_len.load(RELAXED) as usize,
+            );
         }
     }
+}
+
+/// Directives whose values are secret.
+const SECRET_DIRECTIVES: &[&str] =
+    &["requirepass", "masterauth", "masteruser", "tls-key-file-pass", "tls-client-key-file-pass"];
+
+/// A command's words with passwords taken out.
+fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
+    const REDACTED: &[u8] = b"(redacted)";
+    let mut words: Vec<&[u8]> = args.iter().collect();
+    if is_keyword(args.name(), "AUTH") {
+        words.iter_mut().skip(1).for_each(|word| *word = REDACTED);
+    } else if is_keyword(args.name(), "HELLO") {
+        if let Some(at) = words.iter().position(|word| is_keyword(word, "AUTH")) {
+            words.iter_mut().skip(at + 1).take(2).for_each(|word| *word = REDACTED);
+        }
+    } else if is_keyword(args.name(), "CONFIG") && is_keyword(args.get(1), "SET") {
+        for at in (2..words.len().saturating_sub(1)).step_by(2) {
+            if SECRET_DIRECTIVES.iter().any(|name| is_keyword(words[at], name)) {
+                words[at + 1] = REDACTED;
+            }
+        }
+    } else if is_keyword(args.name(), "ACL") {
+        words.iter_mut().skip(3).for_each(|word| *word = REDACTED);
+    }
+    words
 }
 
 /// Collects what a writing command has to lock.

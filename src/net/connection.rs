@@ -22,8 +22,21 @@ pub enum Parked {
     Waker,
     /// Its command waits for a time: the engine asked for a delay, or clients are paused.
     Until(u64),
-    /// A blocking command was run; what it waits for, and when it gives up.
-    Block(Block, u64),
+    /// A blocking command was run.
+    Block(Blocked),
+}
+
+/// A blocking command that was run.
+#[derive(Debug)]
+pub struct Blocked {
+    /// What it waits for.
+    pub block: Block,
+    /// When it gives up (monotonic ms).
+    pub until_ms: u64,
+    /// When it began (monotonic ms).
+    pub since_ms: u64,
+    /// Its words, if the wait counts as its running time.
+    pub args: OwnedArgs,
 }
 
 /// A command that was read but not run.
@@ -70,6 +83,8 @@ pub struct Connection {
     pub parked: Option<Parked>,
     /// The command that runs first when it goes on.
     pub pending: Option<Pending>,
+    /// Counted as blocked: waits in a blocking command or for the end of a pause.
+    pub blocked: bool,
     /// Runs nothing any more; closed once its output has left.
     pub closing: bool,
     /// Since when its output is over the soft limit (monotonic ms).
@@ -95,6 +110,7 @@ impl Connection {
             output: Output::default(),
             parked: None,
             pending: None,
+            blocked: false,
             closing: false,
             soft_limit_since_ms: None,
         }

@@ -13,10 +13,10 @@
 //! write for all of them. An output whose fence is not met stays; the worker keeps a list of those and looks at it when the log's
 //! watermark has moved, for which the log's listener wakes it.
 
-use crate::base::args::Args;
+use crate::base::args::{Args, OwnedArgs};
 use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
-use crate::net::connection::{Connection, Parked, Pending};
+use crate::net::connection::{Blocked, Connection, Parked, Pending};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
 use crate::net::timer::{Alarm, Timers};
@@ -362,7 +362,7 @@ impl Worker {
             // A client that is gone waits for nothing; one that only ends its requests still takes answers.
             if event.is_error()
                 || event.is_write_closed()
-                || matches!(connection.parked, Some(Parked::Block(..))) && connection.hung_up
+                || matches!(connection.parked, Some(Parked::Block(_))) && connection.hung_up
             {
                 self.close(token);
                 continue;
@@ -411,7 +411,9 @@ impl Worker {
                     connection.parked = None;
                     self.make_ready(alarm.token);
                 }
-                Some(Parked::Block(_, at_ms)) if at_ms <= self.now_ms => self.end_block(alarm.token, None),
+                Some(Parked::Block(ref blocked)) if blocked.until_ms <= self.now_ms => {
+                    self.end_block(alarm.token, None);
+                }
                 _ => {}
             }
         }
@@ -462,9 +464,7 @@ impl Worker {
         let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else { return };
         // Fails only if it is not registered.
         let _ = self.poll.registry().deregister(&mut connection.stream);
-        if matches!(connection.parked, Some(Parked::Block(..))) {
-            self.server.clients.count_blocked(false);
-        }
+        set_blocked(&self.server, &mut connection, false);
         self.by_client.remove(&connection.info.id);
         self.server.clients.remove(connection.info.id);
         self.free.push(token);
@@ -540,10 +540,10 @@ impl Worker {
             connection.readable = false;
             connection.ended = true;
             connection.tail.clear();
-            if matches!(connection.parked, Some(Parked::Block(..))) {
+            if matches!(connection.parked, Some(Parked::Block(_))) {
                 connection.parked = None;
-                self.server.clients.count_blocked(false);
             }
+            set_blocked(&self.server, connection, false);
         }
     }
 
@@ -604,6 +604,7 @@ impl Worker {
         let mut ran = 0;
         self.executor.look_at_clock();
         if let Some(pending) = connection.pending.take() {
+            set_blocked(&self.server, connection, false);
             ran += 1;
             let args = pending.args.as_args();
             if let Some(again) =
@@ -664,6 +665,7 @@ impl Worker {
                 }
             }
         }
+        connection.info.query_bytes.store(connection.tail.len() + filled, RELAXED);
         let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
             let (taken, more) = self.run_input(connection, reply, &mut parser, input, ran);
@@ -837,7 +839,9 @@ impl Worker {
                     reply.clear();
                 }
                 if let Some((block, until_ms)) = session.block.take() {
-                    self.park_block(connection, block, until_ms);
+                    let args = if block == Block::Sleep { args.to_owned() } else { OwnedArgs::default() };
+                    let since_ms = self.server.clock.monotonic_ms();
+                    self.park_block(connection, Blocked { block, until_ms, since_ms, args });
                 }
                 None
             }
@@ -848,6 +852,8 @@ impl Worker {
                         delayed
                     }
                     Later::Until { at_ms, delayed } => {
+                        // A pause counts as blocking, a delay does not.
+                        set_blocked(&self.server, connection, !delayed);
                         connection.parked = Some(Parked::Until(at_ms));
                         self.timers.add(Alarm { at_ms, token, client });
                         delayed
@@ -906,7 +912,9 @@ impl Worker {
         if let Some((block, until_ms)) = block
             && let Some(mut connection) = self.connections.get_mut(job.token).and_then(Option::take)
         {
-            self.park_block(&mut connection, block, until_ms);
+            let since_ms = self.server.clock.monotonic_ms();
+            let args = OwnedArgs::default();
+            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args });
             if let Some(place) = self.connections.get_mut(job.token) {
                 *place = Some(connection);
             }
@@ -917,21 +925,24 @@ impl Worker {
 
     // ---- blocking commands ----
 
-    fn park_block(&mut self, connection: &mut Connection, block: Block, until_ms: u64) {
-        if let Block::Synced { .. } = block {
+    fn park_block(&mut self, connection: &mut Connection, blocked: Blocked) {
+        if let Block::Synced { .. } = blocked.block {
             self.blocked_on_log.push(connection.token);
-            self.server.store().db().request_sync();
+            self.executor.db().request_sync();
         }
-        self.timers.add(Alarm { at_ms: until_ms, token: connection.token, client: connection.info.id });
-        connection.parked = Some(Parked::Block(block, until_ms));
-        connection.info.set_flag(FLAG_BLOCKED, true);
-        self.server.clients.count_blocked(true);
+        self.timers.add(Alarm {
+            at_ms: blocked.until_ms,
+            token: connection.token,
+            client: connection.info.id,
+        });
+        connection.parked = Some(Parked::Block(blocked));
+        set_blocked(&self.server, connection, true);
     }
 
     fn unblock(&mut self, client: u64, with_error: bool) {
         if let Some(&token) = self.by_client.get(&client)
             && let Some(Some(connection)) = self.connections.get(token)
-            && matches!(connection.parked, Some(Parked::Block(..)))
+            && matches!(connection.parked, Some(Parked::Block(_)))
         {
             let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
             self.end_block(token, with_error.then_some(error));
@@ -942,10 +953,15 @@ impl Worker {
     fn end_block(&mut self, token: usize, error: Option<&str>) {
         let synced = self.log.watermark(Fsync::Always);
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
-        let Some(Parked::Block(block, _)) = connection.parked.take() else { return };
+        let Some(Parked::Block(blocked)) = connection.parked.take() else { return };
+        set_blocked(&self.server, connection, false);
+        if !blocked.args.ranges.is_empty() {
+            let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
+            self.executor.note_slow(&connection.info, &blocked.args.as_args(), us);
+        }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
-        match (error, block) {
+        match (error, blocked.block) {
             (Some(error), _) => reply.error(error),
             (None, Block::Sleep) => reply.ok(),
             (None, Block::Replicas) => reply.integer(0),
@@ -956,8 +972,6 @@ impl Worker {
             }
         }
         connection.output.put_back(reply.take_buffer());
-        connection.info.set_flag(FLAG_BLOCKED, false);
-        self.server.clients.count_blocked(false);
         self.mark_dirty(token);
         self.make_ready(token);
     }
@@ -967,7 +981,11 @@ impl Worker {
         let waiting = std::mem::take(&mut self.blocked_on_log);
         for token in waiting {
             let Some(Some(connection)) = self.connections.get(token) else { continue };
-            let Some(Parked::Block(Block::Synced { lsn, replicas }, _)) = connection.parked else { continue };
+            let Some(Parked::Block(Blocked { block: Block::Synced { lsn, replicas }, .. })) =
+                connection.parked
+            else {
+                continue;
+            };
             if lsn <= synced && !replicas {
                 self.end_block(token, None);
             } else if !self.blocked_on_log.contains(&token) {
@@ -1069,6 +1087,15 @@ impl Worker {
             // It may have been too full to go on.
             self.make_ready(token);
         }
+    }
+}
+
+/// Counts a connection as blocked, or no more.
+fn set_blocked(server: &ServerState, connection: &mut Connection, on: bool) {
+    if connection.blocked != on {
+        connection.blocked = on;
+        connection.info.set_flag(FLAG_BLOCKED, on);
+        server.clients.count_blocked(on);
     }
 }
 
