@@ -302,6 +302,9 @@ pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// Any number that fits 64 bits, as Redis takes it: a sign is allowed.
 fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
+    if text.is_empty() {
+        return Ok(0);
+    }
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
