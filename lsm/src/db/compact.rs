@@ -272,6 +272,7 @@ fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Ve
     Shared::number_notes(&manifest, &mut edit, id, notes);
     edit.next_file_number = Some(shared.next_file_number.load(Ordering::Relaxed));
     shared.append_edit(&mut manifest, &edit)?;
+    let mut added = Vec::new();
     let writer = shared.view.writer();
     let view = writer.current();
     if let Some(old) = view.keyspace(id) {
@@ -280,11 +281,21 @@ fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Ve
         next.version = Arc::new(applied.version);
         writer.replace(view.with(next));
         applied.removed.iter().for_each(|file| file.mark_obsolete());
+        added = applied.added;
     }
     drop(writer);
     drop(manifest);
+    warm(shared, &added);
     update_load(shared);
     Ok(())
+}
+
+/// Opens new tables and brings their filters and indexes into the cache, so that no reader has to, and a blind write can ask the
+/// filters. A failure is the next reader's to report.
+pub fn warm(shared: &Shared, added: &[Arc<TableFile>]) {
+    for file in added {
+        let _ = file.table(&shared.opener, false).and_then(|table| table.warm());
+    }
 }
 
 /// Works out how far compaction is behind, for the write delay. Called after every install.
