@@ -16,6 +16,10 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Whether `text` matches `pattern`; ASCII letters match in either case if `ignore_case`.
 pub fn matches_case(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+    if text.is_empty() {
+        // As in Redis: nothing is matched by one star, not by several.
+        return pattern.is_empty() || pattern == b"*";
+    }
     let (mut at, mut text_at) = (0, 0);
     // Behind the last star: where the pattern goes on, and from where in the text it was tried.
     let mut star: Option<(usize, usize)> = None;
