@@ -502,8 +502,10 @@ fn damage_in_one_keyspace_does_not_stall_another() {
         let name = format!("keyspace_{name}_levels");
         db.properties().into_iter().find(|(property, _)| *property == name).unwrap().1
     };
+    // One run is below the trigger and may stay.
+    let is_deep = |levels: String| levels.starts_with("L0") && !levels.starts_with("L0:files=1,");
     let mut rounds = 0;
-    while levels("b").starts_with("L0") {
+    while is_deep(levels("b")) {
         disk.sleep(std::time::Duration::from_millis(5));
         rounds += 1;
         assert!(rounds < 2000, "b: {}, a: {}", levels("b"), levels("a"));
