@@ -121,17 +121,16 @@ fn settle(shared: &Shared, work: Work, worked: Result<bool>, generation: u64, fa
         Err(_) if shared.stop.load(Ordering::SeqCst) => {}
         Err(error) => {
             // After damage the keyspace is left alone for a while; the thread has others to look after.
-            let is_damage = error.is_corruption();
-            *failures = if is_damage { 0 } else { *failures + 1 };
+            *failures = if error.is_corruption() { 0 } else { *failures + 1 };
             Metrics::add(&shared.metrics.background_errors, 1);
             shared.event(&format!("{work:?} failed, to be tried again: {error}"));
-            if !error.is_no_space() {
-                let mut jobs = lock(&shared.jobs);
-                match work {
-                    Work::Flush => jobs.flush_failed = Some(error),
-                    Work::Compaction => jobs.compaction_failed = Some(error),
-                }
+            let mut jobs = lock(&shared.jobs);
+            match work {
+                Work::Flush => jobs.flush_failed = Some(error),
+                Work::Compaction => jobs.compaction_failed = Some(error),
             }
+            drop(jobs);
+            shared.signal();
             let pause = (50u64 << (*failures).min(6)).min(BACKOFF_MS_MAX);
             shared.wait_stopped(Duration::from_millis(pause));
         }

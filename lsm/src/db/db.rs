@@ -242,7 +242,7 @@ impl Db {
         self.shared.log.reader(from)
     }
 
-    /// Writes a keyspace's memtable to a table and waits for that.
+    /// Writes a keyspace's memtable to a table and waits for that. After an error the memtable stays, and the background goes on trying.
     pub fn flush(&self, keyspace: KeyspaceId) -> Result<()> {
         manual::flush_keyspace(&self.shared, keyspace)
     }

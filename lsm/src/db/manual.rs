@@ -18,7 +18,7 @@ enum Awaited {
 }
 
 /// Waits until `done`, working meanwhile if nobody else does. Ends with an error if the database closes, is poisoned or work that is
-/// waited for fails for good: a flush does not care that elsewhere a compaction cannot read its input.
+/// waited for fails (it is tried again all the same): a flush does not care that elsewhere a compaction cannot read its input.
 fn wait_until(shared: &Arc<Shared>, awaited: Awaited, done: impl Fn(&Shared) -> bool) -> Result<()> {
     forget_failures(shared, awaited);
     loop {

@@ -47,7 +47,7 @@ pub struct Jobs {
     pub damaged: HashMap<KeyspaceId, Duration>,
     /// How many holders asked for quiet.
     pub paused: usize,
-    /// The last failure of a flush that does not heal by itself, until a waiter has seen it.
+    /// The last failure of a flush, until a waiter has seen it.
     pub flush_failed: Option<Error>,
     /// The same of a compaction.
     pub compaction_failed: Option<Error>,
