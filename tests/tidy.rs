@@ -72,7 +72,8 @@ fn imports(text: &str) -> Vec<String> {
     let production = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
     let production = production.split("\n#[cfg(all(test").next().unwrap_or(production);
     // One line without comments, so that a list in braces may be broken over several.
-    let code = production.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join(" ");
+    let code =
+        production.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join(" ");
     let code = code.replace("pub(in crate::", "pub(in ");
     let mut found = Vec::new();
     let mut rest = code.as_str();
@@ -80,7 +81,8 @@ fn imports(text: &str) -> Vec<String> {
         let before = rest[..at].chars().next_back();
         let path = &rest[at + 7..];
         if before.is_none_or(|c| !c.is_alphanumeric() && c != '_') {
-            let end = path.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(path.len());
+            let end =
+                path.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(path.len());
             let stem = path[..end].trim_end_matches(':').to_string();
             match path[end..].strip_prefix('{') {
                 Some(names) => {

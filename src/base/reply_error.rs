@@ -69,7 +69,11 @@ impl ReplyError {
     /// writer turns back into the byte.
     pub fn echo(word: &[u8]) -> String {
         // Redis prints a C string: it ends at the first zero.
-        word.iter().take_while(|&&byte| byte != 0).take(ECHO_BYTES_MAX).map(|&byte| char::from(byte)).collect()
+        word.iter()
+            .take_while(|&&byte| byte != 0)
+            .take(ECHO_BYTES_MAX)
+            .map(|&byte| char::from(byte))
+            .collect()
     }
 
     /// The text, its code first.
