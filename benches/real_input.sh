@@ -62,7 +62,7 @@ if [ ! -s "$input" ]; then
   awk -v keys="$keys" 'BEGIN {
     for (i = 0; i < keys; i++) {
       key = sprintf("user:%08d", i)
-      value = sprintf("{\"id\":%d,\"name\":\"user %d\",\"score\":%d,\"seen\":%d}", i, i, (i * 7919) % 100003, i * 86400)
+      value = sprintf("{\"id\":%d,\"name\":\"user %d\",\"score\":%.0f,\"seen\":%.0f}", i, i, (i * 7919) % 100003, i * 86400)
       printf "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", length(key), key, length(value), value
     }
   }' > "$input.new"

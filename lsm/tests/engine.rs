@@ -152,7 +152,7 @@ fn a_reader_is_one_moment() {
     .unwrap();
     db.compact_range(a, None, None).unwrap();
     assert_eq!(reader.read(a, b"k", &options, |value| value.map(<[u8]>::to_vec)).unwrap().unwrap(), b"old");
-    assert_eq!(reader.read(b, b"k", &options, |value| value.is_some()).unwrap(), false);
+    assert!(!reader.read(b, b"k", &options, |value| value.is_some()).unwrap());
     assert_eq!(&**reader.get_pinned(a, b"k", &options).unwrap().as_ref().unwrap(), b"old");
     let mut iter = reader.iter(a, IterOptions::default()).unwrap();
     iter.seek_to_first().unwrap();
@@ -924,8 +924,8 @@ fn readers_and_writers_at_once() {
     db.close().unwrap();
     drop(db);
     let db = Db::open(env, &folder.0, Options::tiny()).unwrap();
-    for writer in 0..2usize {
-        let number = acknowledged[writer].load(Ordering::SeqCst);
+    for (writer, number) in acknowledged.iter().enumerate() {
+        let number = number.load(Ordering::SeqCst);
         assert!(number > 10);
         for keyspace in [a, b] {
             assert_eq!(

@@ -480,3 +480,37 @@ fn a_half_made_checkpoint_is_none() {
     }
     assert!(whole > 0);
 }
+
+/// A keyspace whose compaction meets damage neither holds up the compactions of others nor, in the end, everybody's writes.
+#[test]
+fn damage_in_one_keyspace_does_not_stall_another() {
+    let disk = MemEnv::threaded();
+    let (db, [a, b]) =
+        open(disk.clone(), Options { compaction_threads: 1, block_cache_bytes: 0, ..options() }).unwrap();
+    db.put(a, b"k", b"v").unwrap();
+    db.flush(a).unwrap();
+    tables(&disk).iter().for_each(|path| disk.flip_bit(path, 3, 1).unwrap());
+    // Far more flushes than L0 may hold runs before writers have to wait for a compaction.
+    for i in 0..60 {
+        for keyspace in [a, b] {
+            db.put(keyspace, b"k", format!("{i}").as_bytes()).unwrap();
+            db.flush(keyspace).unwrap();
+        }
+    }
+    assert!(db.metrics().background_errors > 0);
+    let levels = |name: &str| {
+        let name = format!("keyspace_{name}_levels");
+        db.properties().into_iter().find(|(property, _)| *property == name).unwrap().1
+    };
+    // One run is below the trigger and may stay.
+    let is_deep = |levels: String| levels.starts_with("L0") && !levels.starts_with("L0:files=1,");
+    let mut rounds = 0;
+    while is_deep(levels("b")) {
+        disk.sleep(std::time::Duration::from_millis(5));
+        rounds += 1;
+        assert!(rounds < 2000, "b: {}, a: {}", levels("b"), levels("a"));
+    }
+    assert!(db.write_delay(1000).is_none());
+    assert_eq!(db.get(a, b"k", &ReadOptions::default()).unwrap().unwrap(), b"59");
+    assert!(matches!(db.wait_idle(), Err(error) if error.is_corruption()));
+}

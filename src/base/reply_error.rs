@@ -21,6 +21,9 @@ impl ReplyError {
     pub const NOT_A_FLOAT: ReplyError = ReplyError::fixed("ERR value is not a valid float");
     /// RENAME of nothing.
     pub const NO_SUCH_KEY: ReplyError = ReplyError::fixed("ERR no such key");
+    /// A number that must fit 32 bits and does not.
+    pub const NOT_32_BITS: ReplyError =
+        ReplyError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
     /// A database that is not there.
     pub const DB_OUT_OF_RANGE: ReplyError = ReplyError::fixed("ERR DB index is out of range");
     /// MOVE or COPY onto itself.

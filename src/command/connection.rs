@@ -37,8 +37,7 @@ pub fn select(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let databases = ctx.server.identity.databases as i64;
     let db = ctx.args.integer(1)?;
     if i32::try_from(db).is_err() {
-        let text = "ERR value is out of range, value must between -2147483648 and 2147483647";
-        return Err(ReplyError::fixed(text).into());
+        return Err(ReplyError::NOT_32_BITS.into());
     }
     if !(0..databases).contains(&db) {
         return Err(ReplyError::DB_OUT_OF_RANGE.into());

@@ -158,6 +158,9 @@ pub fn renamenx(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn at_in<'k>(ctx: &Context<'_>, number: &[u8], key: &'k [u8]) -> Result<At<'k>, Stop> {
     let number = parse_i64(number).filter(|number| i32::try_from(*number).is_ok());
     let number = number.ok_or(ReplyError::NOT_AN_INTEGER)?;
+    if i32::try_from(number).is_err() {
+        return Err(ReplyError::NOT_32_BITS.into());
+    }
     let db = usize::try_from(number).map_err(|_| ReplyError::DB_OUT_OF_RANGE)?;
     ctx.txn.at_in(db, key)
 }
@@ -302,6 +305,9 @@ pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// Any number that fits 64 bits, as Redis takes it: a sign is allowed.
 fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
+    if text.is_empty() {
+        return Ok(0);
+    }
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),

@@ -52,8 +52,16 @@ impl FieldType {
 
     /// The value that SET of `value` stores. Redis takes a negative number for an unsigned field as one of 64 bits.
     pub fn to_set(self, value: i64, overflow: Overflow) -> Option<i64> {
-        let value = if self.signed { i128::from(value) } else { i128::from(value as u64) };
-        self.fit(value, overflow).map(|value| value as i64)
+        let number = if self.signed { i128::from(value) } else { i128::from(value as u64) };
+        if self.signed && self.bits < 64 && overflow == Overflow::Saturate {
+            // Redis asks how much room there is above the value in 64 bits, which wraps for one far below: it then takes the
+            // value for one too large. Clients may rely on what it stores.
+            let max = self.max() as i64;
+            if value < 0 && max.wrapping_sub(value) < 0 {
+                return Some(max);
+            }
+        }
+        self.fit(number, overflow).map(|value| value as i64)
     }
 
     /// The value that INCRBY stores.
@@ -145,5 +153,8 @@ mod tests {
         assert_eq!(byte.to_set(-1, Overflow::Wrap), Some(255));
         assert_eq!(byte.to_set(-1, Overflow::Fail), None);
         assert_eq!(byte.to_increment(0, -1, Overflow::Saturate), Some(0));
+        let signed = FieldType { signed: true, bits: 22 };
+        assert_eq!(signed.to_set(i64::MIN, Overflow::Saturate), Some((1 << 21) - 1));
+        assert_eq!(signed.to_set(-(1 << 30), Overflow::Saturate), Some(-(1 << 21)));
     }
 }

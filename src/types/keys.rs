@@ -235,13 +235,18 @@ impl LiveKeys {
     }
 }
 
+/// Whether a pattern of KEYS or SCAN names a key. A lone star names the empty key too.
+fn names(pattern: &[u8], key: &[u8]) -> bool {
+    pattern == b"*" || glob::matches(pattern, key)
+}
+
 /// KEYS: hands every key that matches to `f`.
 pub fn for_each_match(txn: &mut Txn, pattern: &[u8], mut f: impl FnMut(&[u8])) -> Result<(), Stop> {
     let mut keys = LiveKeys::open(txn, &glob::literal_prefix(pattern), WalkFrom::At(b""))?;
     while let Some(standing) = keys.standing(txn.now_ms()) {
         txn.charge(1, 0)?;
         match standing {
-            Standing::Live(key, _) if glob::matches(pattern, key) => f(key),
+            Standing::Live(key, _) if names(pattern, key) => f(key),
             Standing::Live(..) => {}
             Standing::Expired(key) => txn.note_expired(keys.space, key),
             Standing::Damaged => return Err(meta::damaged("keyspace meta", "record").into()),
@@ -280,7 +285,7 @@ pub fn scan(txn: &mut Txn, scan: Scan<'_>, mut f: impl FnMut(&[u8])) -> Result<u
         txn.charge(1, 0)?;
         match standing {
             Standing::Live(key, head) => {
-                let matches = scan.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+                let matches = scan.pattern.is_none_or(|pattern| names(pattern, key))
                     && scan.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(head.kind.name().as_bytes()));
                 if matches {
                     f(key);

@@ -120,7 +120,9 @@ fn settle(shared: &Shared, work: Work, worked: Result<bool>, generation: u64, fa
         }
         Err(_) if shared.stop.load(Ordering::SeqCst) => {}
         Err(error) => {
-            *failures += 1;
+            // After damage the keyspace is left alone for a while; the thread has others to look after.
+            let is_damage = error.is_corruption();
+            *failures = if is_damage { 0 } else { *failures + 1 };
             Metrics::add(&shared.metrics.background_errors, 1);
             shared.event(&format!("{work:?} failed, to be tried again: {error}"));
             if !error.is_no_space() {

@@ -22,6 +22,10 @@ use crate::version::version::{Level, TableFile, Version};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a keyspace in which a compaction met damage is left alone, so that others get their turn.
+const DAMAGED_PAUSE: Duration = Duration::from_secs(2);
 
 /// A plan that this thread has claimed.
 struct Claimed {
@@ -40,8 +44,10 @@ pub fn compact_one(shared: &Arc<Shared>) -> Result<bool> {
         // The view is loaded under the lock: a job leaves `compacting` only after its install, so a file that this view still has
         // and that is not busy is really there.
         let view = shared.view.load_owned();
+        let now = shared.env.monotonic();
         let plans = view
             .keyspaces()
+            .filter(|keyspace| jobs.damaged.get(&keyspace.id).is_none_or(|&until| until <= now))
             .filter_map(|keyspace| Some((keyspace, plan_for(shared, &jobs, keyspace, None)?)));
         let Some((keyspace, plan)) = plans.min_by_key(|(_, plan)| rank(plan.reason)) else {
             return Ok(false);
@@ -146,8 +152,21 @@ fn claim(jobs: &mut Jobs, keyspace: &Arc<KeyspaceView>, plan: Plan) -> Claimed {
 
 fn run_claimed(shared: &Arc<Shared>, claimed: Claimed) -> Result<()> {
     let result = run(shared, &claimed);
-    if let Some(running) = lock(&shared.jobs).compacting.get_mut(&claimed.keyspace.id) {
+    let id = claimed.keyspace.id;
+    let mut jobs = lock(&shared.jobs);
+    if let Some(running) = jobs.compacting.get_mut(&id) {
         running.finish(claimed.job);
+    }
+    let is_damaged = result.as_ref().is_err_and(Error::is_corruption);
+    // In a stepped environment time may stand still, and whoever steps decides what is tried again.
+    let newly_damaged = is_damaged && shared.threaded.load(Ordering::Relaxed) && {
+        let until = shared.env.monotonic() + DAMAGED_PAUSE;
+        jobs.damaged.insert(id, until).is_none()
+    };
+    let healed = result.is_ok() && jobs.damaged.remove(&id).is_some();
+    drop(jobs);
+    if newly_damaged || healed {
+        update_load(shared);
     }
     shared.signal();
     result
@@ -253,6 +272,7 @@ fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Ve
     Shared::number_notes(&manifest, &mut edit, id, notes);
     edit.next_file_number = Some(shared.next_file_number.load(Ordering::Relaxed));
     shared.append_edit(&mut manifest, &edit)?;
+    let mut added = Vec::new();
     let writer = shared.view.writer();
     let view = writer.current();
     if let Some(old) = view.keyspace(id) {
@@ -261,19 +281,30 @@ fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Ve
         next.version = Arc::new(applied.version);
         writer.replace(view.with(next));
         applied.removed.iter().for_each(|file| file.mark_obsolete());
+        added = applied.added;
     }
     drop(writer);
     drop(manifest);
+    warm(shared, &added);
     update_load(shared);
     Ok(())
+}
+
+/// Opens new tables and brings their filters and indexes into the cache, so that no reader has to, and a blind write can ask the
+/// filters. A failure is the next reader's to report.
+pub fn warm(shared: &Shared, added: &[Arc<TableFile>]) {
+    for file in added {
+        let _ = file.table(&shared.opener, false).and_then(|table| table.warm());
+    }
 }
 
 /// Works out how far compaction is behind, for the write delay. Called after every install.
 pub fn update_load(shared: &Shared) {
     let view = shared.view.load_owned();
     let options = shared.picker_options();
+    let damaged = lock(&shared.jobs).damaged.keys().copied().collect::<Vec<_>>();
     let (mut runs, mut debt) = (0, 0);
-    for keyspace in view.keyspaces() {
+    for keyspace in view.keyspaces().filter(|keyspace| !damaged.contains(&keyspace.id)) {
         let covered = covered_bytes(shared, &keyspace.version);
         let shape = Shape::measure(&keyspace.version.metas(), &covered, |_, _| true);
         runs = runs.max(shape.l0_depth as u64);

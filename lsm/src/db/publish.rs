@@ -13,7 +13,7 @@
 //! the next lap's; a ticket is handed out only while fewer than the ring's length are outstanding.
 
 use crate::base::key::Lsn;
-use crate::base::sync::{AtomicBool, AtomicU64, Ordering, spin_hint};
+use crate::base::sync::{AtomicBool, AtomicU64, Ordering, in_total_order, spin_hint};
 
 #[cfg(not(loom))]
 const RING: usize = 4096;
@@ -92,6 +92,7 @@ impl Publisher {
         // SeqCst, not only Release: this store and the load of `head` below, against another committer's same pair, must not both
         // miss each other, or an applied prefix would stay unpublished. Pairs with the SeqCst load of `applied` in the loop.
         slot.applied.store(ticket.0 + 1, Ordering::SeqCst);
+        in_total_order();
         loop {
             let head = self.head.load(Ordering::SeqCst);
             let slot = &self.slots[head as usize % RING];
@@ -104,6 +105,7 @@ impl Publisher {
                 // Only a claimed head moves `visible`, and every claim has seen its slot and all before it applied. AcqRel: pairs with
                 // the acquire in `visible`, and keeps the chain of earlier publishers' inserts.
                 self.visible.fetch_max(lsn, Ordering::AcqRel);
+                in_total_order();
             }
         }
     }

@@ -228,6 +228,20 @@ impl Table {
         !matches!(self.probe_filter(partition, hash, &ReadOptions::memory_only(), guard), Ok(Some(false)))
     }
 
+    /// Brings the filters and indexes into the cache, so that the first reads of a new table need no disk. For jobs, right after they
+    /// have made it.
+    pub fn warm(&self) -> Result<()> {
+        let options = ReadOptions::default();
+        for partition in self.partitions.iter() {
+            let guard = crossbeam_epoch::pin();
+            if !partition.filter.is_none() {
+                self.fetch(partition.filter, BlockKind::Filter, &options, &guard)?;
+            }
+            self.fetch(partition.index, BlockKind::Index, &options, &guard)?;
+        }
+        Ok(())
+    }
+
     /// Its range tombstones.
     pub fn range_tombstones(&self) -> &RangeTombstones {
         &self.tombstones
