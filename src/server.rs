@@ -26,6 +26,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -54,7 +55,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
     let identity = identity(&config, &clock, &dir, port);
 
-    let watch: Arc<LogWatch> = Arc::default();
+    let watch = Arc::new(LogWatch::new(clock));
     let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     greet(&config, &identity, &log);
@@ -90,6 +91,9 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let closed = server.store().close();
     remove_pidfile(&pidfile);
     closed.map_err(|error| format!("closing the database: {error}"))?;
+    if let Some(reason) = server.failure() {
+        return Err(reason.to_string());
+    }
     log.write('*', "Database closed, everything is on the disk. Bye");
     Ok(())
 }
@@ -287,6 +291,7 @@ fn start(
     let mut threads = Vec::new();
     for (index, (poll, shared)) in polls.into_iter().enumerate() {
         let executor = Executor::new(Arc::clone(server), table(), index);
+        let (name, state) = (format!("worker-{index}"), Arc::clone(server));
         let worker = Worker::new(
             index,
             poll,
@@ -296,8 +301,13 @@ fn start(
             Arc::clone(&pools),
             Arc::clone(&watch),
         );
-        let thread =
-            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())?;
+        // Commands' panics are caught one by one. One that comes through here left the worker's own state half-done.
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                state.fail(format!("worker {index} panicked"));
+            }
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(run)?;
         threads.push((shared, thread));
     }
     let stop_background: Arc<Latch> = Arc::default();

@@ -14,6 +14,7 @@
 //! watermark has moved, for which the log's listener wakes it.
 
 use crate::base::args::{Args, OwnedArgs};
+use crate::base::clock::Clock;
 use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
 use crate::net::connection::{Blocked, Connection, Parked, Pending};
@@ -137,15 +138,38 @@ impl Pools {
 }
 
 /// How far the log has come, as its listener says; wakes workers that wait for it.
-#[derive(Default)]
+///
+/// Under `everysec` what was *written* may leave, as long as syncs keep up: a mark is set at some written LSN and moves on when a
+/// sync has passed it; once a mark is two seconds old, the disk stalls, and only what is *synced* may leave.
 pub struct LogWatch {
+    clock: Clock,
     written: AtomicU64,
     synced: AtomicU64,
     poisoned: AtomicBool,
+    /// An LSN that no sync has passed yet; 0 if all is synced.
+    mark: AtomicU64,
+    /// When the mark was set (monotonic ms).
+    mark_ms: AtomicU64,
     workers: std::sync::OnceLock<Vec<Arc<WorkerShared>>>,
 }
 
+/// How old the oldest unsynced write may be under `everysec` before answers wait for the sync.
+const UNSYNCED_MS_MAX: u64 = 2000;
+
 impl LogWatch {
+    /// A watch that has seen nothing yet.
+    pub fn new(clock: Clock) -> LogWatch {
+        LogWatch {
+            clock,
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+            mark: AtomicU64::new(0),
+            mark_ms: AtomicU64::new(0),
+            workers: std::sync::OnceLock::new(),
+        }
+    }
+
     /// Says which workers to wake. Called once.
     pub fn set_workers(&self, workers: Vec<Arc<WorkerShared>>) {
         // A second call would be a bug of the caller; the first list stays.
@@ -160,6 +184,11 @@ impl LogWatch {
         if progress.poisoned {
             self.poisoned.store(true, Ordering::SeqCst);
         }
+        // Relaxed: two threads that move the mark at once set it to about the same.
+        if progress.synced >= self.mark.load(RELAXED) {
+            self.mark_ms.store(self.clock.monotonic_ms(), RELAXED);
+            self.mark.store(if progress.written > progress.synced { progress.written } else { 0 }, RELAXED);
+        }
         for worker in self.workers.get().into_iter().flatten() {
             if worker.waits_for_log.load(Ordering::SeqCst) {
                 worker.mailbox.nudge();
@@ -168,21 +197,29 @@ impl LogWatch {
     }
 
     /// What may leave the process under this setting.
-    fn watermark(&self, fsync: Fsync) -> Lsn {
+    fn watermark(&self, fsync: Fsync, now_ms: u64) -> Lsn {
         match fsync {
-            Fsync::Always => self.synced.load(Ordering::SeqCst),
-            Fsync::EverySecond | Fsync::No => self.written.load(Ordering::SeqCst),
+            Fsync::EverySecond if !self.is_stalled(now_ms) => self.written(),
+            Fsync::No => self.written(),
+            Fsync::Always | Fsync::EverySecond => self.synced(),
         }
+    }
+
+    fn written(&self) -> Lsn {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    fn synced(&self) -> Lsn {
+        self.synced.load(Ordering::SeqCst)
+    }
+
+    fn is_stalled(&self, now_ms: u64) -> bool {
+        self.mark.load(RELAXED) != 0 && now_ms > self.mark_ms.load(RELAXED) + UNSYNCED_MS_MAX
     }
 
     /// Whether the log has failed.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::SeqCst)
-    }
-
-    /// After the database was opened again: what it has is on the disk.
-    pub fn reopened(&self, progress: LogProgress) {
-        self.advance(progress);
     }
 }
 
@@ -332,7 +369,8 @@ impl Worker {
     }
 
     fn log_has_moved(&self) -> bool {
-        self.log.is_poisoned() || self.log.watermark(self.server.settings.fsync()) > self.watermark
+        self.log.is_poisoned()
+            || self.log.watermark(self.server.settings.fsync(), self.now_ms) > self.watermark
     }
 
     fn read_letters(&mut self) {
@@ -951,7 +989,7 @@ impl Worker {
 
     /// Answers a blocking command whose time has come.
     fn end_block(&mut self, token: usize, error: Option<&str>) {
-        let synced = self.log.watermark(Fsync::Always);
+        let synced = self.log.synced();
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         let Some(Parked::Block(blocked)) = connection.parked.take() else { return };
         set_blocked(&self.server, connection, false);
@@ -977,7 +1015,7 @@ impl Worker {
     }
 
     fn end_blocks_on_log(&mut self) {
-        let synced = self.log.watermark(Fsync::Always);
+        let synced = self.log.synced();
         let waiting = std::mem::take(&mut self.blocked_on_log);
         for token in waiting {
             let Some(Some(connection)) = self.connections.get(token) else { continue };
@@ -999,15 +1037,15 @@ impl Worker {
     /// Writes the log once for all that was committed in this turn, then sends what may leave.
     fn finish_turn(&mut self) {
         let fsync = self.server.settings.fsync();
-        if self.turn_need > self.log.watermark(Fsync::EverySecond) {
+        if self.turn_need > self.log.written() {
             // An error poisons the log, of which the listener tells; here there is nothing to do about it.
             let _ = self.executor.db().try_flush_wal();
         }
-        if fsync == Fsync::Always && self.turn_need > self.log.watermark(fsync) {
+        if fsync == Fsync::Always && self.turn_need > self.log.synced() {
             self.executor.db().request_sync();
         }
         self.turn_need = 0;
-        let watermark = self.log.watermark(fsync);
+        let watermark = self.log.watermark(fsync, self.now_ms);
         let moved = watermark > self.watermark || self.log.is_poisoned();
         self.watermark = watermark;
         if moved && !self.fenced.is_empty() {
@@ -1158,4 +1196,27 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
 struct WakeSlot {
     job: Option<Box<Job>>,
     woken: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stalled_disk_holds_answers_back() {
+        let clock = Clock::new();
+        let watch = LogWatch::new(clock);
+        let advance = |written, synced| watch.advance(LogProgress { written, synced, poisoned: false });
+        let mark = |fsync, later_ms| watch.watermark(fsync, clock.monotonic_ms() + later_ms);
+        advance(10, 0);
+        advance(20, 0);
+        assert_eq!(mark(Fsync::EverySecond, 0), 20);
+        assert_eq!(mark(Fsync::Always, 0), 0);
+        assert_eq!(mark(Fsync::EverySecond, 2500), 0, "no sync for long");
+        assert_eq!(mark(Fsync::No, 2500), 20);
+        advance(30, 10);
+        assert_eq!(mark(Fsync::EverySecond, 0), 30, "a sync passed the mark");
+        advance(30, 30);
+        assert_eq!(mark(Fsync::EverySecond, 1 << 40), 30, "nothing is unsynced");
+    }
 }

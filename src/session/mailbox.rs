@@ -4,13 +4,20 @@
 //! clears `sleeping`; whoever clears it (and nobody else) pays for the wake-up. So a busy owner costs posters no system call,
 //! and no letter is slept over: either the owner's second look sees the letter, or the poster sees `sleeping` set.
 //!
-//! The orderings are `SeqCst`: the owner stores `sleeping` and then loads the queue's state, the poster stores into the queue
-//! and then loads `sleeping`; neither may move its load above its store (the classic store-buffer pair). The queue's own
-//! mutex alone would not do for [`Mailbox::nudge`], which posts nothing.
+//! Between its two steps each side has a `SeqCst` fence: the owner stores `sleeping` and then loads what it waits for, the poster stores
+//! that and then loads `sleeping`, and neither load may move above the store (the store-buffer pair). The queue's own
+//! mutex would not do for [`Mailbox::nudge`], which posts nothing.
 
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering, fence};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+#[cfg(not(loom))]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// See the module.
 pub struct Mailbox<M> {
@@ -43,28 +50,31 @@ impl<M> Mailbox<M> {
         {
             let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
             letters.push(letter);
-            // SeqCst: pairs with the load in `prepare_to_sleep`.
-            self.filled.store(true, Ordering::SeqCst);
+            // Release: pairs with the Acquire in `take`.
+            self.filled.store(true, Ordering::Release);
         }
         self.nudge();
     }
 
     /// Wakes the owner if it sleeps.
     pub fn nudge(&self) {
-        // SeqCst: pairs with the store in `prepare_to_sleep`. The load first keeps the line shared while the owner is busy.
-        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+        // Pairs with the fence in `prepare_to_sleep`.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence orders it. The load first keeps the line shared while the owner is busy.
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
             (self.wake)();
         }
     }
 
     /// Owner: moves all letters into `into`, in the order they came.
     pub fn take(&self, into: &mut Vec<M>) {
-        // SeqCst: pairs with the store in `post`.
-        if !self.filled.load(Ordering::SeqCst) {
+        // Acquire: pairs with the Release in `post`.
+        if !self.filled.load(Ordering::Acquire) {
             return;
         }
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        self.filled.store(false, Ordering::SeqCst);
+        // Relaxed: stores to it are ordered by the lock.
+        self.filled.store(false, Ordering::Relaxed);
         into.append(&mut letters);
     }
 
@@ -72,9 +82,13 @@ impl<M> Mailbox<M> {
     /// looks at whatever else it waits for (the log), sleeps, and calls [`awake`](Self::awake).
     #[must_use]
     pub fn prepare_to_sleep(&self) -> bool {
-        self.sleeping.store(true, Ordering::SeqCst);
-        if self.filled.load(Ordering::SeqCst) {
-            self.sleeping.store(false, Ordering::SeqCst);
+        // AcqRel: comes after the swap of any poster whose wake-up is over.
+        self.sleeping.swap(true, Ordering::AcqRel);
+        // Pairs with the fence in `nudge`: of the store above and the loads below (here and by the caller), and the poster's store and
+        // load, at least one load sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.filled.load(Ordering::Acquire) {
+            self.sleeping.store(false, Ordering::Relaxed);
             return false;
         }
         true
@@ -82,11 +96,68 @@ impl<M> Mailbox<M> {
 
     /// Owner: awake again.
     pub fn awake(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
+        // Relaxed: a poster that still sees `true` wakes for nothing, once.
+        self.sleeping.store(false, Ordering::Relaxed);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::{Arc, Condvar};
+
+    /// What the poll is to a worker: sleeps until it was woken.
+    struct Bell {
+        rung: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Bell {
+        fn wait(&self) {
+            let mut rung = self.rung.lock().unwrap();
+            while !*rung {
+                rung = self.changed.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+    }
+
+    /// Two posters; the owner goes to sleep whenever it may. A lost wake-up would be a deadlock, which loom reports.
+    #[test]
+    fn no_letter_is_slept_over() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let bell: Arc<Bell> = Arc::new(Bell { rung: Mutex::new(false), changed: Condvar::new() });
+            let ring = Arc::clone(&bell);
+            let mailbox: Arc<Mailbox<u32>> = Arc::new(Mailbox::new(move || {
+                *ring.rung.lock().unwrap() = true;
+                ring.changed.notify_one();
+            }));
+            let posters: Vec<_> = (0..2)
+                .map(|letter| {
+                    let mailbox = Arc::clone(&mailbox);
+                    loom::thread::spawn(move || mailbox.post(letter))
+                })
+                .collect();
+            let mut letters = Vec::new();
+            while letters.len() < 2 {
+                mailbox.take(&mut letters);
+                if letters.len() < 2 && mailbox.prepare_to_sleep() {
+                    bell.wait();
+                    mailbox.awake();
+                }
+            }
+            letters.sort_unstable();
+            assert_eq!(letters, [0, 1]);
+            for poster in posters {
+                poster.join().unwrap();
+            }
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::mpsc;

@@ -16,7 +16,7 @@ use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -261,6 +261,7 @@ pub struct ServerState {
     pub save_requested: AtomicBool,
     shutdown: Mutex<Option<ShutdownRequest>>,
     shutdown_trigger: ShutdownTrigger,
+    failure: OnceLock<String>,
     logger: Logger,
 }
 
@@ -318,6 +319,7 @@ impl ServerState {
             save_requested: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             shutdown_trigger: parts.shutdown_trigger,
+            failure: OnceLock::new(),
             logger: parts.logger,
         }
     }
@@ -376,6 +378,19 @@ impl ServerState {
         drop(shutdown);
         (self.shutdown_trigger)();
         true
+    }
+
+    /// Ends the server because it cannot go on; the reason is what the process ends with.
+    pub fn fail(&self, reason: String) {
+        self.log('#', &format!("Ending: {reason}"));
+        // Only the first reason counts.
+        let _ = self.failure.set(reason);
+        self.request_shutdown(ShutdownRequest { now: true, ..ShutdownRequest::default() });
+    }
+
+    /// Why it could not go on, if that is why it ended.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// What was asked for, if the server is to end.
