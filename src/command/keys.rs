@@ -156,7 +156,7 @@ pub fn renamenx(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// A key of the database that a word numbers.
 fn at_in<'k>(ctx: &Context<'_>, number: &[u8], key: &'k [u8]) -> Result<At<'k>, Stop> {
-    let number = parse_i64(number).filter(|number| i32::try_from(*number).is_ok());
+    let number = parse_i64(number);
     let number = number.ok_or(ReplyError::NOT_AN_INTEGER)?;
     if i32::try_from(number).is_err() {
         return Err(ReplyError::NOT_32_BITS.into());
