@@ -18,7 +18,7 @@ use crate::net::shutdown::Latch;
 use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
-use crate::store::store::{Store, StoreOptions};
+use crate::store::store::{PackedLimits, Store, StoreOptions};
 use haypile_lsm::{Db, Env, Error, LogProgress, Options, OsEnv};
 use mio::Poll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -223,6 +223,10 @@ fn opener(
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
     let budget = identity.memory_budget_bytes as usize;
+    let packed = PackedLimits {
+        elements_max: config.number("packed-max-elements") as usize,
+        bytes_max: config.number("packed-max-bytes") as usize,
+    };
     Box::new(move || {
         let mut options = Options::default().with_memory_budget(budget);
         options.open_tables_max = open_tables;
@@ -235,7 +239,7 @@ fn opener(
         options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
-        Store::open(db, StoreOptions { databases, gate_slots: threads, clock })
+        Store::open(db, StoreOptions { databases, gate_slots: threads, clock, packed })
     })
 }
 

@@ -36,7 +36,11 @@ fn open(env: &Arc<MemEnv>, clock: Clock) -> Arc<Store> {
         Options { memtable_bytes: 32 << 10, memtable_total_bytes: 256 << 10, ..Options::tiny() };
     MetaHooks::install(&mut options, clock);
     let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
-    Store::open(Arc::new(db), StoreOptions { databases: DATABASES, gate_slots: 2, clock }).unwrap()
+    Store::open(
+        Arc::new(db),
+        StoreOptions { databases: DATABASES, gate_slots: 2, clock, ..StoreOptions::default() },
+    )
+    .unwrap()
 }
 
 /// Value and expiry of each key.

@@ -262,6 +262,9 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("notify-keyspace-events", Kind::Events, ""),
     inert_start("oom-score-adj", Kind::Word(&["no", "yes", "relative", "absolute"]), "no"),
     inert("oom-score-adj-values", Kind::Words, "0 200 800"),
+    // Up to where a collection stays in its record; with 0 each lies under an id.
+    honoured_start("packed-max-bytes", Kind::Integer(0, 16 << 10), "1024").fixed(RESTART),
+    honoured_start("packed-max-elements", Kind::Integer(0, 1024), "128").fixed(RESTART),
     honoured_start("pidfile", Kind::Text, ""),
     honoured_start("port", Kind::Integer(0, 65535), "6379")
         .fixed("Unable to listen on this port: changing it needs a restart."),

@@ -214,6 +214,13 @@ pub fn external_size(body: &[u8]) -> Option<u64> {
     cursor.is_empty().then_some(size)
 }
 
+/// The body of a collection under an id: how many elements it has, and what its type keeps behind that.
+pub fn split_collection_body(body: &[u8]) -> Option<(u64, &[u8])> {
+    let mut cursor = Cursor::new(body);
+    let count = cursor.varint()?;
+    Some((count, cursor.rest()))
+}
+
 /// The error for a stored record that is not one.
 pub fn damaged(keyspace: &str, what: &str) -> Error {
     Error::corruption(Path::new(keyspace), 0, what)

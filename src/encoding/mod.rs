@@ -1,6 +1,7 @@
 //! Every byte the server stores in the engine: keys and values of the four keyspaces. Everything sorts bytewise.
 
 pub mod meta;
+pub mod packed;
 pub mod data;
 pub mod ttl;
 pub mod system;

@@ -8,6 +8,10 @@ pub const USER_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - 64;
 pub const STRING_BYTES_MAX: u64 = 512 << 20;
 /// A longer string lies in segments under an id, in bytes.
 pub const INLINE_STRING_BYTES_MAX: usize = 64 << 10;
+/// A collection of up to so many elements and bytes stays in its record. Both may be set at start, down to 0.
+pub const PACKED_ELEMENTS_MAX: usize = 128;
+/// See [`PACKED_ELEMENTS_MAX`].
+pub const PACKED_BYTES_MAX: usize = 1024;
 /// A result of more bytes is built aside in several batches, then linked.
 pub const ONE_BATCH_BYTES_MAX: u64 = 1 << 20;
 /// How many records a command may touch on a worker.

@@ -20,6 +20,7 @@ use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
+use crate::store::limits::{PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, GcHints, UnderConstruction};
 use crate::store::recount::Recount;
 use haypile_lsm::{
@@ -40,11 +41,35 @@ pub struct StoreOptions {
     pub gate_slots: usize,
     /// Tells the time.
     pub clock: Clock,
+    /// Up to where a collection stays in its record.
+    pub packed: PackedLimits,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { databases: 16, gate_slots: 64, clock: Clock::new() }
+        StoreOptions { databases: 16, gate_slots: 64, clock: Clock::new(), packed: PackedLimits::default() }
+    }
+}
+
+/// Up to where a collection stays in its record. With zeros every collection lies under an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedLimits {
+    /// So many elements (fields of a hash, members, ..).
+    pub elements_max: usize,
+    /// So many bytes of packed body.
+    pub bytes_max: usize,
+}
+
+impl Default for PackedLimits {
+    fn default() -> Self {
+        PackedLimits { elements_max: PACKED_ELEMENTS_MAX, bytes_max: PACKED_BYTES_MAX }
+    }
+}
+
+impl PackedLimits {
+    /// Whether a collection of this size stays packed.
+    pub fn allow(&self, elements: usize, bytes: usize) -> bool {
+        elements <= self.elements_max && bytes <= self.bytes_max
     }
 }
 
@@ -84,6 +109,7 @@ pub struct Store {
     db: Arc<Db>,
     keyspaces: Keyspaces,
     clock: Clock,
+    packed: PackedLimits,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
@@ -148,6 +174,7 @@ impl Store {
         let store = Arc::new(Store {
             keyspaces,
             clock: options.clock,
+            packed: options.packed,
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
@@ -180,6 +207,11 @@ impl Store {
     /// The engine.
     pub fn db(&self) -> &Arc<Db> {
         &self.db
+    }
+
+    /// Up to where a collection stays in its record.
+    pub fn packed(&self) -> PackedLimits {
+        self.packed
     }
 
     /// The keyspaces.

@@ -787,6 +787,17 @@ impl Txn {
         Ok(self.batch.put(self.store.keyspaces().data, key, value)?)
     }
 
+    /// Stages the removal of a record of keyspace `data`.
+    pub fn delete_data(&mut self, key: &[u8]) -> Result<(), Stop> {
+        Ok(self.batch.delete(self.store.keyspaces().data, key)?)
+    }
+
+    /// Stages the removal of all records of keyspace `data` from `start` up to but without `end`. For many elements at once:
+    /// a range delete costs readers more than a few plain ones.
+    pub fn delete_data_range(&mut self, start: &[u8], end: &[u8]) -> Result<(), Stop> {
+        Ok(self.batch.delete_range(self.store.keyspaces().data, start, end)?)
+    }
+
     /// Stages who holds an id.
     pub fn put_owner(&mut self, at: At<'_>, id: u64) -> Result<(), Stop> {
         let key = data::owner_key(at.space, id);
