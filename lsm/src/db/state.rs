@@ -3,7 +3,7 @@
 //! Lock order, outermost first; a thread holding one may take only those after it:
 //!
 //! ```text
-//! manifest  >  append (inside Log)  >  view (inside ViewCell)  >  jobs  >  snapshots
+//! manifest  >  append (inside Log)  >  view (inside ViewCell)  >  jobs  >  snapshots  >  generation, spare_memtable
 //! ```
 //!
 //! `manifest` is held across an edit's append, sync and install, so edits and views change in the same order. Nobody on the
@@ -23,6 +23,7 @@ use crate::db::snapshots::SnapshotList;
 use crate::db::view::ViewCell;
 use crate::env::env::{Env, FileLock};
 use crate::env::filename::FileName;
+use crate::memtable::memtable::Memtable;
 use crate::version::edit::VersionEdit;
 use crate::version::manifest::Manifest;
 use crate::version::version::{Reaper, TableOpener};
@@ -36,8 +37,6 @@ use std::time::Duration;
 /// What background work is going on. Under the `jobs` lock.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    /// Grows with every change that somebody may wait for.
-    pub generation: u64,
     /// Keyspaces that a flush is running for.
     pub flushing: HashSet<KeyspaceId>,
     /// Compactions that are running.
@@ -98,8 +97,13 @@ pub struct Shared {
     pub manifest: Mutex<Manifest>,
     /// Background work.
     pub jobs: Mutex<Jobs>,
-    /// Told when `jobs` or the view has changed in a way that somebody may wait for.
-    pub jobs_changed: Condvar,
+    /// Grows whenever `jobs` or the view has changed in a way that somebody may wait for. A lock of its own, held for a few
+    /// instructions: a commit that switches memtables takes it, and must not wait for a compaction thread that is choosing its next job.
+    pub generation: Mutex<u64>,
+    /// Told when it grows.
+    pub changed: Condvar,
+    /// A memtable for whoever needs the next one, backed with memory already; made by the flush thread.
+    pub spare_memtable: Mutex<Option<Arc<Memtable>>>,
     /// Held while the database is open.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
 
@@ -158,27 +162,25 @@ impl Shared {
 
     /// Wakes whoever waits for background work to have changed something.
     pub fn signal(&self) {
-        lock(&self.jobs).generation += 1;
-        self.jobs_changed.notify_all();
+        *lock(&self.generation) += 1;
+        self.changed.notify_all();
     }
 
     /// The number that [`signal`](Self::signal) grows; read before looking for work.
     pub fn generation(&self) -> u64 {
-        lock(&self.jobs).generation
+        *lock(&self.generation)
     }
 
     /// Waits until something has changed since `generation`, at most `timeout`.
     pub fn wait_changed(&self, generation: u64, timeout: Duration) {
-        let jobs = lock(&self.jobs);
-        let waiting = |jobs: &mut Jobs| jobs.generation == generation;
-        drop(self.jobs_changed.wait_timeout_while(jobs, timeout, waiting));
+        let now = lock(&self.generation);
+        drop(self.changed.wait_timeout_while(now, timeout, |now| *now == generation));
     }
 
     /// Waits for `timeout`, or less if the database is being closed.
     pub fn wait_stopped(&self, timeout: Duration) {
-        let jobs = lock(&self.jobs);
-        let waiting = |_: &mut Jobs| !self.stop.load(Ordering::SeqCst);
-        drop(self.jobs_changed.wait_timeout_while(jobs, timeout, waiting));
+        let now = lock(&self.generation);
+        drop(self.changed.wait_timeout_while(now, timeout, |_| !self.stop.load(Ordering::SeqCst)));
     }
 
     /// Puts a job's notes into its edit, numbered. Requires: `manifest` stays locked until the edit is appended.
