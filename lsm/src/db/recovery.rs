@@ -47,7 +47,8 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
 
     let metrics = Arc::new(Metrics::default());
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, metrics.clone()));
-    let opener = Arc::new(TableOpener::new(env.clone(), path, cache.clone(), metrics.clone()));
+    let open_max = options.open_tables_max;
+    let opener = Arc::new(TableOpener::new(env.clone(), path, open_max, cache.clone(), metrics.clone()));
     let reaper = Reaper::new();
     let mut replay = Replay::new(manifest.state(), &options, &reaper)?;
     let recovered = replay.run(&env, path, manifest.state(), &options)?;
