@@ -209,6 +209,7 @@ impl Replay {
     ) -> Result<Recovered> {
         let bounds = RecoveryBounds {
             first_segment: state.first_needed_segment,
+            start: state.log_start,
             void: state.log_ends.iter().map(|end| (end.segment, end.lsn)).collect(),
             history: Some(state.history),
         };
