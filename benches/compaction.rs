@@ -18,9 +18,6 @@
 //! written; space amplification is table bytes at the end over bytes of keys and values that are live, or for `delete` were. Each line is printed twice: for
 //! people, and as `name=value` for programs.
 
-#![expect(clippy::disallowed_methods, reason = "it reads what threads have used from /proc")]
-
-#[expect(dead_code, reason = "each benchmark uses a part of it")]
 mod work;
 
 use haypile_lsm::base::rng::Rng;

@@ -8,7 +8,6 @@
 //! Keys are 16 decimal digits, drawn as db_bench draws them (uniformly, with repetition, for the random ones), values half
 //! compressible. Each line gives operations a second, microseconds an operation, and latency percentiles of a sample.
 
-#[expect(dead_code, reason = "each benchmark uses a part of it")]
 mod work;
 
 use haypile_lsm::base::rng::Rng;

@@ -185,7 +185,7 @@ fn what_is_cached_needs_no_descriptor() {
     let env = MemEnv::new();
     let (counts, db, keyspace) = database(env, 2, 64 << 20);
     let read_all = |options: &ReadOptions| {
-        (0..KEYS).map(|number| db.get(keyspace, &key(number), options).map(drop)).collect::<Result<()>>()
+        (0..KEYS).try_for_each(|number| db.get(keyspace, &key(number), options).map(drop))
     };
     read_all(&ReadOptions::default()).unwrap();
     // Every block is cached, though all but two of the files are closed.

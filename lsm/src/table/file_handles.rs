@@ -264,7 +264,8 @@ mod tests {
     #[test]
     fn a_dropped_file_makes_room() {
         let (handles, mut files) = files(2, 3);
-        (read(&files[0]), read(&files[1]));
+        read(&files[0]);
+        read(&files[1]);
         drop(files.remove(1));
         assert_eq!(handles.count(), 1);
         read(&files[1]);
