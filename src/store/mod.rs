@@ -13,4 +13,5 @@ pub mod store;
 pub mod aside;
 pub mod txn;
 pub mod reaper;
+pub mod owner_sweep;
 pub mod sweeper;

@@ -198,7 +198,6 @@ fn run(shared: &Arc<Shared>, claimed: &Claimed) -> Result<()> {
 
     let elapsed = shared.env.monotonic().saturating_sub(started);
     Metrics::add(&shared.metrics.compactions, 1);
-    Metrics::add(&shared.metrics.compaction_bytes_read, plan.input_bytes());
     Metrics::add(&shared.metrics.compaction_bytes_written, written);
     Metrics::add(&shared.metrics.entries_dropped, output.dropped);
     Metrics::add(&shared.metrics.background_us, elapsed.as_micros() as u64);

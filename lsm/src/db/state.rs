@@ -12,6 +12,7 @@
 use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Note;
+use crate::base::key::Lsn;
 use crate::base::metrics::Metrics;
 use crate::base::options::Options;
 use crate::cache::block_cache::BlockCache;
@@ -195,17 +196,24 @@ impl Shared {
         edit.notes_added = (first..).zip(notes).map(|(id, bytes)| Note { id, keyspace, bytes }).collect();
     }
 
-    /// Appends an edit, durably. A failure other than a full disk poisons: the manifest's end is then unknown. Of a poisoned database
-    /// nothing changes any more.
+    /// Appends an edit, durably; one that moves the log's start also says where that is. A failure other than a full disk poisons: the
+    /// manifest's end is then unknown. Of a poisoned database nothing changes any more.
     pub fn append_edit(&self, manifest: &mut Manifest, edit: &VersionEdit) -> Result<()> {
         if let Some(why) = self.log.poisoned() {
             return Err(Error::Poisoned(why));
         }
+        let log_start = edit.first_needed_segment.and_then(|segment| self.log_start(segment));
+        let edit = &VersionEdit { log_start, ..edit.clone() };
         manifest.append(edit).inspect_err(|error| {
             if !error.is_no_space() {
                 self.poison(&format!("the manifest could not be written: {error}"));
             }
         })
+    }
+
+    /// The LSN up to which all records lie before this live segment of the log.
+    pub fn log_start(&self, segment: u64) -> Option<Lsn> {
+        self.log.segments().iter().find(|info| info.id == segment).map(|info| info.start_lsn)
     }
 
     /// A new number for a table or manifest file.
