@@ -3,5 +3,8 @@
 pub mod meta;
 pub mod packed;
 pub mod data;
+pub mod large;
+pub mod hash;
+pub mod set;
 pub mod ttl;
 pub mod system;

@@ -12,6 +12,7 @@ pub mod recount;
 pub mod store;
 pub mod aside;
 pub mod txn;
+pub mod field_expiry;
 pub mod reaper;
 pub mod owner_sweep;
 pub mod sweeper;
