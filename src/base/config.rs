@@ -204,7 +204,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("hash-max-listpack-entries", UINT, "512").alias("hash-max-ziplist-entries"),
     inert("hash-max-listpack-value", UINT, "64").alias("hash-max-ziplist-value"),
     inert("hide-user-data-from-log", Kind::Bool, "no"),
-    inert("hll-sparse-max-bytes", MEMORY, "3000"),
+    honoured("hll-sparse-max-bytes", MEMORY, "3000"),
     inert("hz", INT, "10"),
     inert("ignore-warnings", Kind::Text, ""),
     // How many threads run commands that have to wait for the disk.

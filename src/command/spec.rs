@@ -5,7 +5,7 @@
 
 use crate::base::args::Args;
 use crate::base::stop::Stop;
-use crate::command::facts::model::{CommandFacts, Flag};
+use crate::command::facts::model::{CommandFacts, Flag, KeyFlag};
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
 use crate::store::txn::Txn;
@@ -71,6 +71,13 @@ impl Command {
     /// Whether it changes data.
     pub fn writes(&self) -> bool {
         self.facts.flags.has(Flag::Write)
+    }
+
+    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
+    pub fn locks_keys(&self) -> bool {
+        self.writes()
+            || self.facts.flags.has(Flag::MayReplicate)
+                && self.facts.keys.iter().any(|spec| spec.flags.has(KeyFlag::Rw))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::command::connection;
 use crate::command::debug;
 use crate::command::facts::all;
 use crate::command::help;
+use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::keys;
 use crate::command::save;
@@ -166,6 +167,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("pexpire", keys::pexpire, Inline),
     ("pexpireat", keys::pexpireat, Inline),
     ("pexpiretime", keys::pexpiretime, Inline),
+    ("pfadd", hyperloglogs::pfadd, Inline),
+    ("pfcount", hyperloglogs::pfcount, Inline),
+    ("pfdebug", hyperloglogs::pfdebug, Inline),
+    ("pfmerge", hyperloglogs::pfmerge, Inline),
+    ("pfselftest", hyperloglogs::pfselftest, Slow),
     ("ping", connection::ping, Inline),
     ("psetex", strings::psetex, Inline),
     ("pttl", keys::pttl, Inline),

@@ -6,5 +6,7 @@ pub mod lcs;
 pub mod string_value;
 pub mod strings;
 pub mod bitmaps;
+pub mod hll;
+pub mod hyperloglog;
 pub mod keys;
 pub mod digest;

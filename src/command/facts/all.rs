@@ -4,6 +4,7 @@ use crate::command::facts::bitmap;
 use crate::command::facts::cluster;
 use crate::command::facts::connection;
 use crate::command::facts::generic;
+use crate::command::facts::hyperloglog;
 use crate::command::facts::model::CommandFacts;
 use crate::command::facts::pubsub;
 use crate::command::facts::scripting;
@@ -17,6 +18,7 @@ pub static GROUPS: &[&[CommandFacts]] = &[
     cluster::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
+    hyperloglog::COMMANDS,
     pubsub::COMMANDS,
     scripting::COMMANDS,
     server::COMMANDS,
@@ -146,7 +148,8 @@ mod tests {
                 assert_eq!(kinds, usize::from(!spec.flags.has(KeyFlag::NotKey)), "{name}");
                 let changes =
                     [KeyFlag::Rw, KeyFlag::Ow, KeyFlag::Rm].iter().any(|kind| spec.flags.has(*kind));
-                assert!(!changes || write, "{name}");
+                // PFCOUNT reads, and keeps what it counted in the key.
+                assert!(!changes || write || facts.flags.has(Flag::MayReplicate), "{name}");
                 if let BeginSearch::Index(index) = spec.begin {
                     assert!(index >= 1 && index <= facts.arity.abs(), "{name}");
                 }

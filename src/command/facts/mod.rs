@@ -6,6 +6,7 @@ pub mod bitmap;
 pub mod cluster;
 pub mod connection;
 pub mod generic;
+pub mod hyperloglog;
 pub mod pubsub;
 pub mod scripting;
 pub mod server;
