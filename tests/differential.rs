@@ -479,7 +479,13 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
     let mut held = BTreeMap::new();
     for key in client.scan_all() {
         let kind = client.text(&[b"TYPE".as_slice(), &key]);
-        let value = client.call(&[b"GET".as_slice(), &key]);
+        let value = match kind.as_str() {
+            "stream" => {
+                let entries = client.call(&[b"XRANGE".as_slice(), &key, b"-", b"+"]);
+                Value::Bulk(render(&entries).into_bytes())
+            }
+            _ => client.call(&[b"GET".as_slice(), &key]),
+        };
         let expires_ms = client.integer(&[b"PEXPIRETIME".as_slice(), &key]);
         let bytes = bulk(&value).unwrap_or_default();
         let shown = if bytes.len() > 100 {

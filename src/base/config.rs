@@ -315,7 +315,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("socket-mark-id", UINT, "0"),
     inert("stop-writes-on-bgsave-error", Kind::Bool, "yes"),
     inert("stream-node-max-bytes", MEMORY, "4096"),
-    inert("stream-node-max-entries", UINT, "100"),
+    honoured("stream-node-max-entries", UINT, "100"),
     inert_start("supervised", Kind::Word(&["no", "upstart", "systemd", "auto"]), "no"),
     inert_start("syslog-enabled", Kind::Bool, "no"),
     inert_start("syslog-facility", Kind::Text, "local0"),

@@ -15,6 +15,8 @@ use crate::command::keys;
 use crate::command::save;
 use crate::command::server;
 use crate::command::spec::{Class, Handler, Table};
+use crate::command::stream_groups;
+use crate::command::streams;
 use crate::command::strings;
 use std::sync::OnceLock;
 
@@ -208,6 +210,29 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("unlink", keys::del, Inline),
     ("wait", server::wait, Inline),
     ("waitaof", server::waitaof, Inline),
+    ("xack", stream_groups::xack, Inline),
+    ("xadd", streams::xadd, Inline),
+    ("xautoclaim", stream_groups::xautoclaim, Inline),
+    ("xclaim", stream_groups::xclaim, Inline),
+    ("xdel", streams::xdel, Inline),
+    ("xgroup|create", stream_groups::xgroup_create, Inline),
+    ("xgroup|createconsumer", stream_groups::xgroup_createconsumer, Inline),
+    ("xgroup|delconsumer", stream_groups::xgroup_delconsumer, Inline),
+    ("xgroup|destroy", stream_groups::xgroup_destroy, Inline),
+    ("xgroup|help", help::help, Inline),
+    ("xgroup|setid", stream_groups::xgroup_setid, Inline),
+    ("xinfo|consumers", stream_groups::xinfo_consumers, Inline),
+    ("xinfo|groups", stream_groups::xinfo_groups, Inline),
+    ("xinfo|help", help::help, Inline),
+    ("xinfo|stream", stream_groups::xinfo_stream, Inline),
+    ("xlen", streams::xlen, Inline),
+    ("xpending", stream_groups::xpending, Inline),
+    ("xrange", streams::xrange, Inline),
+    ("xread", streams::xread, Inline),
+    ("xreadgroup", streams::xreadgroup, Inline),
+    ("xrevrange", streams::xrevrange, Inline),
+    ("xsetid", streams::xsetid, Inline),
+    ("xtrim", streams::xtrim, Inline),
 ];
 
 /// The table.

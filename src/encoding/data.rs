@@ -12,8 +12,8 @@
 //! zscore   = space | id | 6 | score | member   -> empty                                          sorted set
 //! zfence   = space | id | 7 | score | member   -> how many elements from here to the next fence  sorted set
 //! element  = space | id | 8 | position u64 BE  -> element                                        list
-//! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields                                   stream
-//! group    = space | id | 10 | ..              -> consumer groups, see types/stream              stream
+//! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields, see stream.rs                    stream
+//! group    = space | id | 10 | ..              -> consumer groups, see stream.rs                 stream
 //! ```
 //!
 //! A score is eight bytes that sort as the numbers do: the bits of the double, all flipped if it is negative, else the

@@ -3,5 +3,6 @@
 pub mod meta;
 pub mod packed;
 pub mod data;
+pub mod stream;
 pub mod ttl;
 pub mod system;

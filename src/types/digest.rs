@@ -12,7 +12,9 @@
 use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
+use crate::encoding::stream::StreamId;
 use crate::store::txn::{At, Txn};
+use crate::types::stream::{self, Order};
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
 
@@ -74,6 +76,21 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
                 digest.mix_hash(sha.finish());
             }
         }
+    } else if head.kind == Kind::Stream {
+        let all = (StreamId::MIN, StreamId::MAX);
+        stream::of_record(at.space, head, body)?.for_each(
+            txn,
+            all,
+            Order::Forward,
+            0,
+            |_, id, mut fields| {
+                digest.mix(format!("{}.{}", id.ms, id.seq).as_bytes());
+                while let Some(item) = fields.next_item() {
+                    digest.mix(item);
+                }
+                Ok(())
+            },
+        )?;
     } else {
         digest.mix(body);
     }

@@ -185,7 +185,9 @@ fn for_each_four(bytes: &[u8], mut f: impl FnMut(usize, [u8; 4])) {
 pub fn merge(bytes: &[u8], registers: &mut Registers) -> Result<(), Damaged> {
     let mut raise = |at: usize, value: u8| registers[at] = registers[at].max(value);
     if is_dense(bytes) {
-        for_each_four(bytes, |at, four| four.iter().enumerate().for_each(|(next, value)| raise(at + next, *value)));
+        for_each_four(bytes, |at, four| {
+            four.iter().enumerate().for_each(|(next, value)| raise(at + next, *value))
+        });
         return Ok(());
     }
     for_each_run(bytes, |at, run| {
@@ -481,7 +483,10 @@ pub fn self_test(seed: u64) -> Result<(), String> {
             // Six standard errors; a few elements may collide.
             let allowed = if number == 10 { 1 } else { (number as f64 * 6.0 * 1.04 / 128.0) as u64 };
             if estimate.abs_diff(number) > allowed {
-                return Err(format!("TESTFAILED Too big error. card:{number} abserr:{}", estimate.abs_diff(number)));
+                return Err(format!(
+                    "TESTFAILED Too big error. card:{number} abserr:{}",
+                    estimate.abs_diff(number)
+                ));
             }
             checkpoint *= 10;
         }

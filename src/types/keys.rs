@@ -4,7 +4,7 @@ use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::data;
-use crate::encoding::meta::{self, Head, Kind, Record, Space, external_size};
+use crate::encoding::meta::{self, Head, Kind, Record, Space};
 use crate::store::txn::{At, Before, Slot, Txn};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Iter, prefix_end};
@@ -158,7 +158,8 @@ fn copy_value(txn: &mut Txn, from: At<'_>, slot: &Slot, to: At<'_>, before: &Bef
         txn.charge(0, slot.body().len() as u64)?;
         return txn.put(to, before, head, &[slot.body()]);
     }
-    let size = external_size(slot.body()).unwrap_or(u64::MAX);
+    // A collection keeps more behind its size.
+    let size = meta::split_collection_body(slot.body()).map_or(u64::MAX, |(size, _)| size);
     let bytes = if head.kind == Kind::String { size } else { size.saturating_mul(ELEMENT_BYTES_GUESS) };
     let mut builder = txn.builder(to.space, bytes)?;
     let prefix = data::prefix(from.space, head.id);

@@ -9,6 +9,7 @@ use crate::command::facts::model::CommandFacts;
 use crate::command::facts::pubsub;
 use crate::command::facts::scripting;
 use crate::command::facts::server;
+use crate::command::facts::stream;
 use crate::command::facts::string;
 use crate::command::facts::transactions;
 
@@ -22,6 +23,7 @@ pub static GROUPS: &[&[CommandFacts]] = &[
     pubsub::COMMANDS,
     scripting::COMMANDS,
     server::COMMANDS,
+    stream::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
 ];

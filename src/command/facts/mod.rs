@@ -10,6 +10,7 @@ pub mod hyperloglog;
 pub mod pubsub;
 pub mod scripting;
 pub mod server;
+pub mod stream;
 pub mod string;
 pub mod transactions;
 
