@@ -1,83 +1,68 @@
-//! Commands on streams.
+//! Commands on streams: entries in the order of their ids, and consumer groups.
 //!
 //! Facts only; see `model.rs` for what they mean. Sorted by name.
 
-use crate::command::facts::model::Flag::{Blocking, DenyOom, Fast, ReadOnly, Write};
+use crate::command::facts::model::Flag::{Blocking, DenyOom, Fast, MovableKeys, ReadOnly, Write};
 use crate::command::facts::model::KeyFlag::{Access, Delete, Insert, Ro, Rw, Update};
 use crate::command::facts::model::{
-    Acl, Argument, BeginSearch, CommandFacts, FindKeys, Group, KeyFlagSet, KeySpec, block, integer, key,
-    one_of, string, token, unix_time,
+    Acl, Argument, CommandFacts, Group, KeySpec, block, integer, key, one_of, string, token, unix_time,
 };
 
 const KEY: Argument = key("key", 0);
+const KEYS: Argument = KEY.multiple();
 const COUNT: Argument = integer("count").after("COUNT").optional();
-const START: Argument = string("start");
-const END: Argument = string("end");
-
-const TRIM_PARTS: &[Argument] = &[
-    one_of("strategy", &[token("maxlen", "MAXLEN"), token("minid", "MINID").since("6.2.0")]),
-    one_of("operator", &[token("equal", "="), token("approximately", "~")]).optional(),
-    string("threshold"),
-    integer("count").after("LIMIT").since("6.2.0").optional(),
-];
-const ID_OR_LAST: Argument = one_of("id-selector", &[string("id"), token("new-id", "$")]);
-const ENTRIES_READ: Argument =
-    integer("entriesread").display("entries-read").after("ENTRIESREAD").since("7.0.0").optional();
-
-/// The keys behind STREAMS: the first half of the words there.
-const fn streams(start: i32) -> KeySpec {
-    KeySpec {
-        begin: BeginSearch::Keyword { keyword: "STREAMS", start },
-        find: FindKeys::Range { last: -1, step: 1, limit: 2 },
-        flags: KeyFlagSet::of(&[Ro, Access]),
-    }
-}
-
-const STREAMS: Argument =
-    block("streams", &[key("key", 0).multiple(), string("id").multiple()]).after("STREAMS");
+const STRATEGY: Argument =
+    one_of("strategy", &[token("maxlen", "MAXLEN"), token("minid", "MINID").since("6.2.0")]);
+const OPERATOR: Argument = one_of("operator", &[token("equal", "="), token("approximately", "~")]).optional();
+const LIMIT: Argument = integer("count").after("LIMIT").since("6.2.0").optional();
+const STREAMS: Argument = block("streams", &[KEYS, string("id").multiple()]).after("STREAMS");
+const START_ID: Argument = one_of("id-selector", &[string("id"), token("new-id", "$")]);
 
 /// The commands of this group, by name.
 pub static COMMANDS: &[CommandFacts] = &[
     CommandFacts::new("xack", Group::Stream, -4)
         .since("5.0.0")
-        .about("Takes entries off what a group has pending", "O(N), N ids")
+        .about("Marks entries as handled by a consumer group", "O(N), N ids given")
         .flags(&[Write, Fast])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Rw, Update])])
         .arguments(&[KEY, string("group"), string("id").multiple()]),
     CommandFacts::new("xadd", Group::Stream, -5)
         .since("5.0.0")
-        .about("Adds an entry to a stream, and may trim it", "O(1); with trimming O(N), N entries removed")
+        .about("Appends an entry to a stream, and may trim it", "O(N), N entries trimmed")
         .flags(&[Write, DenyOom, Fast])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Rw, Update])])
         .arguments(&[
             KEY,
             token("nomkstream", "NOMKSTREAM").since("6.2.0").optional(),
-            block("trim", TRIM_PARTS).optional(),
+            block("trim", &[STRATEGY, OPERATOR, string("threshold"), LIMIT]).optional(),
             one_of("id-selector", &[token("auto-id", "*"), string("id")]),
             block("data", &[string("field"), string("value")]).multiple(),
         ])
         .tips(&["nondeterministic_output"]),
     CommandFacts::new("xautoclaim", Group::Stream, -6)
         .since("6.2.0")
-        .about("Makes a consumer the owner of what others have had pending for too long", "O(N), N ids looked at")
+        .about(
+            "Gives a consumer the entries that others have left unhandled for long",
+            "O(N), N entries visited",
+        )
         .flags(&[Write, Fast])
         .own_acl(&[Acl::Stream])
-        .keys(&[KeySpec::one(1, &[Rw, Access, Delete])])
+        .keys(&[KeySpec::one(1, &[Rw, Delete])])
         .arguments(&[
             KEY,
             string("group"),
             string("consumer"),
             string("min-idle-time"),
-            START,
+            string("start"),
             COUNT,
             token("justid", "JUSTID").optional(),
         ])
         .tips(&["nondeterministic_output"]),
     CommandFacts::new("xclaim", Group::Stream, -6)
         .since("5.0.0")
-        .about("Makes a consumer the owner of entries that are pending", "O(N), N ids")
+        .about("Gives a consumer the named entries that others have left unhandled", "O(N), N ids given")
         .flags(&[Write, Fast])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Rw, Update])])
@@ -97,14 +82,14 @@ pub static COMMANDS: &[CommandFacts] = &[
         .tips(&["nondeterministic_output"]),
     CommandFacts::new("xdel", Group::Stream, -3)
         .since("5.0.0")
-        .about("Deletes entries of a stream and counts them", "O(N), N ids")
+        .about("Deletes entries of a stream", "O(N), N ids given")
         .flags(&[Write, Fast])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Rw, Delete])])
         .arguments(&[KEY, string("id").multiple()]),
     CommandFacts::new("xgroup", Group::Stream, -2)
         .since("5.0.0")
-        .about("Groups the commands for consumer groups", "Depends on the subcommand")
+        .about("Groups the commands about consumer groups", "Depends on the subcommand")
         .subcommands(&[
             CommandFacts::new("xgroup|create", Group::Stream, -5)
                 .since("5.0.0")
@@ -115,27 +100,30 @@ pub static COMMANDS: &[CommandFacts] = &[
                 .arguments(&[
                     KEY,
                     string("group"),
-                    ID_OR_LAST,
+                    START_ID,
                     token("mkstream", "MKSTREAM").optional(),
-                    ENTRIES_READ,
+                    integer("entriesread").after("ENTRIESREAD").display("entries-read").optional(),
                 ]),
             CommandFacts::new("xgroup|createconsumer", Group::Stream, 5)
                 .since("6.2.0")
-                .about("Makes a consumer of a group", "O(1)")
+                .about("Makes a consumer in a group", "O(1)")
                 .flags(&[Write, DenyOom])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Rw, Insert])])
                 .arguments(&[KEY, string("group"), string("consumer")]),
             CommandFacts::new("xgroup|delconsumer", Group::Stream, 5)
                 .since("5.0.0")
-                .about("Deletes a consumer and what it has pending", "O(N), N entries pending")
+                .about(
+                    "Removes a consumer and what it has not handled",
+                    "O(N), N pending entries of the consumer",
+                )
                 .flags(&[Write])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Rw, Delete])])
                 .arguments(&[KEY, string("group"), string("consumer")]),
             CommandFacts::new("xgroup|destroy", Group::Stream, 4)
                 .since("5.0.0")
-                .about("Deletes a consumer group", "O(1)")
+                .about("Removes a consumer group", "O(N), N pending entries of the group")
                 .flags(&[Write])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Rw, Delete])])
@@ -143,11 +131,16 @@ pub static COMMANDS: &[CommandFacts] = &[
             CommandFacts::help("xgroup|help", Group::Stream, "5.0.0").own_acl(&[Acl::Stream]),
             CommandFacts::new("xgroup|setid", Group::Stream, -5)
                 .since("5.0.0")
-                .about("Sets where a consumer group goes on to read", "O(1)")
+                .about("Moves the place up to which a group has delivered", "O(1)")
                 .flags(&[Write])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Rw, Update])])
-                .arguments(&[KEY, string("group"), ID_OR_LAST, ENTRIES_READ]),
+                .arguments(&[
+                    KEY,
+                    string("group"),
+                    START_ID,
+                    integer("entriesread").after("ENTRIESREAD").display("entries-read").optional(),
+                ]),
         ]),
     CommandFacts::new("xinfo", Group::Stream, -2)
         .since("5.0.0")
@@ -155,7 +148,7 @@ pub static COMMANDS: &[CommandFacts] = &[
         .subcommands(&[
             CommandFacts::new("xinfo|consumers", Group::Stream, 4)
                 .since("5.0.0")
-                .about("Lists the consumers of a group", "O(N), N consumers")
+                .about("Describes the consumers of a group", "O(N), N consumers")
                 .flags(&[ReadOnly])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Ro, Access])])
@@ -163,7 +156,7 @@ pub static COMMANDS: &[CommandFacts] = &[
                 .tips(&["nondeterministic_output"]),
             CommandFacts::new("xinfo|groups", Group::Stream, 3)
                 .since("5.0.0")
-                .about("Lists the consumer groups of a stream", "O(N), N groups")
+                .about("Describes the consumer groups of a stream", "O(N), N groups")
                 .flags(&[ReadOnly])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Ro, Access])])
@@ -171,25 +164,25 @@ pub static COMMANDS: &[CommandFacts] = &[
             CommandFacts::help("xinfo|help", Group::Stream, "5.0.0").own_acl(&[Acl::Stream]),
             CommandFacts::new("xinfo|stream", Group::Stream, -3)
                 .since("5.0.0")
-                .about("Tells what there is to know about a stream", "O(1); with FULL O(N), N entries shown")
+                .about("Describes a stream, with FULL also its entries and groups", "O(N), N entries shown")
                 .flags(&[ReadOnly])
                 .own_acl(&[Acl::Stream])
                 .keys(&[KeySpec::one(2, &[Ro, Access])])
-                .arguments(&[
-                    KEY,
-                    block("full-block", &[token("full", "FULL"), COUNT]).since("6.0.0").optional(),
-                ]),
+                .arguments(&[KEY, block("full-block", &[token("full", "FULL"), COUNT]).optional()]),
         ]),
     CommandFacts::new("xlen", Group::Stream, 2)
         .since("5.0.0")
-        .about("Counts the entries of a stream", "O(1)")
+        .about("Tells how many entries a stream has", "O(1)")
         .flags(&[ReadOnly, Fast])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Ro])])
         .arguments(&[KEY]),
     CommandFacts::new("xpending", Group::Stream, -3)
         .since("5.0.0")
-        .about("Shows what a group has pending", "O(N), N entries looked at or consumers")
+        .about(
+            "Lists entries that were delivered to a group and are not handled yet",
+            "O(N), N entries listed; without a range, N consumers",
+        )
         .flags(&[ReadOnly])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Ro, Access])])
@@ -200,8 +193,8 @@ pub static COMMANDS: &[CommandFacts] = &[
                 "filters",
                 &[
                     integer("min-idle-time").after("IDLE").since("6.2.0").optional(),
-                    START,
-                    END,
+                    string("start"),
+                    string("end"),
                     integer("count"),
                     string("consumer").optional(),
                 ],
@@ -211,27 +204,30 @@ pub static COMMANDS: &[CommandFacts] = &[
         .tips(&["nondeterministic_output"]),
     CommandFacts::new("xrange", Group::Stream, -4)
         .since("5.0.0")
-        .about("Returns the entries between two ids, oldest first", "O(N), N entries returned")
+        .about("Returns the entries between two ids", "O(N), N entries returned")
         .flags(&[ReadOnly])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Ro, Access])])
-        .arguments(&[KEY, START, END, COUNT]),
+        .arguments(&[KEY, string("start"), string("end"), COUNT]),
     CommandFacts::new("xread", Group::Stream, -4)
         .since("5.0.0")
-        .about("Returns entries behind given ids of streams, and may wait for some", "O(N), N entries returned")
-        .flags(&[Blocking, ReadOnly])
+        .about(
+            "Returns entries of streams after given ids, or waits for some",
+            "O(N+M), N keys, M entries returned",
+        )
+        .flags(&[ReadOnly, Blocking, MovableKeys])
         .own_acl(&[Acl::Stream])
-        .keys(&[streams(1)])
+        .keys(&[KeySpec::half_after_keyword("STREAMS", 1, &[Ro, Access])])
         .arguments(&[COUNT, integer("milliseconds").after("BLOCK").optional(), STREAMS]),
     CommandFacts::new("xreadgroup", Group::Stream, -7)
         .since("5.0.0")
         .about(
-            "Returns entries to a consumer that its group has not had, or that it has pending, and may wait for some",
-            "O(N), N entries returned",
+            "Delivers entries of streams to a consumer of a group, or waits for some",
+            "O(N+M), N keys, M entries delivered",
         )
-        .flags(&[Blocking, Write])
+        .flags(&[Write, Blocking, MovableKeys])
         .own_acl(&[Acl::Stream])
-        .keys(&[streams(4)])
+        .keys(&[KeySpec::half_after_keyword("STREAMS", 4, &[Ro, Access])])
         .arguments(&[
             block("group-block", &[string("group"), string("consumer")]).after("GROUP"),
             COUNT,
@@ -241,14 +237,14 @@ pub static COMMANDS: &[CommandFacts] = &[
         ]),
     CommandFacts::new("xrevrange", Group::Stream, -4)
         .since("5.0.0")
-        .about("Returns the entries between two ids, newest first", "O(N), N entries returned")
+        .about("Returns the entries between two ids, from the last to the first", "O(N), N entries returned")
         .flags(&[ReadOnly])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Ro, Access])])
-        .arguments(&[KEY, END, START, COUNT]),
+        .arguments(&[KEY, string("end"), string("start"), COUNT]),
     CommandFacts::new("xsetid", Group::Stream, -3)
         .since("5.0.0")
-        .about("Sets what a stream says of its past, for programs that copy streams", "O(1)")
+        .about("Sets the last id of a stream, for replication", "O(1)")
         .flags(&[Write, DenyOom, Fast])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Rw, Update])])
@@ -264,6 +260,6 @@ pub static COMMANDS: &[CommandFacts] = &[
         .flags(&[Write])
         .own_acl(&[Acl::Stream])
         .keys(&[KeySpec::one(1, &[Rw, Delete])])
-        .arguments(&[KEY, block("trim", TRIM_PARTS)])
+        .arguments(&[KEY, block("trim", &[STRATEGY, OPERATOR, string("threshold"), LIMIT])])
         .tips(&["nondeterministic_output"]),
 ];
