@@ -265,7 +265,7 @@ impl Executor {
         }
         let server = &*self.server;
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
-            let writes = command.writes() || facts.flags.has(Flag::MayReplicate);
+            let writes = command.locks_keys || facts.flags.has(Flag::MayReplicate);
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, writes) {
                 return Ok(Some(until_ms));
@@ -339,7 +339,7 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
-            let locks_keys = command.locks_keys();
+            let locks_keys = command.locks_keys;
             let _locks: Option<KeyGuard<'_>> = if locks_keys {
                 collect_keys(&mut self.keys, command, session, &request.args);
                 match store.locks().try_lock(&mut self.keys) {

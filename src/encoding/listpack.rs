@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn edges_of_numbers() {
-        let edges = [0, 127, 128, -1, 4095, -4096, 4096, -4097, 32767, -32768, 32768, (1 << 23) - 1, -(1 << 23)];
+        let edges =
+            [0, 127, 128, -1, 4095, -4096, 4096, -4097, 32767, -32768, 32768, (1 << 23) - 1, -(1 << 23)];
         let wide = [1 << 23, i64::from(i32::MAX), i64::from(i32::MIN), 1 << 31, i64::MAX, i64::MIN];
         let mut writer = ListpackWriter::default();
         edges.iter().chain(&wide).for_each(|number| writer.put_integer(*number));

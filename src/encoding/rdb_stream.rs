@@ -105,7 +105,8 @@ impl RdbStream {
             listpack.clear();
             reader.string(&mut listpack)?;
             let mut spend = |bytes: usize| reader.spend(bytes as u64).ok();
-            read_node(&listpack, StreamId::from_bytes(node), &mut stream.entries, &mut spend).ok_or(DAMAGED)?;
+            read_node(&listpack, StreamId::from_bytes(node), &mut stream.entries, &mut spend)
+                .ok_or(DAMAGED)?;
         }
         let length = reader.length()?;
         let rising = stream.entries.is_sorted_by(|one, next| one.id < next.id);
@@ -264,9 +265,8 @@ impl StreamNodes {
     /// Appends an entry: its fields and values one after the other.
     pub fn put(&mut self, id: StreamId, items: &[&[u8]]) {
         let bytes: usize = items.iter().map(|item| item.len()).sum();
-        let full = |node: &Node| {
-            node.entries >= NODE_ENTRIES_MAX || node.listpack.len() + bytes >= NODE_BYTES_MAX
-        };
+        let full =
+            |node: &Node| node.entries >= NODE_ENTRIES_MAX || node.listpack.len() + bytes >= NODE_BYTES_MAX;
         if self.node.as_ref().is_some_and(full) {
             self.end_node();
         }

@@ -156,7 +156,8 @@ mod tests {
         bytes.extend_from_slice(&body);
         bytes.push(END);
         let mut texts = Vec::new();
-        for_each_of_ziplist(&bytes, |element| texts.push(String::from_utf8(element.text()).unwrap())).unwrap();
+        for_each_of_ziplist(&bytes, |element| texts.push(String::from_utf8(element.text()).unwrap()))
+            .unwrap();
         assert_eq!(texts, ["hello", "2", "-1", "-32768", "-8388607", "hi", "x"]);
         let length = bytes.len();
         assert_eq!(for_each_of_ziplist(&bytes[..length - 1], |_| ()), None);
