@@ -8,12 +8,14 @@ use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
 use crate::command::facts::all;
+use crate::command::hashes;
 use crate::command::help;
 use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::keys;
 use crate::command::save;
 use crate::command::server;
+use crate::command::sets;
 use crate::command::spec::{Class, Handler, Table};
 use crate::command::stream_groups;
 use crate::command::streams;
@@ -130,6 +132,36 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("getrange", strings::getrange, Inline),
     ("getset", strings::getset, Inline),
     ("hello", connection::hello, Inline),
+    ("hdel", hashes::hdel, Inline),
+    ("hexists", hashes::hexists, Inline),
+    ("hexpire", hashes::hexpire, Inline),
+    ("hexpireat", hashes::hexpireat, Inline),
+    ("hexpiretime", hashes::hexpiretime, Inline),
+    ("hget", hashes::hget, Inline),
+    ("hgetall", hashes::hgetall, Inline),
+    ("hgetdel", hashes::hgetdel, Inline),
+    ("hgetex", hashes::hgetex, Inline),
+    ("hincrby", hashes::hincrby, Inline),
+    ("hincrbyfloat", hashes::hincrbyfloat, Inline),
+    ("hkeys", hashes::hkeys, Inline),
+    ("hlen", hashes::hlen, Inline),
+    ("hmget", hashes::hmget, Inline),
+    ("hmset", hashes::hmset, Inline),
+    ("hpersist", hashes::hpersist, Inline),
+    ("hpexpire", hashes::hpexpire, Inline),
+    ("hpexpireat", hashes::hpexpireat, Inline),
+    ("hpexpiretime", hashes::hpexpiretime, Inline),
+    ("hpttl", hashes::hpttl, Inline),
+    ("hrandfield", hashes::hrandfield, Inline),
+    ("hscan", hashes::hscan, Inline),
+    ("hset", hashes::hset, Inline),
+    ("hsetex", hashes::hsetex, Inline),
+    ("hsetnx", hashes::hsetnx, Inline),
+    ("hstrlen", hashes::hstrlen, Inline),
+    ("httl", hashes::httl, Inline),
+    ("hvals", hashes::hvals, Inline),
+    ("pkhscanrange", hashes::pkhscanrange, Inline),
+    ("pkhrscanrange", hashes::pkhrscanrange, Inline),
     ("incr", strings::incr, Inline),
     ("incrby", strings::incrby, Inline),
     ("incrbyfloat", strings::incrbyfloat, Inline),
@@ -186,8 +218,12 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("replicaof", server::replicaof, Inline),
     ("reset", connection::reset, Inline),
     ("role", server::role, Inline),
+    ("sadd", sets::sadd, Inline),
     ("save", save::save, Slow),
     ("scan", keys::scan, Inline),
+    ("scard", sets::scard, Inline),
+    ("sdiff", sets::sdiff, Inline),
+    ("sdiffstore", sets::sdiffstore, Inline),
     ("select", connection::select, Inline),
     ("set", strings::set, Inline),
     ("setbit", bitmaps::setbit, Inline),
@@ -195,13 +231,26 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("setnx", strings::setnx, Inline),
     ("setrange", strings::setrange, Inline),
     ("shutdown", server::shutdown, Slow),
+    ("sinter", sets::sinter, Inline),
+    ("sintercard", sets::sintercard, Inline),
+    ("sinterstore", sets::sinterstore, Inline),
+    ("sismember", sets::sismember, Inline),
     ("slaveof", server::replicaof, Inline),
     ("slowlog|get", server::slowlog_get, Inline),
     ("slowlog|help", help::help, Inline),
     ("slowlog|len", server::slowlog_len, Inline),
     ("slowlog|reset", server::slowlog_reset, Inline),
+    ("smembers", sets::smembers, Inline),
+    ("smismember", sets::smismember, Inline),
+    ("smove", sets::smove, Inline),
+    ("spop", sets::spop, Inline),
+    ("srandmember", sets::srandmember, Inline),
+    ("srem", sets::srem, Inline),
+    ("sscan", sets::sscan, Inline),
     ("strlen", strings::strlen, Inline),
     ("substr", strings::getrange, Inline),
+    ("sunion", sets::sunion, Inline),
+    ("sunionstore", sets::sunionstore, Inline),
     ("swapdb", keys::swapdb, Exclusive),
     ("time", server::time, Inline),
     ("touch", keys::exists, Inline),
