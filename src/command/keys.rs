@@ -9,6 +9,7 @@ use crate::command::strings::encoding_name;
 use crate::encoding::meta::Kind;
 use crate::store::txn::{At, Mode, Txn};
 use crate::types::keys::{self, ExpireConditions, Scan};
+use crate::types::lists;
 
 /// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
 pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
@@ -342,19 +343,21 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// What Redis would call the encoding of a key's value. `None` if there is no such key.
 pub fn encoding_of(txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
     let at = txn.at(key)?;
-    txn.view(at, |record| {
+    let mut is_list = false;
+    let name = txn.view(at, |record| {
         let record = record?;
+        is_list = record.head.kind == Kind::List;
         Some(match record.head.kind {
             Kind::String if record.head.id != 0 => "raw",
             Kind::String => encoding_name(record.body, record.head.raw),
-            Kind::List if record.head.id == 0 => "listpack",
-            Kind::List => "quicklist",
+            Kind::List => "listpack",
             Kind::Set | Kind::SortedSet | Kind::Hash if record.head.id == 0 => "listpack",
             Kind::Set | Kind::Hash => "hashtable",
             Kind::SortedSet => "skiplist",
             Kind::Stream => "stream",
         })
-    })
+    })?;
+    if is_list { lists::encoding_name(txn, at) } else { Ok(name) }
 }
 
 /// OBJECT FREQ key

@@ -13,6 +13,7 @@ pub mod save;
 pub mod server;
 pub mod strings;
 pub mod bitmaps;
+pub mod lists;
 pub mod keys;
 pub mod debug;
 pub mod table;

@@ -11,6 +11,7 @@ use crate::command::facts::all;
 use crate::command::help;
 use crate::command::info;
 use crate::command::keys;
+use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::spec::{Class, Handler, Table};
@@ -141,7 +142,20 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("latency|latest", server::latency_nothing, Inline),
     ("latency|reset", server::latency_reset, Inline),
     ("lcs", strings::lcs, Inline),
+    ("lindex", lists::lindex, Inline),
+    ("linsert", lists::linsert, Inline),
+    ("llen", lists::llen, Inline),
+    ("lmove", lists::lmove, Inline),
+    ("lmpop", lists::lmpop, Inline),
     ("lolwut", server::lolwut, Inline),
+    ("lpop", lists::lpop, Inline),
+    ("lpos", lists::lpos, Inline),
+    ("lpush", lists::lpush, Inline),
+    ("lpushx", lists::lpushx, Inline),
+    ("lrange", lists::lrange, Inline),
+    ("lrem", lists::lrem, Inline),
+    ("lset", lists::lset, Inline),
+    ("ltrim", lists::ltrim, Inline),
     ("memory|doctor", server::memory_doctor, Inline),
     ("memory|help", help::help, Inline),
     ("memory|malloc-stats", server::memory_malloc_stats, Inline),
@@ -178,6 +192,10 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("replicaof", server::replicaof, Inline),
     ("reset", connection::reset, Inline),
     ("role", server::role, Inline),
+    ("rpop", lists::rpop, Inline),
+    ("rpoplpush", lists::rpoplpush, Inline),
+    ("rpush", lists::rpush, Inline),
+    ("rpushx", lists::rpushx, Inline),
     ("save", save::save, Slow),
     ("scan", keys::scan, Inline),
     ("select", connection::select, Inline),

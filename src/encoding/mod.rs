@@ -2,6 +2,7 @@
 
 pub mod meta;
 pub mod packed;
+pub mod list;
 pub mod data;
 pub mod ttl;
 pub mod system;

@@ -13,6 +13,7 @@ use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
 use crate::store::txn::{At, Txn};
+use crate::types::lists;
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
 
@@ -74,6 +75,8 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
                 digest.mix_hash(sha.finish());
             }
         }
+    } else if head.kind == Kind::List {
+        lists::for_each(txn, at, head, body, |element| digest.mix(element))?;
     } else {
         digest.mix(body);
     }

@@ -6,5 +6,7 @@ pub mod lcs;
 pub mod string_value;
 pub mod strings;
 pub mod bitmaps;
+pub mod list_value;
+pub mod lists;
 pub mod keys;
 pub mod digest;

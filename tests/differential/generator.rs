@@ -9,6 +9,11 @@
 
 use crate::support::random::Random;
 
+#[path = "list_commands.rs"]
+mod list_commands;
+
+use list_commands::LIST_KEYS;
+
 /// How two replies to one command are compared. Two errors are always compared as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -158,7 +163,7 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 
 /// The words that are likely keys of a stream.
 pub fn is_key(key: &[u8]) -> bool {
-    SMALL_KEYS.contains(&key) || LARGE_KEYS.contains(&key) || HOSTILE_WORDS.contains(&key) || is_long_key(key)
+    SMALL_KEYS.contains(&key) || LIST_KEYS.contains(&key) || LARGE_KEYS.contains(&key) || HOSTILE_WORDS.contains(&key) || is_long_key(key)
 }
 
 fn is_long_key(key: &[u8]) -> bool {
@@ -256,7 +261,11 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(100) {
+        match self.random.below(120) {
+            100..120 => {
+                self.large = false;
+                self.list_command()
+            }
             0..40 => self.string_command(),
             40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
@@ -301,6 +310,9 @@ impl Generator {
         }
         if self.random.chance(5) {
             return vec![b'k'; 300];
+        }
+        if self.random.chance(60) {
+            return self.random.pick(LIST_KEYS).to_vec();
         }
         self.random.pick(SMALL_KEYS).to_vec()
     }
