@@ -17,6 +17,7 @@ pub mod hyperloglogs;
 pub mod stream_words;
 pub mod streams;
 pub mod stream_groups;
+pub mod lists;
 pub mod keys;
 pub mod scans;
 pub mod hashes;

@@ -13,6 +13,7 @@ use crate::command::help;
 use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::keys;
+use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
@@ -176,7 +177,20 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("latency|latest", server::latency_nothing, Inline),
     ("latency|reset", server::latency_reset, Inline),
     ("lcs", strings::lcs, Inline),
+    ("lindex", lists::lindex, Inline),
+    ("linsert", lists::linsert, Inline),
+    ("llen", lists::llen, Inline),
+    ("lmove", lists::lmove, Inline),
+    ("lmpop", lists::lmpop, Inline),
     ("lolwut", server::lolwut, Inline),
+    ("lpop", lists::lpop, Inline),
+    ("lpos", lists::lpos, Inline),
+    ("lpush", lists::lpush, Inline),
+    ("lpushx", lists::lpushx, Inline),
+    ("lrange", lists::lrange, Inline),
+    ("lrem", lists::lrem, Inline),
+    ("lset", lists::lset, Inline),
+    ("ltrim", lists::ltrim, Inline),
     ("memory|doctor", server::memory_doctor, Inline),
     ("memory|help", help::help, Inline),
     ("memory|malloc-stats", server::memory_malloc_stats, Inline),
@@ -219,6 +233,10 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("reset", connection::reset, Inline),
     ("role", server::role, Inline),
     ("sadd", sets::sadd, Inline),
+    ("rpop", lists::rpop, Inline),
+    ("rpoplpush", lists::rpoplpush, Inline),
+    ("rpush", lists::rpush, Inline),
+    ("rpushx", lists::rpushx, Inline),
     ("save", save::save, Slow),
     ("scan", keys::scan, Inline),
     ("scard", sets::scard, Inline),

@@ -73,6 +73,14 @@ pub fn put_element_prefix(out: &mut Vec<u8>, space: Space, id: u64, kind: u8) {
     out.push(kind);
 }
 
+/// Key of a list's element.
+pub fn list_element_key(space: Space, id: u64, position: u64) -> [u8; PREFIX_BYTES + 9] {
+    let mut key = [ELEMENT; PREFIX_BYTES + 9];
+    key[..PREFIX_BYTES].copy_from_slice(&prefix(space, id));
+    key[PREFIX_BYTES + 1..].copy_from_slice(&position.to_be_bytes());
+    key
+}
+
 /// Bounds of all elements of one kind under an id.
 pub fn element_bounds(space: Space, id: u64, kind: u8) -> (Vec<u8>, Vec<u8>) {
     let (mut start, mut end) = (Vec::new(), Vec::new());

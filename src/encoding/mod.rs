@@ -3,6 +3,7 @@
 
 pub mod meta;
 pub mod packed;
+pub mod list;
 pub mod data;
 pub mod stream;
 pub mod large;

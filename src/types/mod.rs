@@ -16,5 +16,7 @@ pub mod hashes;
 pub mod set_value;
 pub mod set_algebra;
 pub mod sets;
+pub mod list_value;
+pub mod lists;
 pub mod keys;
 pub mod digest;

@@ -11,6 +11,10 @@ use crate::support::random::Random;
 
 #[path = "streams.rs"]
 mod streams;
+#[path = "list_commands.rs"]
+mod list_commands;
+
+use list_commands::LIST_KEYS;
 
 /// How two replies to one command are compared. Two errors are always compared as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +171,7 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 pub fn is_key(key: &[u8]) -> bool {
     streams::is_key(key)
         || SMALL_KEYS.contains(&key)
+        || LIST_KEYS.contains(&key)
         || LARGE_KEYS.contains(&key)
         || HOSTILE_WORDS.contains(&key)
         || is_long_key(key)
@@ -269,11 +274,15 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(100) {
-            0..28 => self.string_command(),
-            28..32 => self.hyperloglog_command(),
-            32..46 => self.stream_command(),
-            46..58 => self.bitmap_command(),
+        match self.random.below(140) {
+            100..120 => {
+                self.large = false;
+                self.list_command()
+            }
+            120..124 => self.hyperloglog_command(),
+            124..140 => self.stream_command(),
+            0..40 => self.string_command(),
+            40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
             75..90 => self.expiry_command(),
             90..96 => self.connection_command(),
@@ -316,6 +325,9 @@ impl Generator {
         }
         if self.random.chance(5) {
             return vec![b'k'; 300];
+        }
+        if self.random.chance(60) {
+            return self.random.pick(LIST_KEYS).to_vec();
         }
         self.random.pick(SMALL_KEYS).to_vec()
     }
