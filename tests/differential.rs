@@ -479,9 +479,14 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
     let mut held = BTreeMap::new();
     for key in client.scan_all() {
         let kind = client.text(&[b"TYPE".as_slice(), &key]);
-        let value = client.call(&[b"GET".as_slice(), &key]);
+        let value = match kind.as_str() {
+            "stream" => client.call(&[b"XRANGE".as_slice(), &key, b"-", b"+"]),
+            "list" => client.call(&[b"LRANGE".as_slice(), &key, b"0", b"-1"]),
+            _ => client.call(&[b"GET".as_slice(), &key]),
+        };
+        let rendered = render(&value);
         let expires_ms = client.integer(&[b"PEXPIRETIME".as_slice(), &key]);
-        let bytes = bulk(&value).unwrap_or_default();
+        let bytes = bulk(&value).unwrap_or(rendered.as_bytes());
         let shown = if bytes.len() > 100 {
             format!("{:016x}", fingerprint(bytes))
         } else {

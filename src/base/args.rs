@@ -49,7 +49,10 @@ impl<'a> Args<'a> {
     }
 
     /// The words from `index` on.
-    pub fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+    pub fn from(
+        &self,
+        index: usize,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone + use<'a> {
         let args = *self;
         (index.min(args.len())..args.len()).map(move |index| args.get(index))
     }

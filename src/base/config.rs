@@ -204,7 +204,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("hash-max-listpack-entries", UINT, "512").alias("hash-max-ziplist-entries"),
     inert("hash-max-listpack-value", UINT, "64").alias("hash-max-ziplist-value"),
     inert("hide-user-data-from-log", Kind::Bool, "no"),
-    inert("hll-sparse-max-bytes", MEMORY, "3000"),
+    honoured("hll-sparse-max-bytes", MEMORY, "3000"),
     inert("hz", INT, "10"),
     inert("ignore-warnings", Kind::Text, ""),
     // How many threads run commands that have to wait for the disk.
@@ -315,7 +315,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("socket-mark-id", UINT, "0"),
     inert("stop-writes-on-bgsave-error", Kind::Bool, "yes"),
     inert("stream-node-max-bytes", MEMORY, "4096"),
-    inert("stream-node-max-entries", UINT, "100"),
+    honoured("stream-node-max-entries", UINT, "100"),
     inert_start("supervised", Kind::Word(&["no", "upstart", "systemd", "auto"]), "no"),
     inert_start("syslog-enabled", Kind::Bool, "no"),
     inert_start("syslog-facility", Kind::Text, "local0"),

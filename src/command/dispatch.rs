@@ -263,7 +263,7 @@ impl Executor {
         }
         let server = &*self.server;
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
-            let writes = command.writes() || facts.flags.has(Flag::MayReplicate);
+            let writes = command.locks_keys || facts.flags.has(Flag::MayReplicate);
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, writes) {
                 return Ok(Some(until_ms));
@@ -337,8 +337,8 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
-            let writes = command.writes();
-            let _locks: Option<KeyGuard<'_>> = if writes {
+            let locks_keys = command.locks_keys;
+            let _locks: Option<KeyGuard<'_>> = if locks_keys {
                 collect_keys(&mut self.keys, command, session, &request.args);
                 match store.locks().try_lock(&mut self.keys) {
                     Some(guard) => Some(guard),
@@ -356,7 +356,7 @@ impl Executor {
             };
             let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
             let read_point = match self.server.settings.fsync() {
-                Fsync::Always if !writes => ReadPoint::SyncedOr(session.last_own_lsn),
+                Fsync::Always if !locks_keys => ReadPoint::SyncedOr(session.last_own_lsn),
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);

@@ -12,8 +12,8 @@
 //! zscore   = space | id | 6 | score | member   -> empty                                          sorted set
 //! zfence   = space | id | 7 | score | member   -> how many elements from here to the next fence  sorted set
 //! element  = space | id | 8 | position u64 BE  -> element                                        list
-//! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields                                   stream
-//! group    = space | id | 10 | ..              -> consumer groups, see types/stream              stream
+//! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields, see stream.rs                    stream
+//! group    = space | id | 10 | ..              -> consumer groups, see stream.rs                 stream
 //! ```
 //!
 //! A score is eight bytes that sort as the numbers do: the bits of the double, all flipped if it is negative, else the
@@ -71,6 +71,14 @@ pub fn put_element_prefix(out: &mut Vec<u8>, space: Space, id: u64, kind: u8) {
     out.clear();
     out.extend_from_slice(&prefix(space, id));
     out.push(kind);
+}
+
+/// Key of a list's element.
+pub fn list_element_key(space: Space, id: u64, position: u64) -> [u8; PREFIX_BYTES + 9] {
+    let mut key = [ELEMENT; PREFIX_BYTES + 9];
+    key[..PREFIX_BYTES].copy_from_slice(&prefix(space, id));
+    key[PREFIX_BYTES + 1..].copy_from_slice(&position.to_be_bytes());
+    key
 }
 
 /// Bounds of all elements of one kind under an id.

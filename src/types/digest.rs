@@ -16,9 +16,12 @@
 use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
+use crate::encoding::stream::StreamId;
 use crate::store::txn::{At, Txn};
 use crate::types::hash_value;
+use crate::types::lists;
 use crate::types::set_value;
+use crate::types::stream::{self, Order};
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
 
@@ -99,6 +102,18 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
         )?,
         Kind::Set => {
             set_value::View::of_record(at, *head, body).for_each(txn, |member| digest.add(member))?;
+        }
+        Kind::List => lists::for_each(txn, at, head, body, |element| digest.mix(element))?,
+        Kind::Stream => {
+            let all = (StreamId::MIN, StreamId::MAX);
+            let stream = stream::of_record(at.space, head, body)?;
+            stream.for_each(txn, all, Order::Forward, 0, |_, id, mut fields| {
+                digest.mix(format!("{}.{}", id.ms, id.seq).as_bytes());
+                while let Some(item) = fields.next_item() {
+                    digest.mix(item);
+                }
+                Ok(())
+            })?;
         }
         _ => digest.mix(body),
     }
