@@ -120,7 +120,11 @@ impl World {
         let end = if rng.one_in(2) { End::Left } else { End::Right };
         let len = self.model[key].len() as u64;
         let index = |rng: &mut Rng| {
-            if rng.one_in(8) { rng.below(2000) as i64 - 1000 } else { rng.below(2 * len + 3) as i64 - len as i64 - 1 }
+            if rng.one_in(8) {
+                rng.below(2000) as i64 - 1000
+            } else {
+                rng.below(2 * len + 3) as i64 - len as i64 - 1
+            }
         };
         match rng.below(24) {
             0..=6 => {
@@ -173,7 +177,9 @@ impl World {
             }
             11..=14 => {
                 // Again and again at one place, so that gaps run out.
-                let Some(pivot) = self.model[key].get(rng.below(len.max(1)) as usize).cloned() else { return };
+                let Some(pivot) = self.model[key].get(rng.below(len.max(1)) as usize).cloned() else {
+                    return;
+                };
                 let at_pivot = rng.one_in(2);
                 let times = if rng.one_in(4) { 40 } else { 1 };
                 let mut pivot = pivot;
@@ -209,8 +215,7 @@ impl World {
             16..=17 => {
                 let element = random_element(rng);
                 let count = if rng.one_in(2) { u64::MAX } else { 1 + rng.below(3) };
-                let removed =
-                    self.run(|txn| lists::remove(txn, txn.at(KEYS[key])?, end, count, &element));
+                let removed = self.run(|txn| lists::remove(txn, txn.at(KEYS[key])?, end, count, &element));
                 let model = &mut self.model[key];
                 let mut places: Vec<usize> =
                     (0..model.len()).filter(|place| model[*place] == element).collect();
@@ -388,9 +393,8 @@ fn a_queue_keeps_its_pace() {
             txn.charge(990, 0).unwrap();
             let at = txn.at(b"q").unwrap();
             let mut popped = Vec::new();
-            let done = lists::load(txn, at).and_then(|mut list| {
-                list.pop(txn, at, End::Right, 1, |element| popped = element.to_vec())
-            });
+            let done = lists::load(txn, at)
+                .and_then(|mut list| list.pop(txn, at, End::Right, 1, |element| popped = element.to_vec()));
             match done {
                 Err(Stop::NeedsIo) => continue,
                 done => done.unwrap(),
@@ -407,9 +411,7 @@ fn a_queue_keeps_its_pace() {
 fn insertions_move_little() {
     let mut world = World::new(PackedLimits { elements_max: 0, bytes_max: 0 });
     let elements: Vec<Vec<u8>> = (0..3000u32).map(|number| number.to_be_bytes().to_vec()).collect();
-    world.run(|txn| {
-        lists::push(txn, txn.at(b"q")?, End::Right, elements.iter().map(Vec::as_slice), false)
-    });
+    world.run(|txn| lists::push(txn, txn.at(b"q")?, End::Right, elements.iter().map(Vec::as_slice), false));
     let before = world.store.db().visible_lsn();
     let inserts = 3000u64;
     for number in 0..inserts {

@@ -135,7 +135,8 @@ impl Layout {
         let even = |span: u64| span.is_multiple_of(STRIDE);
         match self.rough {
             None => {
-                even(self.last - self.first) && self.count.checked_sub(1) == Some((self.last - self.first) / STRIDE)
+                even(self.last - self.first)
+                    && self.count.checked_sub(1) == Some((self.last - self.first) / STRIDE)
             }
             Some((low, high)) => {
                 let (before, behind) = ((low - self.first) / STRIDE, self.last.checked_sub(high));

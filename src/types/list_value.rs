@@ -270,13 +270,7 @@ impl Large {
     }
 
     /// Stages the removal of `count` elements, fewer than all, from an end, handing them to `f` from outside in.
-    pub fn pop(
-        &mut self,
-        txn: &mut Txn,
-        end: End,
-        count: u64,
-        mut f: impl FnMut(&[u8]),
-    ) -> Result<(), Stop> {
+    pub fn pop(&mut self, txn: &mut Txn, end: End, count: u64, mut f: impl FnMut(&[u8])) -> Result<(), Stop> {
         let len = self.layout.count;
         debug_assert!(count < len);
         let (outermost, next) = match end {

@@ -447,12 +447,7 @@ pub struct Search<'a> {
 }
 
 /// LPOS: hands the indexes of matches to `f`. False if there is no such list.
-pub fn search(
-    txn: &mut Txn,
-    at: At<'_>,
-    search: Search<'_>,
-    mut f: impl FnMut(u64),
-) -> Result<bool, Stop> {
+pub fn search(txn: &mut Txn, at: At<'_>, search: Search<'_>, mut f: impl FnMut(u64)) -> Result<bool, Stop> {
     let mut left = (search.skip, search.matches);
     let mut look = |index: u64, element: &[u8]| {
         if element == search.element {

@@ -163,7 +163,11 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 
 /// The words that are likely keys of a stream.
 pub fn is_key(key: &[u8]) -> bool {
-    SMALL_KEYS.contains(&key) || LIST_KEYS.contains(&key) || LARGE_KEYS.contains(&key) || HOSTILE_WORDS.contains(&key) || is_long_key(key)
+    SMALL_KEYS.contains(&key)
+        || LIST_KEYS.contains(&key)
+        || LARGE_KEYS.contains(&key)
+        || HOSTILE_WORDS.contains(&key)
+        || is_long_key(key)
 }
 
 fn is_long_key(key: &[u8]) -> bool {
@@ -242,6 +246,7 @@ impl Generator {
         if drawn.mutable && self.random.chance(100) {
             self.make_hostile(&mut drawn.command);
         }
+        list_commands::avoid_what_changed(&mut drawn.command);
         if self.random.chance(300) {
             let random = &mut self.random;
             for byte in &mut drawn.command[0] {
