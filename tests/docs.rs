@@ -42,7 +42,8 @@ fn generate() -> String {
             let name = facts.name.replace('|', " ").to_uppercase();
             let summary = facts.summary.replace('|', "\\|");
             let cost = facts.complexity.replace('|', "\\|");
-            let _ = writeln!(text, "| {name} | {} | {} | {cost} | {summary} |", facts.arity, facts.since);
+            let since = if facts.extension { "own" } else { facts.since };
+            let _ = writeln!(text, "| {name} | {} | {since} | {cost} | {summary} |", facts.arity);
         }
         text.push('\n');
     }

@@ -43,7 +43,8 @@ pub fn info(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn write_info(reply: &mut ReplyWriter, table: &Table, command: &Command) {
+/// What COMMAND INFO tells of a command.
+pub fn write_info(reply: &mut ReplyWriter, table: &Table, command: &Command) {
     let facts = command.facts;
     reply.array(10);
     reply.bulk(facts.name.as_bytes());
@@ -61,15 +62,20 @@ fn write_info(reply: &mut ReplyWriter, table: &Table, command: &Command) {
     for category in acl.iter() {
         reply.simple(&format!("@{}", category.name()));
     }
-    reply.array(facts.tips.len());
+    reply.set(facts.tips.len());
     for tip in facts.tips {
         reply.bulk(tip.as_bytes());
     }
-    reply.array(facts.keys.len());
+    reply.set(facts.keys.len());
     for spec in facts.keys {
         write_key_spec(reply, spec);
     }
-    reply.array(command.subcommands.len());
+    // An empty list is a set to clients of Redis, too.
+    if command.subcommands.is_empty() {
+        reply.set(0);
+    } else {
+        reply.array(command.subcommands.len());
+    }
     for sub in command.subcommands.iter().filter_map(|&index| table.get(index)) {
         write_info(reply, table, sub);
     }
@@ -174,7 +180,8 @@ impl<'w> Pairs<'w> {
     }
 }
 
-fn write_docs(reply: &mut ReplyWriter, table: &Table, command: &Command) {
+/// What COMMAND DOCS tells of a command: its name and a map.
+pub fn write_docs(reply: &mut ReplyWriter, table: &Table, command: &Command) {
     let facts: &CommandFacts = command.facts;
     reply.bulk(facts.name.as_bytes());
     let mut pairs = Pairs::begin(reply);

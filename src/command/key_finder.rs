@@ -85,13 +85,12 @@ mod tests {
         assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop 2 a b left"), Some(vec![2, 3]));
         assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop 9 a b left"), None);
         assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop x a"), None);
-        let streams = KeySpec {
-            begin: BeginSearch::Keyword { keyword: "STREAMS", start: 1 },
-            find: FindKeys::Range { last: -1, step: 1, limit: 2 },
-            flags: Default::default(),
-        };
+        let streams = KeySpec::half_after_keyword("STREAMS", 1, &[]);
         assert_eq!(keys(streams, "xread count 1 streams a b 0 0"), Some(vec![4, 5]));
         assert_eq!(keys(KeySpec::after_keyword("STORE", 1, &[]), "sort k"), Some(vec![]));
+        let store = KeySpec::one_after_keyword("STORE", 5, &[]);
+        assert_eq!(keys(store, "georadiusbymember k m 1 km asc store d"), Some(vec![7]));
+        assert_eq!(keys(store, "georadiusbymember k m 1 km asc store"), None);
         assert_eq!(keys(KeySpec::unknown(&[]), "sort k"), None);
     }
 }

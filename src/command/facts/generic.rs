@@ -19,6 +19,8 @@ const BY: Argument = key_pattern("by-pattern", 1).after("BY").display("pattern")
 const GET: Argument =
     key_pattern("get-pattern", 1).after("GET").display("pattern").optional().multiple_with_token();
 const ORDER: Argument = one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional();
+const KEYS_MAX: Argument = integer("count").after("LIMIT").optional();
+const MATCH: Argument = pattern("pattern").after("MATCH").optional();
 const ALPHA: Argument = token("sorting", "ALPHA").optional();
 
 /// The commands of this group, by name.
@@ -188,6 +190,36 @@ pub static COMMANDS: &[CommandFacts] = &[
         .own_acl(&[Acl::Keyspace])
         .keys(&[KeySpec::one(1, &[Ro, Access])])
         .arguments(&[KEY]),
+    CommandFacts::new("pkpatternmatchdel", Group::Generic, -2)
+        .since("0.1.0")
+        .about(
+            "Deletes keys of any type that match a pattern, up to a number of them",
+            "O(N), N keys in the database",
+        )
+        .flags(&[Write])
+        .own_acl(&[Acl::Keyspace, Acl::Dangerous])
+        .arguments(&[pattern("pattern"), integer("max").optional()])
+        .extension(),
+    CommandFacts::new("pkrscanrange", Group::Generic, -4)
+        .since("0.1.0")
+        .about(
+            "Lists keys of one type that lie between two names, from the last to the first",
+            "O(N), N keys visited",
+        )
+        .flags(&[ReadOnly])
+        .own_acl(&[Acl::Keyspace])
+        .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
+        .extension(),
+    CommandFacts::new("pkscanrange", Group::Generic, -4)
+        .since("0.1.0")
+        .about(
+            "Lists keys of one type that lie between two names, in the order of their names",
+            "O(N), N keys visited",
+        )
+        .flags(&[ReadOnly])
+        .own_acl(&[Acl::Keyspace])
+        .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
+        .extension(),
     CommandFacts::new("pttl", Group::Generic, 2)
         .since("2.6.0")
         .about("Tells how many milliseconds a key has left", "O(1)")
@@ -238,7 +270,7 @@ pub static COMMANDS: &[CommandFacts] = &[
         .own_acl(&[Acl::Keyspace])
         .arguments(&[
             integer("cursor"),
-            pattern("pattern").after("MATCH").optional(),
+            MATCH,
             integer("count").after("COUNT").optional(),
             string("type").after("TYPE").since("6.0.0").optional(),
         ])

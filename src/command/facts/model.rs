@@ -19,7 +19,7 @@ pub struct CommandFacts {
     pub group: Group,
     /// Number of arguments, the name included (for a subcommand, both names); negative: at least so many.
     pub arity: i32,
-    /// The Redis version that had it first.
+    /// The Redis version that had it first; of an extension, the version of this server.
     pub since: &'static str,
     /// What it does, in one sentence without a full stop.
     pub summary: &'static str,
@@ -39,6 +39,8 @@ pub struct CommandFacts {
     pub deprecated: Option<Deprecation>,
     /// Meant for servers rather than for people.
     pub internal: bool,
+    /// A command of this server that Redis has not.
+    pub extension: bool,
     /// Commands of a container, such as CONFIG; the container itself then only carries the name.
     pub subcommands: &'static [CommandFacts],
 }
@@ -69,6 +71,7 @@ impl CommandFacts {
             tips: &[],
             deprecated: None,
             internal: false,
+            extension: false,
             subcommands: &[],
         }
     }
@@ -133,6 +136,12 @@ impl CommandFacts {
     /// Sets [`Self::internal`].
     pub const fn internal(mut self) -> Self {
         self.internal = true;
+        self
+    }
+
+    /// Sets [`Self::extension`].
+    pub const fn extension(mut self) -> Self {
+        self.extension = true;
         self
     }
 
@@ -520,6 +529,18 @@ impl KeySpec {
     /// Keys from the word `keyword` to the end.
     pub const fn after_keyword(keyword: &'static str, start: i32, flags: &[KeyFlag]) -> Self {
         let find = FindKeys::Range { last: -1, step: 1, limit: 0 };
+        Self { begin: BeginSearch::Keyword { keyword, start }, find, flags: KeyFlagSet::of(flags) }
+    }
+
+    /// The one key behind the word `keyword`.
+    pub const fn one_after_keyword(keyword: &'static str, start: i32, flags: &[KeyFlag]) -> Self {
+        let find = FindKeys::Range { last: 0, step: 1, limit: 0 };
+        Self { begin: BeginSearch::Keyword { keyword, start }, find, flags: KeyFlagSet::of(flags) }
+    }
+
+    /// Keys behind the word `keyword`: the first half of what follows it.
+    pub const fn half_after_keyword(keyword: &'static str, start: i32, flags: &[KeyFlag]) -> Self {
+        let find = FindKeys::Range { last: -1, step: 1, limit: 2 };
         Self { begin: BeginSearch::Keyword { keyword, start }, find, flags: KeyFlagSet::of(flags) }
     }
 
