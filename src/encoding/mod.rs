@@ -3,5 +3,6 @@
 pub mod meta;
 pub mod packed;
 pub mod data;
+pub mod sorted_set;
 pub mod ttl;
 pub mod system;

@@ -6,5 +6,8 @@ pub mod lcs;
 pub mod string_value;
 pub mod strings;
 pub mod bitmaps;
+pub mod sorted_set_large;
+pub mod sorted_set;
+pub mod sorted_sets;
 pub mod keys;
 pub mod digest;
