@@ -10,7 +10,7 @@ use haypile::store::hooks::MetaHooks;
 use haypile::store::store::{FenceLimits, PackedLimits, Store, StoreOptions};
 use haypile::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile::types::sorted_set::{Element, MemberEnd, ScoreEnd, SortedSet, Span, store};
-use haypile::types::collection::{Page, Wanted};
+use haypile::types::elements::{Page, Wanted};
 use haypile::types::sorted_sets::{self, AddOptions, End};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Db, MemEnv, Options};

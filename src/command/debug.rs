@@ -127,7 +127,7 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 fn object(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let key = ctx.args.get(2);
-    let encoding = keys::encoding_of(ctx.txn, key)?.ok_or(ReplyError::NO_SUCH_KEY)?;
+    let encoding = keys::encoding_of(ctx.server, ctx.txn, key)?.ok_or(ReplyError::NO_SUCH_KEY)?;
     let at = ctx.txn.at(key)?;
     let bytes = ctx.txn.view(at, |record| record.map_or(0, |record| record.body.len()))?;
     ctx.reply.simple(&format!(

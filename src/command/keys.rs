@@ -7,8 +7,13 @@ use crate::base::stop::Stop;
 use crate::command::spec::Context;
 use crate::command::strings::encoding_name;
 use crate::encoding::meta::Kind;
+use crate::session::server_state::ServerState;
 use crate::store::txn::{At, Mode, Txn};
+use crate::types::elements::CompactSizes;
+use crate::types::hashes;
 use crate::types::keys::{self, ExpireConditions, Scan};
+use crate::types::sets;
+use crate::types::sorted_set;
 
 /// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
 pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
@@ -304,7 +309,7 @@ pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
 }
 
 /// Any number that fits 64 bits, as Redis takes it: a sign is allowed.
-fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
+pub fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
     if text.is_empty() {
         return Ok(0);
     }
@@ -332,7 +337,7 @@ pub fn randomkey(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// OBJECT ENCODING key
 pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    match encoding_of(ctx.txn, ctx.args.get(2))? {
+    match encoding_of(ctx.server, ctx.txn, ctx.args.get(2))? {
         Some(encoding) => ctx.reply.bulk(encoding.as_bytes()),
         None => ctx.reply.null(),
     }
@@ -340,21 +345,32 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
 }
 
 /// What Redis would call the encoding of a key's value. `None` if there is no such key.
-pub fn encoding_of(txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
+pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
     let at = txn.at(key)?;
     txn.view(at, |record| {
-        let record = record?;
-        Some(match record.head.kind {
+        let Some(record) = record else { return Ok(None) };
+        Ok(Some(match record.head.kind {
             Kind::String if record.head.id != 0 => "raw",
             Kind::String => encoding_name(record.body, record.head.raw),
             Kind::List if record.head.id == 0 => "listpack",
             Kind::List => "quicklist",
-            Kind::Set | Kind::SortedSet | Kind::Hash if record.head.id == 0 => "listpack",
-            Kind::Set | Kind::Hash => "hashtable",
-            Kind::SortedSet => "skiplist",
+            Kind::Set => sets::encoding_name(&record, &compact_sizes(server, "set"))?,
+            Kind::Hash => hashes::encoding_name(&record, &compact_sizes(server, "hash"))?,
+            Kind::SortedSet => sorted_set::encoding_name(&record, &compact_sizes(server, "zset"))?,
             Kind::Stream => "stream",
-        })
-    })
+        }))
+    })?
+}
+
+/// Up to what sizes a collection of this type is compact, as the configuration says.
+fn compact_sizes(server: &ServerState, kind: &str) -> CompactSizes {
+    let config = server.config();
+    let number = |name: &str| config.number(&format!("{kind}-max-{name}")).max(0) as u64;
+    CompactSizes {
+        entries: number("listpack-entries"),
+        value_bytes: number("listpack-value"),
+        intset_entries: number("intset-entries"),
+    }
 }
 
 /// OBJECT FREQ key

@@ -7,9 +7,9 @@ use crate::base::stop::Stop;
 use crate::command::facts::model::Acl;
 use crate::command::save;
 use crate::command::spec::Context;
-use crate::encoding::meta::external_size;
 use crate::session::server_state::ShutdownRequest;
 use crate::session::session::Block;
+use crate::types::keys;
 use haypile_resp::parse_i64;
 
 /// TIME.
@@ -222,26 +222,20 @@ pub fn memory_purge(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// MEMORY USAGE: what a key takes on the disk, about, before compression.
 pub fn memory_usage(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let mut samples = 5;
     let mut options = ctx.args.options(3);
     while let Some(option) = options.next_word() {
-        let samples = options.value()?;
+        let value = options.value()?;
         if !is_keyword(option, "SAMPLES") {
             return Err(ReplyError::SYNTAX.into());
         }
-        if parse_i64(samples).ok_or(ReplyError::NOT_AN_INTEGER)? < 0 {
-            return Err(ReplyError::SYNTAX.into());
-        }
+        let value = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
+        samples = u64::try_from(value).map_err(|_| ReplyError::SYNTAX)?;
     }
     const RECORD_OVERHEAD_BYTES: u64 = 32;
     let key = ctx.args.get(2);
     let at = ctx.txn.at(key)?;
-    let bytes = ctx.txn.view(at, |record| {
-        record.map(|record| match record.head.id {
-            0 => record.body.len() as u64,
-            _ => external_size(record.body).unwrap_or(0),
-        })
-    })?;
-    match bytes {
+    match keys::value_bytes(ctx.txn, at, samples)? {
         Some(bytes) => ctx.reply.integer((RECORD_OVERHEAD_BYTES + key.len() as u64 + bytes) as i64),
         None => ctx.reply.null(),
     }

@@ -9,13 +9,13 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::scans::{ScanOptions, reply_page};
 use crate::command::spec::Context;
-use crate::encoding::meta::{Kind, Record};
-use crate::store::txn::{At, Txn};
-use crate::types::collection::Wanted;
+use crate::encoding::meta::Kind;
+use crate::store::txn::At;
+use crate::types::elements::Wanted;
 use crate::types::sorted_set::{Element, MemberEnd, ScoreEnd, SortedSet, Span, store};
 use crate::types::sorted_set_algebra::{self, Aggregate, Input};
 use crate::types::sorted_sets::{self, AddOptions, End};
-use haypile_resp::{Protocol, ReplyWriter};
+use haypile_resp::{Protocol, ReplyWriter, append_double};
 use std::ops::ControlFlow;
 
 // Replies with elements.
@@ -733,34 +733,10 @@ pub fn zscan(ctx: &mut Context<'_>) -> Result<(), Stop> {
         let cursor = sorted_sets::scan(txn, set, options.page, |member, score| {
             reply.bulk(member);
             let mut text = Vec::new();
-            haypile_resp::reply::append_double(&mut text, score);
+            append_double(&mut text, score);
             reply.bulk(&text);
             found += 2;
         })?;
         Ok((cursor, found))
     })
-}
-
-/// What Redis would call the encoding of a sorted set.
-pub fn encoding_name(txn: &mut Txn, at: At<'_>, entries: u64, value_bytes: u64) -> Result<&'static str, Stop> {
-    let told = txn.view(at, |record| match record {
-        Some(Record { head, body }) => {
-            crate::types::sorted_set::encoding_name(&head, body, entries, value_bytes)
-        }
-        None => Some("listpack"),
-    })?;
-    if let Some(told) = told {
-        return Ok(told);
-    }
-    // Few elements, but too many bytes for the record: each is looked at.
-    let Some(set) = SortedSet::open(txn, at)? else { return Ok("listpack") };
-    let mut name = "listpack";
-    set.walk(txn, &Span::Ranks(0..u64::MAX), false, 0, |member, _| {
-        if member.len() as u64 <= value_bytes {
-            return ControlFlow::Continue(());
-        }
-        name = "skiplist";
-        ControlFlow::Break(())
-    })?;
-    Ok(name)
 }

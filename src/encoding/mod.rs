@@ -3,6 +3,9 @@
 pub mod meta;
 pub mod packed;
 pub mod data;
+pub mod large;
+pub mod hash;
+pub mod set;
 pub mod sorted_set;
 pub mod ttl;
 pub mod system;

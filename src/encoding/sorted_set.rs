@@ -4,7 +4,7 @@
 //! place     = score (8 bytes as in `data`) | member            where an element stands: by score, then by member
 //! edge      = the first 128 bytes of a place
 //!
-//! body      = varint elements | varint head 0 | varint head 1 | slice first edge | last edge
+//! body      = varint elements | varint longest | varint head 0 | varint head 1 | slice first edge | last edge
 //!
 //! member    = space | id | 5 | member         -> score
 //! place     = space | id | 6 | place          -> empty
@@ -20,6 +20,8 @@
 //! level 0    | head 0 ...... |fence ... |fence ..... |fence ... |fence .. |fence .......
 //! places      e e e e e e e e  e e e e e  e e e e e e  e e e e e  e e e e   e e e e e e e
 //! ```
+//!
+//! *Longest* is how many bytes the longest member has that the set ever held: what OBJECT ENCODING is told from.
 //!
 //! The *edges* are those of the first and of the last element that is there, exactly: whoever reads from an end begins at the
 //! edge, and walks over nothing that was removed beyond it.
@@ -41,6 +43,8 @@ pub const LEVELS: usize = 2;
 pub struct Summary {
     /// Elements in all.
     pub count: u64,
+    /// Bytes of the longest member it ever held.
+    pub longest: u64,
     /// Elements before the first fence of each level.
     pub heads: [u64; LEVELS],
     /// Edge of the first element.
@@ -54,6 +58,7 @@ impl Summary {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.first.len() + self.last.len());
         put_varint(&mut out, self.count);
+        put_varint(&mut out, self.longest);
         self.heads.iter().for_each(|head| put_varint(&mut out, *head));
         put_slice(&mut out, &self.first);
         out.extend_from_slice(&self.last);
@@ -63,13 +68,13 @@ impl Summary {
     /// Reads [`encode`](Self::encode). `None` if the bytes are not one, or one that cannot be.
     pub fn decode(body: &[u8]) -> Option<Summary> {
         let mut cursor = Cursor::new(body);
-        let count = cursor.varint()?;
+        let (count, longest) = (cursor.varint()?, cursor.varint()?);
         let heads = [cursor.varint()?, cursor.varint()?];
         let first = cursor.slice()?.to_vec();
         let last = cursor.rest().to_vec();
         let ordered = 1 <= heads[0] && heads[0] <= heads[1] && heads[1] <= count;
         let edges = [&first, &last].iter().all(|edge| (SCORE_BYTES..=EDGE_BYTES_MAX).contains(&edge.len()));
-        (ordered && edges && first <= last).then_some(Summary { count, heads, first, last })
+        (ordered && edges && first <= last).then_some(Summary { count, longest, heads, first, last })
     }
 
     /// Whether a level has fences.
@@ -177,7 +182,7 @@ mod tests {
             let mut places = [place(x, &m), place(y, &n)];
             places.sort();
             let (first, last) = (edge(&places[0]).to_vec(), edge(&places[1]).to_vec());
-            let summary = Summary { count: a + b + c, heads: [a, a + b], first, last };
+            let summary = Summary { count: a + b + c, longest: c, heads: [a, a + b], first, last };
             prop_assert_eq!(Summary::decode(&summary.encode()), Some(summary.clone()));
             prop_assert!(places.iter().all(|place| *place < summary.end()));
             prop_assert!(places[0][..] >= summary.first[..]);
@@ -209,7 +214,8 @@ mod tests {
     #[test]
     fn a_cut_edge_ends_behind_all_that_begin_like_it() {
         let long = place(1.0, &[0xff; 300]);
-        let summary = Summary { count: 1, heads: [1, 1], first: edge(&long).to_vec(), last: edge(&long).to_vec() };
+        let cut = edge(&long).to_vec();
+        let summary = Summary { count: 1, longest: 300, heads: [1, 1], first: cut.clone(), last: cut };
         assert!(summary.end() > long);
         assert!(summary.end() < place(1.1, b""));
     }

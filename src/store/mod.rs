@@ -12,5 +12,6 @@ pub mod recount;
 pub mod store;
 pub mod aside;
 pub mod txn;
+pub mod field_expiry;
 pub mod reaper;
 pub mod sweeper;

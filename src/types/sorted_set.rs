@@ -12,6 +12,7 @@ use crate::encoding::packed::{Items, put_item};
 use crate::encoding::sorted_set::{SCORE_BYTES, Summary, edge, place, put_fence_key, put_member_key, put_place_key};
 use crate::store::limits::MEMBER_BYTES_MAX;
 use crate::store::txn::{At, Before, Slot, Txn};
+use crate::types::elements::CompactSizes;
 use crate::types::sorted_set_large::{Fences, Large, Steps};
 use haypile_lsm::base::coding::{put_varint, varint_len};
 use std::cmp::Ordering;
@@ -593,6 +594,7 @@ pub fn store(
     builder.link(txn, at)?;
     let summary = Summary {
         count: elements.len() as u64,
+        longest: elements.iter().map(|element| element.member.len() as u64).max().unwrap_or(0),
         heads: fences.heads,
         first: edge(&place(first.score, &first.member)).to_vec(),
         last: edge(&place(last.score, &last.member)).to_vec(),
@@ -600,15 +602,18 @@ pub fn store(
     txn.put(at, before, Head { id, ..head }, &[&summary.encode()])
 }
 
-/// What Redis would call the encoding of a set of these limits (elements, bytes of a member). `None` if that is not told by the
-/// record alone: then it is a listpack exactly if no member is longer.
-pub fn encoding_name(head: &Head, body: &[u8], entries_max: u64, member_bytes_max: u64) -> Option<&'static str> {
-    let small = |fits: bool| if fits { "listpack" } else { "skiplist" };
-    if head.id == 0 {
-        let elements = packed_elements(body).unwrap_or_default();
-        let fits = elements.iter().all(|(_, member)| member.len() as u64 <= member_bytes_max);
-        return Some(small(fits && elements.len() as u64 <= entries_max));
-    }
-    let summary = Summary::decode(body)?;
-    (summary.count > entries_max).then_some("skiplist")
+/// What Redis would call the encoding of a sorted set.
+pub fn encoding_name(record: &Record<'_>, sizes: &CompactSizes) -> Result<&'static str, Stop> {
+    let (count, longest) = match record.head.id {
+        0 => {
+            let elements = packed_elements(record.body)?;
+            (elements.len() as u64, elements.iter().map(|(_, member)| member.len() as u64).max().unwrap_or(0))
+        }
+        _ => {
+            let summary = Summary::decode(record.body);
+            let summary = summary.ok_or_else(|| damaged("keyspace meta", "summary of a sorted set"))?;
+            (summary.count, summary.longest)
+        }
+    };
+    Ok(if count > sizes.entries || longest > sizes.value_bytes { "skiplist" } else { "listpack" })
 }

@@ -556,7 +556,9 @@ impl Recount {
                 }
             }
         }
-        let summary = Summary { count: self.count, heads, first, last };
+        let longest = added.iter().map(|place| (place.len() - SCORE_BYTES) as u64).max().unwrap_or(0);
+        let longest = longest.max(self.large.summary.longest);
+        let summary = Summary { count: self.count, longest, heads, first, last };
         // What a damaged database counts wrongly is found here rather than written on.
         let possible = 1 <= heads[0] && heads[0] <= heads[1] && heads[1] <= summary.count;
         if possible { Ok(summary) } else { Err(damage("counts of fences")) }

@@ -11,7 +11,7 @@ use crate::encoding::meta::{Head, Kind, Record, damaged, split_collection_body};
 use crate::encoding::packed::Items;
 use crate::encoding::sorted_set::{place, put_member_key, put_place_key, split_place};
 use crate::store::txn::{At, Slot, Txn};
-use crate::types::collection::{Page, Wanted, positions};
+use crate::types::elements::{Page, Wanted, positions};
 use crate::types::sorted_set::{
     Element, MemberEnd, Resolved, SortedSet, Span, check_member, packed_elements, put_packed, resolve_large, steps_between,
     store, walk_mixed,
