@@ -240,7 +240,10 @@ fn opener(
         options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
-        Store::open(db, StoreOptions { databases, gate_slots: threads, clock, packed })
+        Store::open(
+            db,
+            StoreOptions { databases, gate_slots: threads, clock, packed, ..StoreOptions::default() },
+        )
     })
 }
 

@@ -22,6 +22,8 @@ pub mod keys;
 pub mod scans;
 pub mod hashes;
 pub mod sets;
+pub mod sorted_sets;
+pub mod geo;
 pub mod debug;
 pub mod table;
 pub mod dispatch;
