@@ -182,7 +182,8 @@ mod tests {
 
     fn open(env: &Arc<MemEnv>, clock: Clock) -> Arc<Store> {
         let env: Arc<dyn Env> = env.clone();
-        let db = Arc::new(Db::open(env, Path::new("/db"), Options::tiny()).unwrap());
+        let options = Options { memtable_bytes: 1 << 20, memtable_total_bytes: 4 << 20, ..Options::tiny() };
+        let db = Arc::new(Db::open(env, Path::new("/db"), options).unwrap());
         Store::open(db, StoreOptions { clock, ..StoreOptions::default() }).unwrap()
     }
 
