@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod extended;
 pub mod number;
+pub mod double;
 pub mod glob;
 pub mod reply_error;
 pub mod args;

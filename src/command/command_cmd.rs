@@ -7,7 +7,7 @@ use crate::base::stop::Stop;
 use crate::command::facts::model::{
     Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, KeyFlag, KeyFlagSet, KeySpec,
 };
-use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::key_finder::{find_keys, names_keys, sort_destination};
 use crate::command::spec::{Command, Context, Table};
 use haypile_resp::ReplyWriter;
 
@@ -314,6 +314,11 @@ fn keys_of<'a>(ctx: &Context<'a>) -> Result<Vec<(&'a [u8], KeyFlagSet)>, ReplyEr
     for spec in specs {
         let flags = flags_with(command.facts.name, spec, &inner);
         find_keys(spec, &inner, |index| keys.push((args.get(index + 2), flags)));
+    }
+    if command.facts.name == "sort"
+        && let Some(index) = sort_destination(&inner)
+    {
+        keys.push((args.get(index + 2), KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update])));
     }
     if keys.is_empty() {
         return Err(ReplyError::fixed("ERR Invalid arguments specified for command"));

@@ -14,7 +14,7 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
-use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::key_finder::{find_keys, names_keys, sort_destination};
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::session::clients::ClientInfo;
 use crate::session::server_state::{Fsync, ServerState};
@@ -510,6 +510,11 @@ fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, session: &Session, a
     }
     if let Some((db, key)) = other_database(command, args) {
         keys.push(LockKey::new(db, key));
+    }
+    if command.facts.name == "sort"
+        && let Some(index) = sort_destination(args)
+    {
+        keys.push(LockKey::new(session.db, args.get(index)));
     }
 }
 

@@ -58,6 +58,25 @@ pub fn find_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize)) 
     true
 }
 
+/// Where SORT's destination is, which no specification finds: behind the last STORE that is no other option's value.
+pub fn sort_destination(args: &Args<'_>) -> Option<usize> {
+    let mut destination = None;
+    let mut at = 2;
+    while at < args.len() {
+        let is = |keyword| is_keyword(args.get(at), keyword);
+        at += match () {
+            () if is("LIMIT") => 3,
+            () if is("GET") || is("BY") => 2,
+            () if is("STORE") && at + 1 < args.len() => {
+                destination = Some(at + 1);
+                1
+            }
+            () => 1,
+        };
+    }
+    destination
+}
+
 /// Whether a specification names keys of the data (and not only something that is routed like one).
 pub fn names_keys(spec: &KeySpec) -> bool {
     !spec.flags.has(KeyFlag::NotKey)
@@ -92,5 +111,11 @@ mod tests {
         assert_eq!(keys(store, "georadiusbymember k m 1 km asc store d"), Some(vec![7]));
         assert_eq!(keys(store, "georadiusbymember k m 1 km asc store"), None);
         assert_eq!(keys(KeySpec::unknown(&[]), "sort k"), None);
+        let destination = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            sort_destination(&OwnedArgs::from_words(&words).as_args())
+        };
+        assert_eq!(destination("sort k store a get store by store limit 1 2 store b"), Some(12));
+        assert_eq!((destination("sort store"), destination("sort k store")), (None, None));
     }
 }

@@ -14,6 +14,7 @@ use crate::types::hashes;
 use crate::types::keys::{self, ExpireConditions, Scan};
 use crate::types::lists;
 use crate::types::sets;
+use crate::types::sorted_set;
 
 /// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
 pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
@@ -357,8 +358,7 @@ pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Op
             Kind::List => "listpack",
             Kind::Set => sets::encoding_name(&record, &compact_sizes(server, "set"))?,
             Kind::Hash => hashes::encoding_name(&record, &compact_sizes(server, "hash"))?,
-            Kind::SortedSet if record.head.id == 0 => "listpack",
-            Kind::SortedSet => "skiplist",
+            Kind::SortedSet => sorted_set::encoding_name(&record, &compact_sizes(server, "zset"))?,
             Kind::Stream => "stream",
         }))
     })??;

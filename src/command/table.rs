@@ -7,7 +7,9 @@ use crate::command::command_cmd;
 use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
+use crate::command::dump;
 use crate::command::facts::all;
+use crate::command::geo;
 use crate::command::hashes;
 use crate::command::help;
 use crate::command::hyperloglogs;
@@ -17,6 +19,8 @@ use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
+use crate::command::sort;
+use crate::command::sorted_sets;
 use crate::command::spec::{Class, Handler, Table};
 use crate::command::stream_groups;
 use crate::command::streams;
@@ -115,6 +119,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("decr", strings::decr, Inline),
     ("decrby", strings::decrby, Inline),
     ("del", keys::del, Inline),
+    ("dump", dump::dump, Inline),
     ("echo", connection::echo, Inline),
     ("exists", keys::exists, Inline),
     ("expire", keys::expire, Inline),
@@ -126,6 +131,16 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("function|help", help::help, Inline),
     ("function|list", server::empty_list, Inline),
     ("function|stats", server::function_stats, Inline),
+    ("geoadd", geo::geoadd, Inline),
+    ("geodist", geo::geodist, Inline),
+    ("geohash", geo::geohash, Inline),
+    ("geopos", geo::geopos, Inline),
+    ("georadius", geo::georadius, Inline),
+    ("georadius_ro", geo::georadius_ro, Inline),
+    ("georadiusbymember", geo::georadiusbymember, Inline),
+    ("georadiusbymember_ro", geo::georadiusbymember_ro, Inline),
+    ("geosearch", geo::geosearch, Inline),
+    ("geosearchstore", geo::geosearchstore, Inline),
     ("get", strings::get, Inline),
     ("getbit", bitmaps::getbit, Inline),
     ("getdel", strings::getdel, Inline),
@@ -231,6 +246,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("renamenx", keys::renamenx, Inline),
     ("replicaof", server::replicaof, Inline),
     ("reset", connection::reset, Inline),
+    ("restore", dump::restore, Inline),
+    ("restore-asking", dump::restore, Inline),
     ("role", server::role, Inline),
     ("sadd", sets::sadd, Inline),
     ("rpop", lists::rpop, Inline),
@@ -261,6 +278,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("smembers", sets::smembers, Inline),
     ("smismember", sets::smismember, Inline),
     ("smove", sets::smove, Inline),
+    ("sort", sort::sort, Inline),
+    ("sort_ro", sort::sort_ro, Inline),
     ("spop", sets::spop, Inline),
     ("srandmember", sets::srandmember, Inline),
     ("srem", sets::srem, Inline),
@@ -300,6 +319,38 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("xrevrange", streams::xrevrange, Inline),
     ("xsetid", streams::xsetid, Inline),
     ("xtrim", streams::xtrim, Inline),
+    ("zadd", sorted_sets::zadd, Inline),
+    ("zcard", sorted_sets::zcard, Inline),
+    ("zcount", sorted_sets::zcount, Inline),
+    ("zdiff", sorted_sets::zdiff, Inline),
+    ("zdiffstore", sorted_sets::zdiffstore, Inline),
+    ("zincrby", sorted_sets::zincrby, Inline),
+    ("zinter", sorted_sets::zinter, Inline),
+    ("zintercard", sorted_sets::zintercard, Inline),
+    ("zinterstore", sorted_sets::zinterstore, Inline),
+    ("zlexcount", sorted_sets::zlexcount, Inline),
+    ("zmpop", sorted_sets::zmpop, Inline),
+    ("zmscore", sorted_sets::zmscore, Inline),
+    ("zpopmax", sorted_sets::zpopmax, Inline),
+    ("zpopmin", sorted_sets::zpopmin, Inline),
+    ("zrandmember", sorted_sets::zrandmember, Inline),
+    ("zrange", sorted_sets::zrange, Inline),
+    ("zrangebylex", sorted_sets::zrangebylex, Inline),
+    ("zrangebyscore", sorted_sets::zrangebyscore, Inline),
+    ("zrangestore", sorted_sets::zrangestore, Inline),
+    ("zrank", sorted_sets::zrank, Inline),
+    ("zrem", sorted_sets::zrem, Inline),
+    ("zremrangebylex", sorted_sets::zremrangebylex, Inline),
+    ("zremrangebyrank", sorted_sets::zremrangebyrank, Inline),
+    ("zremrangebyscore", sorted_sets::zremrangebyscore, Inline),
+    ("zrevrange", sorted_sets::zrevrange, Inline),
+    ("zrevrangebylex", sorted_sets::zrevrangebylex, Inline),
+    ("zrevrangebyscore", sorted_sets::zrevrangebyscore, Inline),
+    ("zrevrank", sorted_sets::zrevrank, Inline),
+    ("zscan", sorted_sets::zscan, Inline),
+    ("zscore", sorted_sets::zscore, Inline),
+    ("zunion", sorted_sets::zunion, Inline),
+    ("zunionstore", sorted_sets::zunionstore, Inline),
 ];
 
 /// The table.

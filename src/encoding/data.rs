@@ -10,7 +10,7 @@
 //! member   = space | id | 4 | hash u32 BE | member -> empty                                      set, in the order of a hash
 //! zmember  = space | id | 5 | member           -> score                                          sorted set
 //! zscore   = space | id | 6 | score | member   -> empty                                          sorted set
-//! zfence   = space | id | 7 | score | member   -> how many elements from here to the next fence  sorted set
+//! zfence   = space | id | 7 | level u8 | score | member -> varint: elements to the next fence    sorted set, see `sorted_set`
 //! element  = space | id | 8 | position u64 BE  -> element                                        list
 //! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields, see stream.rs                    stream
 //! group    = space | id | 10 | ..              -> consumer groups, see stream.rs                 stream

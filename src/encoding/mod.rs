@@ -9,6 +9,7 @@ pub mod stream;
 pub mod large;
 pub mod hash;
 pub mod set;
+pub mod sorted_set;
 pub mod ttl;
 pub mod system;
 pub mod listpack;

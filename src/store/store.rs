@@ -20,7 +20,7 @@ use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
-use crate::store::limits::{PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
+use crate::store::limits::{FENCE_ELEMENTS_MAX, FENCE_TALL_ONE_IN, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, GcHints, UnderConstruction};
 use crate::store::recount::Recount;
 use haypile_lsm::{
@@ -43,11 +43,34 @@ pub struct StoreOptions {
     pub clock: Clock,
     /// Up to where a collection stays in its record.
     pub packed: PackedLimits,
+    /// How close the fences of large sorted sets stand.
+    pub fences: FenceLimits,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { databases: 16, gate_slots: 64, clock: Clock::new(), packed: PackedLimits::default() }
+        StoreOptions {
+            databases: 16,
+            gate_slots: 64,
+            clock: Clock::new(),
+            packed: PackedLimits::default(),
+            fences: FenceLimits::default(),
+        }
+    }
+}
+
+/// How close the fences of large sorted sets stand. `tall_one_in` is part of the format: the same for a database's whole life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceLimits {
+    /// Most elements between two fences; 2 at least.
+    pub elements_max: u64,
+    /// One in so many fences is one of the upper level too.
+    pub tall_one_in: u64,
+}
+
+impl Default for FenceLimits {
+    fn default() -> Self {
+        FenceLimits { elements_max: FENCE_ELEMENTS_MAX, tall_one_in: FENCE_TALL_ONE_IN }
     }
 }
 
@@ -110,6 +133,7 @@ pub struct Store {
     keyspaces: Keyspaces,
     clock: Clock,
     packed: PackedLimits,
+    fences: FenceLimits,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
@@ -175,6 +199,7 @@ impl Store {
             keyspaces,
             clock: options.clock,
             packed: options.packed,
+            fences: options.fences,
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
@@ -212,6 +237,11 @@ impl Store {
     /// Up to where a collection stays in its record.
     pub fn packed(&self) -> PackedLimits {
         self.packed
+    }
+
+    /// How close the fences of large sorted sets stand.
+    pub fn fences(&self) -> FenceLimits {
+        self.fences
     }
 
     /// The keyspaces.

@@ -8,11 +8,13 @@
 //!
 //! string    mix bytes
 //! set       add each member
+//! zset      add, for each element, the digest: mix member, mix score with 17 digits
 //! hash      add, for each field, the digest: mix name, mix value, and add "!!hexpire!!" if it expires
 //! ```
 //!
 //! When it expires does not count, nor does the order of keys.
 
+use crate::base::double::text_17g;
 use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
@@ -21,6 +23,7 @@ use crate::store::txn::{At, Txn};
 use crate::types::hash_value;
 use crate::types::lists;
 use crate::types::set_value;
+use crate::types::sorted_set::{SortedSet, Span};
 use crate::types::stream::{self, Order};
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
@@ -103,6 +106,16 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
         Kind::Set => {
             set_value::View::of_record(at, *head, body).for_each(txn, |member| digest.add(member))?;
         }
+        Kind::SortedSet => {
+            let set = SortedSet::decode(at.space, head, body.to_vec())?;
+            set.walk(txn, &Span::Ranks(0..u64::MAX), false, 0, |member, score| {
+                let mut element = Digest::default();
+                element.mix(member);
+                element.mix(text_17g(score).as_bytes());
+                digest.add(&element.0);
+                ControlFlow::Continue(())
+            })?;
+        }
         Kind::List => lists::for_each(txn, at, head, body, |element| digest.mix(element))?,
         Kind::Stream => {
             let all = (StreamId::MIN, StreamId::MAX);
@@ -115,7 +128,6 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
                 Ok(())
             })?;
         }
-        _ => digest.mix(body),
     }
     if head.expire_ms != 0 {
         digest.add(b"!!expire!!");

@@ -91,13 +91,7 @@ fn write_value(
     Ok(written::PLAIN_VERSION)
 }
 
-fn write_hash(
-    txn: &mut Txn,
-    at: At<'_>,
-    head: &Head,
-    body: &[u8],
-    writer: &mut Writer,
-) -> Result<u16, Stop> {
+fn write_hash(txn: &mut Txn, at: At<'_>, head: &Head, body: &[u8], writer: &mut Writer) -> Result<u16, Stop> {
     let view = hash_value::View::of_record(at, *head, body);
     let (mut count, mut earliest) = (0, u64::MAX);
     view.for_each_with_expiry(txn, |_, _, expire_ms| {
@@ -206,9 +200,8 @@ pub fn store(
         }
         RdbValue::SortedSet(members, scores) => {
             let elements = members.iter().zip(scores);
-            let mut elements: Vec<Element> = elements
-                .map(|(member, score)| Element { score: *score, member: member.to_vec() })
-                .collect();
+            let mut elements: Vec<Element> =
+                elements.map(|(member, score)| Element { score: *score, member: member.to_vec() }).collect();
             elements.sort_by(Element::order);
             sorted_set::store(txn, at, before, &elements, expire_ms)
         }

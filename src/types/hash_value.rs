@@ -662,7 +662,8 @@ pub fn store<'v>(
         let field_expire_ms = expiries.min().unwrap_or(0);
         return txn.put(at, before, Head { field_expire_ms, ..head }, &[&body]);
     }
-    let owned = |(name, value, expire_ms): &(&[u8], &[u8], u64)| (name.to_vec(), (value.to_vec(), *expire_ms));
+    let owned =
+        |(name, value, expire_ms): &(&[u8], &[u8], u64)| (name.to_vec(), (value.to_vec(), *expire_ms));
     let fields: BTreeMap<Vec<u8>, (Vec<u8>, u64)> = kept.iter().map(owned).collect();
     store_fields(txn, at, before, head, &fields)
 }

@@ -442,7 +442,8 @@ pub fn store<'v>(
     if elements.len() == 0 {
         return txn.delete(at, before);
     }
-    let bytes = elements.clone().map(|element| varint_len(element.len() as u64) + element.len()).sum::<usize>();
+    let bytes =
+        elements.clone().map(|element| varint_len(element.len() as u64) + element.len()).sum::<usize>();
     if !txn.store().packed().allow(elements.len(), bytes) {
         let mut writer = Writer::begin(txn, at.space, elements.len() as u64, Some(bytes as u64))?;
         writer.put_all(txn, elements)?;
