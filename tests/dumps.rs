@@ -13,7 +13,7 @@ use support::client::{Client, bulk, render};
 use support::program::Program;
 use support::server::Server;
 
-/// Commands that make the values, one key each, named by its first word. `N` in a word is a number from 0 to 399.
+/// How many elements a collection has that Redis packs, and one that it does not.
 const SMALL: usize = 20;
 const LARGE: usize = 400;
 
@@ -47,7 +47,9 @@ fn fill(client: &mut Client) -> Vec<String> {
         make(client, key, &["SET"], 1, &|_| vec![value.into()]);
     }
     make(client, "compressible", &["SET"], 1, &|_| vec![b"abcabcabc".repeat(500)]);
-    make(client, "large", &["SET"], 1, &|_| vec![(0..200_000u32).map(|at| (at * at >> 7) as u8).collect()]);
+    make(client, "large", &["SET"], 1, &|_| {
+        vec![(0..200_000u32).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect()]
+    });
     make(client, "hll", &["PFADD"], LARGE, &|number| vec![text(format!("element{number}"))]);
     for (size, name) in [(SMALL, "small"), (LARGE, "large")] {
         make(client, &format!("list_{name}"), &["RPUSH"], size, &|n| {
@@ -147,4 +149,58 @@ fn dumps_of_redis_are_read_and_ours_are_read_by_redis() {
     let keys = fill(&mut redis);
     move_all(&keys, &mut redis, &mut ours, "from redis, other encodings");
     assert_eq!(groups(&mut ours), expected);
+}
+
+#[test]
+fn a_dump_file_of_redis_is_imported() {
+    let Some(redis) = Program::redis7() else { return };
+    let server = Server::start_program("import-redis", redis, &[]);
+    let mut redis = server.client();
+    let keys = fill(&mut redis);
+    let expected = groups(&mut redis);
+    for command in [
+        "PEXPIREAT int8 4000000000000",
+        "PEXPIREAT hash_large 4000000000123",
+        "SELECT 3",
+        "SET elsewhere value",
+        "SELECT 0",
+        "SAVE",
+    ] {
+        redis.call(&command.split(' ').collect::<Vec<_>>());
+    }
+    let dump = server.data_folder().join("dump.rdb");
+    let mut ours = Server::start("import-ours", &[]);
+    ours.client().call(&["SET", "int16", "to be replaced"]);
+    ours.terminate();
+    assert!(ours.wait_exit().success());
+    let import = |dump: &std::path::Path| {
+        std::process::Command::new(Program::under_test().path)
+            .arg("import")
+            .arg(dump)
+            .arg("--dir")
+            .arg(ours.data_folder())
+            .output()
+            .expect("run the import")
+    };
+    let output = import(&dump);
+    assert!(output.status.success(), "{output:?}");
+    // A damaged file is refused, and what was imported stays.
+    let mut bytes = std::fs::read(&dump).expect("read the dump");
+    let last = bytes.len() - 12;
+    bytes[last] ^= 1;
+    let damaged = server.data_folder().join("damaged.rdb");
+    std::fs::write(&damaged, bytes).expect("write the damaged dump");
+    assert!(!import(&damaged).status.success());
+    ours.restart();
+    let mut ours = ours.client();
+    for key in &keys {
+        let digest = |client: &mut Client| render(&client.call(&["DEBUG", "DIGEST-VALUE", key]));
+        assert_eq!(digest(&mut redis), digest(&mut ours), "{key}");
+        let expiry = |client: &mut Client| client.integer(&["PEXPIRETIME", key]);
+        assert_eq!(expiry(&mut redis), expiry(&mut ours), "{key}");
+    }
+    assert_eq!(groups(&mut ours), expected);
+    assert_eq!(ours.integer(&["DBSIZE"]), redis.integer(&["DBSIZE"]));
+    ours.call(&["SELECT", "3"]);
+    assert_eq!(ours.text(&["GET", "elsewhere"]), "value");
 }

@@ -431,7 +431,7 @@ impl World {
                 } else if rng.one_in(3) {
                     self.kill(rng.next_u64());
                 } else {
-                    self.store.db().flush().unwrap();
+                    self.store.db().flush(self.store.keyspaces().data).unwrap();
                     while self.store.background_turn().unwrap() {}
                 }
             }
