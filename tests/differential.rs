@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `HAYPILE_DIFFERENTIAL_COMMANDS` | how many commands a test sends (millions, for a night) |
 //! | `HAYPILE_DIFFERENTIAL_SEED` | repeats a run |
+//! | `HAYPILE_DIFFERENTIAL_FLAGS` | more flags for the server under test |
 //! | `HAYPILE_BIN`, `HAYPILE_REDIS`, `HAYPILE_REDIS8` | the server under test and the controls |
 #![expect(
     clippy::disallowed_methods,
@@ -102,8 +103,12 @@ struct Peer {
 
 impl Peer {
     fn start(name: &str, program: Program) -> Peer {
-        let server =
-            Server::start_program(name, program, &["--appendfsync", "everysec", "--memory-budget", "64mb"]);
+        let mut flags = vec!["--appendfsync", "everysec", "--memory-budget", "64mb"];
+        let more = std::env::var("HAYPILE_DIFFERENTIAL_FLAGS").unwrap_or_default();
+        if name.ends_with("ours") {
+            flags.extend(more.split_whitespace());
+        }
+        let server = Server::start_program(name, program, &flags);
         let client = server.client();
         Peer { server, client }
     }

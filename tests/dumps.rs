@@ -184,7 +184,7 @@ fn a_dump_file_of_redis_is_imported() {
     };
     let output = import(&dump);
     assert!(output.status.success(), "{output:?}");
-    // A damaged file is refused, and what was imported stays.
+    // Of a damaged file nothing is taken.
     let mut bytes = std::fs::read(&dump).expect("read the dump");
     let last = bytes.len() - 12;
     bytes[last] ^= 1;

@@ -57,8 +57,7 @@ impl World {
             Options { memtable_bytes: 64 << 10, memtable_total_bytes: 512 << 10, ..Options::tiny() };
         MetaHooks::install(&mut options, clock);
         let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
-        let options =
-            StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences, ..StoreOptions::default() };
+        let options = StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences };
         let store = Store::open(Arc::new(db), options).unwrap();
         let txn = Txn::new(store.clone());
         let mut rng = Rng::new(seed);
@@ -125,7 +124,7 @@ impl World {
                 OwnedSpan::Scores(a, self.rng.one_in(3), b, self.rng.one_in(3))
             }
             _ => {
-                let mut end = |world: &mut World| match world.rng.below(6) {
+                let end = |world: &mut World| match world.rng.below(6) {
                     0 => OwnedEnd::Lowest,
                     1 => OwnedEnd::Highest,
                     2 => OwnedEnd::Exclusive(world.member()),

@@ -348,7 +348,7 @@ pub static DIRECTIVES: &[Directive] = &[
     row("unixsocketperm", Kind::Octal, "0", When::Start, Class::Inert),
     inert("use-exit-on-panic", Kind::Bool, "no").hidden(),
     inert("watchdog-period", INT, "0").hidden(),
-    // Threads that serve connections; 0 for one a core.
+    // Threads that serve connections; 0 for three quarters of the cores.
     honoured_start("workers", Kind::Integer(0, 1024), "0").fixed(RESTART),
     inert("zset-max-listpack-entries", UINT, "128").alias("zset-max-ziplist-entries"),
     inert("zset-max-listpack-value", UINT, "64").alias("zset-max-ziplist-value"),

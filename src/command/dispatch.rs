@@ -14,7 +14,7 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
-use crate::command::key_finder::{find_keys, names_keys, sort_destination};
+use crate::command::key_finder::find_command_keys;
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::session::clients::ClientInfo;
 use crate::session::server_state::{Fsync, ServerState};
@@ -133,9 +133,7 @@ impl Executor {
     /// Calls `found` with each key that the words of a command name, if there is such a command.
     pub fn keys_of<'a>(&self, args: &Args<'a>, mut found: impl FnMut(&'a [u8])) {
         let Some(command) = self.table.find(args.name()) else { return };
-        for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-            find_keys(spec, args, |index| found(args.get(index)));
-        }
+        find_command_keys(command.facts, args, |index, _| found(args.get(index)));
     }
 
     /// Sets the time at which the next command begins. To be called when there may have been a pause since the last.
@@ -505,16 +503,9 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
 /// Collects what a writing command has to lock.
 fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, session: &Session, args: &Args<'_>) {
     keys.clear();
-    for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-        find_keys(spec, args, |index| keys.push(LockKey::new(session.db, args.get(index))));
-    }
+    find_command_keys(command.facts, args, |index, _| keys.push(LockKey::new(session.db, args.get(index))));
     if let Some((db, key)) = other_database(command, args) {
         keys.push(LockKey::new(db, key));
-    }
-    if command.facts.name == "sort"
-        && let Some(index) = sort_destination(args)
-    {
-        keys.push(LockKey::new(session.db, args.get(index)));
     }
 }
 

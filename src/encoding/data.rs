@@ -118,6 +118,13 @@ pub fn prefix(space: Space, id: u64) -> [u8; PREFIX_BYTES] {
     key
 }
 
+/// The space and the id that a key begins with.
+pub fn split_prefix(key: &[u8]) -> Option<(Space, u64)> {
+    let (space, rest) = key.split_first_chunk::<4>()?;
+    let (id, _) = rest.split_first_chunk::<8>()?;
+    Some((u32::from_be_bytes(*space), u64::from_be_bytes(*id)))
+}
+
 /// Whether a key, stripped of space and id, is that of an owner.
 pub fn is_owner(key: &[u8]) -> bool {
     key.get(PREFIX_BYTES..) == Some(&[OWNER])
@@ -136,6 +143,7 @@ mod tests {
             let (a, b) = (segment_key(space, id, index), segment_key(space, id, other_index));
             prop_assert!(start[..] <= owner[..] && owner[..] < a[..] && a[..] < end[..]);
             prop_assert_eq!(a.cmp(&b), index.cmp(&other_index));
+            prop_assert_eq!(split_prefix(&a), Some((space, id)));
             prop_assert!(is_owner(&owner) && !is_owner(&a));
         }
 

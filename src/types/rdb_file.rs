@@ -11,7 +11,8 @@
 //! else  type of a value | key | value
 //! ```
 //!
-//! Each key is one command of its own and replaces what was there, so that an import that fails can be started again.
+//! The checksum is looked at first, so that nothing comes of a damaged file. Then each key is one command of its own and replaces
+//! what was there, so that an import that fails (no space) can be started again.
 //! Values of modules and functions are left out, and counted.
 
 use crate::base::crc64::crc64;
@@ -24,6 +25,7 @@ use haypile_lsm::env::env::File;
 use std::sync::Arc;
 
 const MAGIC: &[u8; 5] = b"REDIS";
+const NO_DUMP: RdbError = RdbError::Damaged("this is no dump of Redis");
 /// The newest version of a file that is read.
 const FILE_VERSION_MAX: u32 = 12;
 /// Files of this version on end with a checksum.
@@ -54,13 +56,12 @@ pub struct FileInput {
     at: usize,
     /// Where in the file the buffer begins.
     offset: u64,
-    crc: u64,
 }
 
 impl FileInput {
     /// From the front.
     pub fn new(file: Arc<dyn File>) -> FileInput {
-        FileInput { file, buffer: Vec::new(), at: 0, offset: 0, crc: 0 }
+        FileInput { file, buffer: Vec::new(), at: 0, offset: 0 }
     }
 
     /// How many bytes were taken.
@@ -93,9 +94,30 @@ impl Input for FileInput {
             self.at += count;
             filled += count;
         }
-        self.crc = crc64(self.crc, out);
         Ok(())
     }
+}
+
+/// Whether a file is what its checksum says, if it has one.
+fn verify(file: &dyn File) -> Result<(), RdbError> {
+    const DAMAGED: RdbError = RdbError::Damaged("checksum of the file");
+    let length = file.len()?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let (mut crc, mut offset) = (0, 0);
+    let end = length.checked_sub(8).ok_or(NO_DUMP)?;
+    while offset < end {
+        let most = (end - offset).min(BUFFER_BYTES as u64) as usize;
+        let count = file.read_at(&mut buffer[..most], offset)?;
+        if count == 0 {
+            return Err(DAMAGED);
+        }
+        crc = crc64(crc, &buffer[..count]);
+        offset += count as u64;
+    }
+    let mut written = [0; 8];
+    let whole = file.read_at(&mut written, end)? == written.len();
+    let written = u64::from_le_bytes(written);
+    if whole && (written == 0 || written == crc) { Ok(()) } else { Err(DAMAGED) }
 }
 
 /// What came of a file.
@@ -116,7 +138,7 @@ pub struct Imported {
 /// Why a file could not be read to its end.
 #[derive(Debug)]
 pub enum ImportError {
-    /// It is no such file, or damaged; the offset near which.
+    /// It is no such file, or damaged; the offset near which, if that is known.
     File(u64, RdbError),
     /// A key could not be stored.
     Store(Stop),
@@ -146,7 +168,11 @@ pub fn import(
     now_ms: u64,
     progress: &mut dyn FnMut(&Imported, u64),
 ) -> Result<Imported, ImportError> {
-    let mut reader = Reader::new(FileInput::new(file), KEY_BYTES_MAX);
+    let mut reader = Reader::new(FileInput::new(Arc::clone(&file)), KEY_BYTES_MAX);
+    let version = read_version(&mut reader).map_err(|error| ImportError::File(0, error))?;
+    if version >= CHECKSUM_VERSION_MIN {
+        verify(file.as_ref()).map_err(|error| ImportError::File(0, error))?;
+    }
     let mut import = Import { txn, imported: Imported::default(), now_ms, database: 0, expire_ms: 0 };
     match import.run(&mut reader, progress) {
         Ok(()) => Ok(import.imported),
@@ -188,11 +214,10 @@ impl Import<'_> {
         progress: &mut dyn FnMut(&Imported, u64),
     ) -> Result<(), Failure> {
         const PROGRESS_KEYS: u64 = 100_000;
-        let version = read_version(reader)?;
         loop {
             reader.allow(KEY_BYTES_MAX);
             match reader.u8()? {
-                END => break,
+                END => return Ok(()),
                 AUX => {
                     reader.owned_string()?;
                     reader.owned_string()?;
@@ -238,14 +263,6 @@ impl Import<'_> {
                 }
             }
         }
-        let crc = reader.input().crc;
-        if version >= CHECKSUM_VERSION_MIN {
-            let written = reader.u64()?;
-            if written != 0 && written != crc {
-                return Err(RdbError::Damaged("checksum of the file").into());
-            }
-        }
-        Ok(())
     }
 
     fn key(&mut self, reader: &mut Reader<FileInput>, kind: u8) -> Result<(), Failure> {
@@ -280,7 +297,6 @@ impl Import<'_> {
 }
 
 fn read_version(reader: &mut Reader<FileInput>) -> Result<u32, RdbError> {
-    const NO_DUMP: RdbError = RdbError::Damaged("this is no dump of Redis");
     if reader.array::<5>()? != *MAGIC {
         return Err(NO_DUMP);
     }

@@ -14,6 +14,7 @@ use crate::encoding::stream::{
 use crate::store::txn::{At, Txn};
 use crate::types::stream::{Editor, Order, Stream, view};
 use haypile_lsm::base::coding::{Cursor, put_varint};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// More than so many records of a consumer go by a range delete.
@@ -724,10 +725,9 @@ pub struct ConsumerNames(HashMap<u32, Vec<u8>>);
 impl ConsumerNames {
     /// The name of one.
     pub fn get(&mut self, txn: &mut Txn, keys: GroupKeys, group: &Group, number: u32) -> Result<&[u8], Stop> {
-        if !self.0.contains_key(&number) {
-            let found = consumer(txn, keys, group, number)?;
-            self.0.insert(number, found.name);
+        match self.0.entry(number) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(consumer(txn, keys, group, number)?.name)),
         }
-        Ok(self.0.entry(number).or_default())
     }
 }

@@ -257,6 +257,7 @@ impl Generator {
         if drawn.mutable && self.random.chance(100) {
             self.make_hostile(&mut drawn.command);
         }
+        list_commands::avoid_what_changed(&mut drawn.command);
         if self.random.chance(300) {
             let random = &mut self.random;
             for byte in &mut drawn.command[0] {
