@@ -16,13 +16,23 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
 
 /// Reads a bound of a score range. As in Redis, a text that ends early ends at a zero byte, and an empty one means 0.
 pub fn parse_bound(text: &[u8]) -> Option<f64> {
+    read_loosely(text).map(|(value, _)| value)
+}
+
+/// Reads what SORT sorts by: as loosely, but neither too large nor too small to be told from infinity or zero.
+pub fn parse_weight(text: &[u8]) -> Option<f64> {
+    read_loosely(text).and_then(|(value, in_range)| in_range.then_some(value))
+}
+
+/// The number, and whether it is in range.
+fn read_loosely(text: &[u8]) -> Option<(f64, bool)> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     let blanks = text.iter().take_while(|&&byte| is_blank(byte)).count();
-    let (value, used) = match read_number(&text[blanks..]) {
-        Some(number) => (number.value, blanks + number.used),
-        None => (0.0, 0),
+    let (value, used, in_range) = match read_number(&text[blanks..]) {
+        Some(number) => (number.value, blanks + number.used, number.in_range),
+        None => (0.0, 0, true),
     };
-    (used == text.len() && !value.is_nan()).then_some(value)
+    (used == text.len() && !value.is_nan()).then_some((value, in_range))
 }
 
 /// What C calls space.

@@ -24,6 +24,8 @@ pub mod hashes;
 pub mod sets;
 pub mod sorted_sets;
 pub mod geo;
+pub mod dump;
+pub mod sort;
 pub mod debug;
 pub mod table;
 pub mod dispatch;

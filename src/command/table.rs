@@ -7,6 +7,7 @@ use crate::command::command_cmd;
 use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
+use crate::command::dump;
 use crate::command::facts::all;
 use crate::command::geo;
 use crate::command::hashes;
@@ -18,6 +19,7 @@ use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
+use crate::command::sort;
 use crate::command::sorted_sets;
 use crate::command::spec::{Class, Handler, Table};
 use crate::command::stream_groups;
@@ -117,6 +119,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("decr", strings::decr, Inline),
     ("decrby", strings::decrby, Inline),
     ("del", keys::del, Inline),
+    ("dump", dump::dump, Inline),
     ("echo", connection::echo, Inline),
     ("exists", keys::exists, Inline),
     ("expire", keys::expire, Inline),
@@ -243,6 +246,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("renamenx", keys::renamenx, Inline),
     ("replicaof", server::replicaof, Inline),
     ("reset", connection::reset, Inline),
+    ("restore", dump::restore, Inline),
+    ("restore-asking", dump::restore, Inline),
     ("role", server::role, Inline),
     ("sadd", sets::sadd, Inline),
     ("rpop", lists::rpop, Inline),
@@ -273,6 +278,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("smembers", sets::smembers, Inline),
     ("smismember", sets::smismember, Inline),
     ("smove", sets::smove, Inline),
+    ("sort", sort::sort, Inline),
+    ("sort_ro", sort::sort_ro, Inline),
     ("spop", sets::spop, Inline),
     ("srandmember", sets::srandmember, Inline),
     ("srem", sets::srem, Inline),

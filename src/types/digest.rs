@@ -106,6 +106,16 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
         Kind::Set => {
             set_value::View::of_record(at, *head, body).for_each(txn, |member| digest.add(member))?;
         }
+        Kind::SortedSet => {
+            let set = SortedSet::decode(at.space, head, body.to_vec())?;
+            set.walk(txn, &Span::Ranks(0..u64::MAX), false, 0, |member, score| {
+                let mut element = Digest::default();
+                element.mix(member);
+                element.mix(text_17g(score).as_bytes());
+                digest.add(&element.0);
+                ControlFlow::Continue(())
+            })?;
+        }
         Kind::List => lists::for_each(txn, at, head, body, |element| digest.mix(element))?,
         Kind::Stream => {
             let all = (StreamId::MIN, StreamId::MAX);
@@ -116,16 +126,6 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
                     digest.mix(item);
                 }
                 Ok(())
-            })?;
-        }
-        Kind::SortedSet => {
-            let set = SortedSet::decode(at.space, head, body.to_vec())?;
-            set.walk(txn, &Span::Ranks(0..u64::MAX), false, 0, |member, score| {
-                let mut element = Digest::default();
-                element.mix(member);
-                element.mix(text_17g(score).as_bytes());
-                digest.add(&element.0);
-                ControlFlow::Continue(())
             })?;
         }
     }

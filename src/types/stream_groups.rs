@@ -7,6 +7,7 @@
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::meta::damaged;
+use crate::encoding::rdb_stream::{RdbConsumer, RdbGroup, RdbPending};
 use crate::encoding::stream::{
     CONSUMER_NAME_AT, Consumer, Fields, GROUP_NAME_AT, Group, GroupKeys, Pending, StreamId, id_of_key,
 };
@@ -426,6 +427,45 @@ pub fn put_new_group(
     editor.stream.group_keys().group(&mut key, name);
     editor.put(txn, &key, &group.encode())?;
     Ok(Some(group))
+}
+
+/// Stages a group of a dump in a stream that is being made, behind its entries.
+pub fn restore(txn: &mut Txn, editor: &mut Editor, dumped: &RdbGroup) -> Result<(), Stop> {
+    let last_id = dumped.last_id;
+    let entries_read = dumped.entries_read.unwrap_or_else(|| editor.stream.entries_added_up_to(last_id));
+    let group = put_new_group(txn, editor, &dumped.name, last_id, entries_read)?.ok_or(GROUP_EXISTS)?;
+    let keys = editor.stream.group_keys();
+    let (mut key, mut number_bytes) = (Vec::new(), Vec::new());
+    let mut pending_of = vec![0u64; dumped.consumers.len()];
+    let number_of = |index: usize| u32::try_from(index + 1).unwrap_or(u32::MAX);
+    for (id, pending) in &dumped.pending {
+        let Some(count) = pending_of.get_mut(pending.consumer) else { return Err(damaged_group()) };
+        *count += 1;
+        let consumer = number_of(pending.consumer);
+        let RdbPending { delivered_ms, deliveries, .. } = *pending;
+        keys.pending(&mut key, group.number, *id);
+        editor.put(txn, &key, &Pending { consumer, delivered_ms, deliveries }.encode())?;
+        keys.owned(&mut key, group.number, consumer, *id);
+        editor.put(txn, &key, b"")?;
+    }
+    for (index, (dumped, pending)) in dumped.consumers.iter().zip(&pending_of).enumerate() {
+        let RdbConsumer { name, seen_ms, active_ms } = dumped.clone();
+        number_bytes.clear();
+        put_varint(&mut number_bytes, number_of(index).into());
+        keys.consumer_name(&mut key, group.number, &name);
+        editor.put(txn, &key, &number_bytes)?;
+        keys.consumer(&mut key, group.number, number_of(index));
+        editor.put(txn, &key, &Consumer { name, pending: *pending, seen_ms, active_ms }.encode())?;
+    }
+    let group = Group {
+        pending: dumped.pending.len() as u64,
+        consumers: dumped.consumers.len() as u64,
+        consumers_numbered: number_of(dumped.consumers.len()) - 1,
+        max_pending_id: dumped.pending.last_key_value().map_or(StreamId::MIN, |(id, _)| *id),
+        ..group
+    };
+    keys.group(&mut key, &dumped.name);
+    editor.put(txn, &key, &group.encode())
 }
 
 /// XGROUP CREATE: with `may_create` the stream is made if it is not there; else that is for the caller to check.

@@ -9,6 +9,8 @@
 
 use crate::support::random::Random;
 
+#[path = "sort_commands.rs"]
+mod sort_commands;
 #[path = "streams.rs"]
 mod streams;
 #[path = "list_commands.rs"]
@@ -275,13 +277,14 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(140) {
+        match self.random.below(144) {
             100..120 => {
                 self.large = false;
                 self.list_command()
             }
             120..124 => self.hyperloglog_command(),
             124..140 => self.stream_command(),
+            140..144 => self.sort_command(),
             0..40 => self.string_command(),
             40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
