@@ -3,7 +3,7 @@
 //! The table is built once, at start, by the file that knows all handlers; here is only its shape, so that handlers (COMMAND, INFO) can
 //! read it through their [`Context`].
 
-use crate::base::args::Args;
+use crate::base::args::{Args, is_keyword};
 use crate::base::stop::Stop;
 use crate::command::facts::model::{CommandFacts, Flag};
 use crate::session::server_state::ServerState;
@@ -71,6 +71,14 @@ impl Command {
     /// Whether it changes data.
     pub fn writes(&self) -> bool {
         self.facts.flags.has(Flag::Write)
+    }
+
+    /// Whether its keys are locked while it runs: it writes, or it may wait for them (XREAD BLOCK), and then nothing may come between
+    /// its look at them and its wait.
+    pub fn locks_keys(&self, args: &Args<'_>) -> bool {
+        let flags = &self.facts.flags;
+        flags.has(Flag::Write)
+            || flags.has(Flag::Blocking) && args.iter().any(|word| is_keyword(word, "BLOCK"))
     }
 }
 
