@@ -2,6 +2,7 @@
 //! exist for clients.
 
 use crate::command::bitmaps;
+use crate::command::blocking_lists;
 use crate::command::client_cmd;
 use crate::command::command_cmd;
 use crate::command::config_cmd;
@@ -54,6 +55,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("bitfield_ro", bitmaps::bitfield_ro, Inline),
     ("bitop", bitmaps::bitop, Inline),
     ("bitpos", bitmaps::bitpos, Inline),
+    ("blmove", blocking_lists::blmove, Inline),
+    ("blmpop", blocking_lists::blmpop, Inline),
+    ("blpop", blocking_lists::blpop, Inline),
+    ("brpop", blocking_lists::brpop, Inline),
+    ("brpoplpush", blocking_lists::brpoplpush, Inline),
     ("client|caching", client_cmd::caching, Inline),
     ("client|getname", client_cmd::getname, Inline),
     ("client|getredir", client_cmd::getredir, Inline),
