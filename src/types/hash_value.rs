@@ -27,24 +27,24 @@ use std::collections::{BTreeMap, HashMap};
 /// A field's name is part of an engine key, as a user's key is.
 const NAME_TOO_LONG: ReplyError = ReplyError::fixed("ERR field is too long (the limit is 1 MiB)");
 
+/// Value and expiry of a field, if it is there.
+pub type Found<'a> = Option<(&'a [u8], u64)>;
+/// Name, value and expiry of a field.
+pub type NameValueExpiry<'a> = (&'a [u8], &'a [u8], u64);
+
 fn check_kind(head: &Head) -> Result<(), ReplyError> {
     if head.kind == Kind::Hash { Ok(()) } else { Err(ReplyError::WRONG_TYPE) }
 }
 
 /// Hands the value and expiry of one field to `f` where they lie; `None` if there is no such field.
-pub fn get<R>(
-    txn: &mut Txn,
-    at: At<'_>,
-    name: &[u8],
-    f: impl FnOnce(Option<(&[u8], u64)>) -> R,
-) -> Result<R, Stop> {
+pub fn get<R>(txn: &mut Txn, at: At<'_>, name: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Result<R, Stop> {
     let now_ms = txn.now_ms();
     let mut f = Some(f);
-    let mut answer = |found: Option<(&[u8], u64)>| {
+    let mut answer = |found: Found<'_>| {
         let found = found.filter(|(_, expire_ms)| !is_expired(*expire_ms, now_ms));
         f.take().map(|f| f(found))
     };
-    let look = |record: Option<Record<'_>>, answer: &mut dyn FnMut(Option<(&[u8], u64)>) -> Option<R>| {
+    let look = |record: Option<Record<'_>>, answer: &mut dyn FnMut(Found<'_>) -> Option<R>| {
         let Some(Record { head, body }) = record else { return Ok(Ok(answer(None))) };
         check_kind(&head)?;
         if head.id != 0 {
@@ -177,12 +177,7 @@ impl<'k> View<'k> {
     }
 
     /// Hands value and expiry of a field to `f`; `None` if there is no such field.
-    pub fn get<R>(
-        &self,
-        txn: &mut Txn,
-        name: &[u8],
-        f: impl FnOnce(Option<(&[u8], u64)>) -> R,
-    ) -> Result<R, Stop> {
+    pub fn get<R>(&self, txn: &mut Txn, name: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Result<R, Stop> {
         let now_ms = txn.now_ms();
         if let Some(body) = self.packed() {
             let found = hash::find(body, name)?.filter(|field| !field.is_expired(now_ms));
@@ -260,7 +255,7 @@ pub struct Walk {
 
 impl Walk {
     /// Name, value and expiry of the field it stands on; it may have expired.
-    pub fn field(&self) -> Result<Option<(&[u8], &[u8], u64)>, Stop> {
+    pub fn field(&self) -> Result<Option<NameValueExpiry<'_>>, Stop> {
         if !self.iter.valid() {
             return Ok(None);
         }
@@ -352,12 +347,7 @@ impl<'k> Editor<'k> {
     }
 
     /// Hands value and expiry of a field to `f`. A value that this editor has set is not to be asked for.
-    pub fn get<R>(
-        &mut self,
-        txn: &mut Txn,
-        name: &[u8],
-        f: impl FnOnce(Option<(&[u8], u64)>) -> R,
-    ) -> Result<R, Stop> {
+    pub fn get<R>(&mut self, txn: &mut Txn, name: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Result<R, Stop> {
         let now_ms = txn.now_ms();
         match &self.form {
             Form::Packed { body, .. } => {

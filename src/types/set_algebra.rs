@@ -307,7 +307,7 @@ fn union(txn: &mut Txn, sets: &mut [Operand], f: Found<'_>) -> Result<(), Stop> 
     }
     // A heap of set numbers, the one with the least element on top. Only the top set moves, so that sifting it down is enough.
     let mut heap: Vec<usize> = Vec::with_capacity(sets.len());
-    for (index, set) in sets.iter_mut().enumerate() {
+    for (index, set) in sets.iter().enumerate() {
         if set.current()?.is_some() {
             heap.push(index);
         }
