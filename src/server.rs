@@ -115,7 +115,8 @@ fn open_failure(dir: &Path, error: &Error) -> String {
 fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.number("workers") {
-        0 => cores,
+        // The rest is left to the log, flush and compaction threads: docs/decisions/0005.
+        0 => (cores * 3 / 4).max(1),
         workers => workers as usize,
     };
     let seed = [clock.unix_us(), u64::from(std::process::id()), clock.monotonic_ns()];

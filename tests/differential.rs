@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `HAYPILE_DIFFERENTIAL_COMMANDS` | how many commands a test sends (millions, for a night) |
 //! | `HAYPILE_DIFFERENTIAL_SEED` | repeats a run |
+//! | `HAYPILE_DIFFERENTIAL_FLAGS` | more flags for the server under test |
 //! | `HAYPILE_BIN`, `HAYPILE_REDIS`, `HAYPILE_REDIS8` | the server under test and the controls |
 #![expect(
     clippy::disallowed_methods,
@@ -102,8 +103,12 @@ struct Peer {
 
 impl Peer {
     fn start(name: &str, program: Program) -> Peer {
-        let server =
-            Server::start_program(name, program, &["--appendfsync", "everysec", "--memory-budget", "64mb"]);
+        let mut flags = vec!["--appendfsync", "everysec", "--memory-budget", "64mb"];
+        let more = std::env::var("HAYPILE_DIFFERENTIAL_FLAGS").unwrap_or_default();
+        if name.ends_with("ours") {
+            flags.extend(more.split_whitespace());
+        }
+        let server = Server::start_program(name, program, &flags);
         let client = server.client();
         Peer { server, client }
     }
@@ -479,9 +484,14 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
     let mut held = BTreeMap::new();
     for key in client.scan_all() {
         let kind = client.text(&[b"TYPE".as_slice(), &key]);
-        let value = client.call(&[b"GET".as_slice(), &key]);
+        let value = match kind.as_str() {
+            "stream" => client.call(&[b"XRANGE".as_slice(), &key, b"-", b"+"]),
+            "list" => client.call(&[b"LRANGE".as_slice(), &key, b"0", b"-1"]),
+            _ => client.call(&[b"GET".as_slice(), &key]),
+        };
+        let rendered = render(&value);
         let expires_ms = client.integer(&[b"PEXPIRETIME".as_slice(), &key]);
-        let bytes = bulk(&value).unwrap_or_default();
+        let bytes = bulk(&value).unwrap_or(rendered.as_bytes());
         let shown = if bytes.len() > 100 {
             format!("{:016x}", fingerprint(bytes))
         } else {

@@ -121,7 +121,7 @@ impl World {
                 OwnedSpan::Scores(a, self.rng.one_in(3), b, self.rng.one_in(3))
             }
             _ => {
-                let mut end = |world: &mut World| match world.rng.below(6) {
+                let end = |world: &mut World| match world.rng.below(6) {
                     0 => OwnedEnd::Lowest,
                     1 => OwnedEnd::Highest,
                     2 => OwnedEnd::Exclusive(world.member()),

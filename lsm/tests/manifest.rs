@@ -92,6 +92,7 @@ fn next_edit(state: &ManifestState, rng: &mut Rng) -> VersionEdit {
             edit.files_added.push(FileAdded { keyspace, level: 0, meta });
             edit.flushed.push((keyspace, sequence));
             edit.first_needed_segment = Some(state.first_needed_segment + rng.below(2));
+            edit.log_start = Some(state.log_start + rng.below(2));
             let bytes = vec![7; rng.below(20) as usize];
             edit.notes_added.push(Note { id: state.next_note, keyspace, bytes });
         }

@@ -204,7 +204,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("hash-max-listpack-entries", UINT, "512").alias("hash-max-ziplist-entries"),
     inert("hash-max-listpack-value", UINT, "64").alias("hash-max-ziplist-value"),
     inert("hide-user-data-from-log", Kind::Bool, "no"),
-    inert("hll-sparse-max-bytes", MEMORY, "3000"),
+    honoured("hll-sparse-max-bytes", MEMORY, "3000"),
     inert("hz", INT, "10"),
     inert("ignore-warnings", Kind::Text, ""),
     // How many threads run commands that have to wait for the disk.
@@ -315,7 +315,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("socket-mark-id", UINT, "0"),
     inert("stop-writes-on-bgsave-error", Kind::Bool, "yes"),
     inert("stream-node-max-bytes", MEMORY, "4096"),
-    inert("stream-node-max-entries", UINT, "100"),
+    honoured("stream-node-max-entries", UINT, "100"),
     inert_start("supervised", Kind::Word(&["no", "upstart", "systemd", "auto"]), "no"),
     inert_start("syslog-enabled", Kind::Bool, "no"),
     inert_start("syslog-facility", Kind::Text, "local0"),
@@ -348,7 +348,7 @@ pub static DIRECTIVES: &[Directive] = &[
     row("unixsocketperm", Kind::Octal, "0", When::Start, Class::Inert),
     inert("use-exit-on-panic", Kind::Bool, "no").hidden(),
     inert("watchdog-period", INT, "0").hidden(),
-    // Threads that serve connections; 0 for one a core.
+    // Threads that serve connections; 0 for three quarters of the cores.
     honoured_start("workers", Kind::Integer(0, 1024), "0").fixed(RESTART),
     inert("zset-max-listpack-entries", UINT, "128").alias("zset-max-ziplist-entries"),
     inert("zset-max-listpack-value", UINT, "64").alias("zset-max-ziplist-value"),

@@ -9,4 +9,6 @@ pub mod reply_error;
 pub mod args;
 pub mod stop;
 pub mod sha1;
+pub mod crc64;
+pub mod lzf;
 pub mod config;

@@ -12,6 +12,7 @@ use crate::store::txn::{At, Mode, Txn};
 use crate::types::elements::CompactSizes;
 use crate::types::hashes;
 use crate::types::keys::{self, ExpireConditions, Scan};
+use crate::types::lists;
 use crate::types::sets;
 use crate::types::sorted_set;
 
@@ -347,19 +348,21 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// What Redis would call the encoding of a key's value. `None` if there is no such key.
 pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
     let at = txn.at(key)?;
-    txn.view(at, |record| {
-        let Some(record) = record else { return Ok(None) };
+    let mut is_list = false;
+    let name = txn.view(at, |record| {
+        let Some(record) = record else { return Ok::<_, Stop>(None) };
+        is_list = record.head.kind == Kind::List;
         Ok(Some(match record.head.kind {
             Kind::String if record.head.id != 0 => "raw",
             Kind::String => encoding_name(record.body, record.head.raw),
-            Kind::List if record.head.id == 0 => "listpack",
-            Kind::List => "quicklist",
+            Kind::List => "listpack",
             Kind::Set => sets::encoding_name(&record, &compact_sizes(server, "set"))?,
             Kind::Hash => hashes::encoding_name(&record, &compact_sizes(server, "hash"))?,
             Kind::SortedSet => sorted_set::encoding_name(&record, &compact_sizes(server, "zset"))?,
             Kind::Stream => "stream",
         }))
-    })?
+    })??;
+    if is_list { lists::encoding_name(txn, at) } else { Ok(name) }
 }
 
 /// Up to what sizes a collection of this type is compact, as the configuration says.

@@ -5,7 +5,7 @@
 
 use crate::base::args::Args;
 use crate::base::stop::Stop;
-use crate::command::facts::model::{CommandFacts, Flag};
+use crate::command::facts::model::{CommandFacts, Flag, KeyFlag};
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
 use crate::store::txn::Txn;
@@ -53,6 +53,8 @@ pub struct Command {
     pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
+    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
+    pub locks_keys: bool,
     /// Its number in the table, by which statistics are kept.
     pub index: usize,
     /// Numbers of its subcommands.
@@ -94,6 +96,11 @@ fn hash(name: &[u8]) -> usize {
     (hash ^ (hash >> 29)) as usize
 }
 
+fn locks_keys(facts: &CommandFacts) -> bool {
+    let changes_key = facts.keys.iter().any(|spec| spec.flags.has(KeyFlag::Rw));
+    facts.flags.has(Flag::Write) || facts.flags.has(Flag::ReadOnly) && changes_key
+}
+
 impl Table {
     /// A table of `rows`: every command that has a handler, or subcommands that have.
     pub fn new(
@@ -114,13 +121,22 @@ impl Table {
                 facts,
                 handler: found.map(|(handler, _)| handler),
                 class: found.map_or(Class::Inline, |(_, class)| class),
+                locks_keys: locks_keys(facts),
                 index,
                 subcommands: (index + 1..=index + subcommands.len()).collect(),
             });
             for (sub, (handler, class)) in subcommands {
                 let index = commands.len();
                 let handler = Some(handler);
-                commands.push(Command { facts: sub, handler, class, index, subcommands: Vec::new() });
+                let locks_keys = locks_keys(sub);
+                commands.push(Command {
+                    facts: sub,
+                    handler,
+                    class,
+                    locks_keys,
+                    index,
+                    subcommands: Vec::new(),
+                });
             }
         }
         let size = (commands.len() * 2).next_power_of_two().max(2);

@@ -427,6 +427,13 @@ pub fn incrbyfloat(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// `LCS key1 key2 [LEN] [IDX] [MINMATCHLEN n] [WITHMATCHLEN]`
 pub fn lcs(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let (a, b) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
+    let (a, b) = strings::load_two(ctx.txn, a, b).map_err(|stop| match stop {
+        Stop::Reply(error) if error == ReplyError::WRONG_TYPE => {
+            ReplyError::fixed("ERR The specified keys must contain string values").into()
+        }
+        stop => stop,
+    })?;
     let (mut want_length, mut want_ranges, mut with_lengths, mut shortest) = (false, false, false, 0);
     let mut words = ctx.args.options(3);
     while let Some(word) = words.next_word() {
@@ -446,13 +453,6 @@ pub fn lcs(ctx: &mut Context<'_>) -> Result<(), Stop> {
         let error = "ERR If you want both the length and indexes, please just use IDX.";
         return Err(ReplyError::fixed(error).into());
     }
-    let (a, b) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
-    let (a, b) = strings::load_two(ctx.txn, a, b).map_err(|stop| match stop {
-        Stop::Reply(error) if error == ReplyError::WRONG_TYPE => {
-            ReplyError::fixed("ERR The specified keys must contain string values").into()
-        }
-        stop => stop,
-    })?;
     if lcs::table_bytes(a.len(), b.len()).is_none_or(|bytes| bytes > STRING_BYTES_MAX) {
         let error = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
         return Err(ReplyError::fixed(error).into());

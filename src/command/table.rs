@@ -11,13 +11,17 @@ use crate::command::facts::all;
 use crate::command::hashes;
 use crate::command::geo;
 use crate::command::help;
+use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::keys;
+use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
 use crate::command::sorted_sets;
 use crate::command::spec::{Class, Handler, Table};
+use crate::command::stream_groups;
+use crate::command::streams;
 use crate::command::strings;
 use std::sync::OnceLock;
 
@@ -185,7 +189,20 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("latency|latest", server::latency_nothing, Inline),
     ("latency|reset", server::latency_reset, Inline),
     ("lcs", strings::lcs, Inline),
+    ("lindex", lists::lindex, Inline),
+    ("linsert", lists::linsert, Inline),
+    ("llen", lists::llen, Inline),
+    ("lmove", lists::lmove, Inline),
+    ("lmpop", lists::lmpop, Inline),
     ("lolwut", server::lolwut, Inline),
+    ("lpop", lists::lpop, Inline),
+    ("lpos", lists::lpos, Inline),
+    ("lpush", lists::lpush, Inline),
+    ("lpushx", lists::lpushx, Inline),
+    ("lrange", lists::lrange, Inline),
+    ("lrem", lists::lrem, Inline),
+    ("lset", lists::lset, Inline),
+    ("ltrim", lists::ltrim, Inline),
     ("memory|doctor", server::memory_doctor, Inline),
     ("memory|help", help::help, Inline),
     ("memory|malloc-stats", server::memory_malloc_stats, Inline),
@@ -210,6 +227,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("pexpire", keys::pexpire, Inline),
     ("pexpireat", keys::pexpireat, Inline),
     ("pexpiretime", keys::pexpiretime, Inline),
+    ("pfadd", hyperloglogs::pfadd, Inline),
+    ("pfcount", hyperloglogs::pfcount, Inline),
+    ("pfdebug", hyperloglogs::pfdebug, Inline),
+    ("pfmerge", hyperloglogs::pfmerge, Inline),
+    ("pfselftest", hyperloglogs::pfselftest, Slow),
     ("ping", connection::ping, Inline),
     ("psetex", strings::psetex, Inline),
     ("pttl", keys::pttl, Inline),
@@ -223,6 +245,10 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("reset", connection::reset, Inline),
     ("role", server::role, Inline),
     ("sadd", sets::sadd, Inline),
+    ("rpop", lists::rpop, Inline),
+    ("rpoplpush", lists::rpoplpush, Inline),
+    ("rpush", lists::rpush, Inline),
+    ("rpushx", lists::rpushx, Inline),
     ("save", save::save, Slow),
     ("scan", keys::scan, Inline),
     ("scard", sets::scard, Inline),
@@ -263,6 +289,29 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("unlink", keys::del, Inline),
     ("wait", server::wait, Inline),
     ("waitaof", server::waitaof, Inline),
+    ("xack", stream_groups::xack, Inline),
+    ("xadd", streams::xadd, Inline),
+    ("xautoclaim", stream_groups::xautoclaim, Inline),
+    ("xclaim", stream_groups::xclaim, Inline),
+    ("xdel", streams::xdel, Inline),
+    ("xgroup|create", stream_groups::xgroup_create, Inline),
+    ("xgroup|createconsumer", stream_groups::xgroup_createconsumer, Inline),
+    ("xgroup|delconsumer", stream_groups::xgroup_delconsumer, Inline),
+    ("xgroup|destroy", stream_groups::xgroup_destroy, Inline),
+    ("xgroup|help", help::help, Inline),
+    ("xgroup|setid", stream_groups::xgroup_setid, Inline),
+    ("xinfo|consumers", stream_groups::xinfo_consumers, Inline),
+    ("xinfo|groups", stream_groups::xinfo_groups, Inline),
+    ("xinfo|help", help::help, Inline),
+    ("xinfo|stream", stream_groups::xinfo_stream, Inline),
+    ("xlen", streams::xlen, Inline),
+    ("xpending", stream_groups::xpending, Inline),
+    ("xrange", streams::xrange, Inline),
+    ("xread", streams::xread, Inline),
+    ("xreadgroup", streams::xreadgroup, Inline),
+    ("xrevrange", streams::xrevrange, Inline),
+    ("xsetid", streams::xsetid, Inline),
+    ("xtrim", streams::xtrim, Inline),
     ("zadd", sorted_sets::zadd, Inline),
     ("zcard", sorted_sets::zcard, Inline),
     ("zcount", sorted_sets::zcount, Inline),

@@ -32,9 +32,9 @@ impl<'a> Items<'a> {
         Items { rest: body, damaged: false }
     }
 
-    /// What is behind the items taken so far.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
+    /// How many bytes are left behind the last item.
+    pub fn bytes_left(&self) -> usize {
+        self.rest.len()
     }
 
     /// Whether it ended before the end.

@@ -14,4 +14,5 @@ pub mod aside;
 pub mod txn;
 pub mod field_expiry;
 pub mod reaper;
+pub mod owner_sweep;
 pub mod sweeper;

@@ -21,7 +21,7 @@ use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, FENCE_TALL_ONE_IN, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
-use crate::store::pending::{ExpiredSeen, GcHints, UnderConstruction};
+use crate::store::pending::{ExpiredSeen, GcHints, SpaceId, UnderConstruction};
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -105,6 +105,19 @@ pub(super) struct DeadWalk {
     pub(super) from: Vec<u8>,
 }
 
+/// Where the walk over the owners of ids is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnerWalk {
+    /// When the next one begins.
+    pub(super) due_ms: u64,
+    /// Where the next slice begins, if one is under way.
+    pub(super) from: Option<SpaceId>,
+    /// When the next turn may be.
+    pub(super) pause_until_ms: u64,
+    /// How many there were.
+    pub(super) turns: u32,
+}
+
 /// Numbers of the four keyspaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyspaces {
@@ -153,6 +166,8 @@ pub struct Store {
     /// Whether the sweeper looks for keys that nobody asked for (DEBUG SET-ACTIVE-EXPIRE).
     active_expire: AtomicBool,
     dead_walk: Mutex<DeadWalk>,
+    /// None until it was read.
+    owner_walk: Mutex<Option<OwnerWalk>>,
     recount: Mutex<Option<Recount>>,
     /// The counts are not known yet: a recount after a crash is under way.
     counting: AtomicBool,
@@ -213,6 +228,7 @@ impl Store {
             dead_spaces: AtomicBool::new(true),
             active_expire: AtomicBool::new(true),
             dead_walk: Mutex::default(),
+            owner_walk: Mutex::default(),
             recount: Mutex::new(None),
             counting: AtomicBool::new(false),
             beliefs: AtomicU64::new(found.beliefs),
@@ -347,6 +363,11 @@ impl Store {
     /// The search for entries of flushed databases.
     pub(super) fn dead_walk(&self) -> MutexGuard<'_, DeadWalk> {
         lock(&self.dead_walk)
+    }
+
+    /// The walk over the owners of ids.
+    pub(super) fn owner_walk(&self) -> MutexGuard<'_, Option<OwnerWalk>> {
+        lock(&self.owner_walk)
     }
 
     /// An id that was never used.

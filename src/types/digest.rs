@@ -18,10 +18,13 @@ use crate::base::double::text_17g;
 use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
+use crate::encoding::stream::StreamId;
 use crate::store::txn::{At, Txn};
 use crate::types::hash_value;
+use crate::types::lists;
 use crate::types::set_value;
 use crate::types::sorted_set::{SortedSet, Span};
+use crate::types::stream::{self, Order};
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
 
@@ -113,7 +116,18 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
                 ControlFlow::Continue(())
             })?;
         }
-        _ => digest.mix(body),
+        Kind::List => lists::for_each(txn, at, head, body, |element| digest.mix(element))?,
+        Kind::Stream => {
+            let all = (StreamId::MIN, StreamId::MAX);
+            let stream = stream::of_record(at.space, head, body)?;
+            stream.for_each(txn, all, Order::Forward, 0, |_, id, mut fields| {
+                digest.mix(format!("{}.{}", id.ms, id.seq).as_bytes());
+                while let Some(item) = fields.next_item() {
+                    digest.mix(item);
+                }
+                Ok(())
+            })?;
+        }
     }
     if head.expire_ms != 0 {
         digest.add(b"!!expire!!");

@@ -16,6 +16,8 @@ pub fn agree(control: &Value, ours: &Value, check: Check) -> bool {
         Check::Near(most) => near(control, ours, most),
         Check::Shape => std::mem::discriminant(control) == std::mem::discriminant(ours),
         Check::Hello => hello(control) == hello(ours),
+        Check::Pending => without_times(control) == without_times(ours),
+        Check::StreamInfo => stream_info(control) == stream_info(ours),
     }
 }
 
@@ -58,6 +60,72 @@ fn hello(value: &Value) -> Value {
         ),
         other => other.clone(),
     }
+}
+
+/// What XPENDING and XINFO say of pending entries, without the time: `id, consumer, time, count` or `id, time, count`.
+fn without_times(value: &Value) -> Value {
+    let Value::Array(elements) = value else { return value.clone() };
+    match elements.as_slice() {
+        [Value::Bulk(_), Value::Bulk(_), Value::Integer(_), Value::Integer(_)]
+        | [Value::Bulk(_), Value::Integer(_), Value::Integer(_)] => {
+            let mut kept = elements.clone();
+            kept.remove(elements.len() - 2);
+            Value::Array(kept)
+        }
+        _ => Value::Array(elements.iter().map(without_times).collect()),
+    }
+}
+
+const OWN_STREAM_INFO: &[&str] = &[
+    "idle",
+    "inactive",
+    "seen-time",
+    "active-time",
+    "radix-tree-keys",
+    "radix-tree-nodes",
+    "lag",
+    "entries-read",
+];
+
+/// XINFO without times, what 7.0 has not, and consumers that have nothing pending. RESP2's flat pairs become maps.
+fn stream_info(value: &Value) -> Value {
+    let name_of = |name: &Value| match name {
+        Value::Bulk(name) => String::from_utf8_lossy(name).into_owned(),
+        _ => String::new(),
+    };
+    let pairs = match value {
+        Value::Map(pairs) => pairs.clone(),
+        Value::Array(flat)
+            if flat.len() >= 4
+                && flat.len().is_multiple_of(2)
+                && flat.first().is_some_and(|name| ["name", "length"].contains(&name_of(name).as_str())) =>
+        {
+            flat.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+        }
+        Value::Array(elements) => {
+            let kept = elements.iter().map(|element| stream_info(&without_times(element)));
+            return Value::Array(kept.filter(|element| !has_nothing(element)).collect());
+        }
+        other => return other.clone(),
+    };
+    let own = |name: &Value, value: &Value| {
+        let name = name_of(name);
+        OWN_STREAM_INFO.contains(&name.as_str()) || name == "consumers" && matches!(value, Value::Integer(_))
+    };
+    let pairs = pairs.into_iter().filter(|(name, value)| !own(name, value));
+    Value::Map(pairs.map(|(name, value)| (name, stream_info(&value))).collect())
+}
+
+/// Whether this is a consumer with nothing pending.
+fn has_nothing(value: &Value) -> bool {
+    let Value::Map(pairs) = value else { return false };
+    let is = |index: usize, wanted: &str, zero: bool| {
+        pairs.get(index).is_some_and(|(name, value)| {
+            *name == Value::Bulk(wanted.as_bytes().to_vec()) && (!zero || *value == Value::Integer(0))
+        })
+    };
+    is(0, "name", false)
+        && (pairs.len() == 2 && is(1, "pending", true) || pairs.len() == 3 && is(1, "pel-count", true))
 }
 
 /// A difference that is meant: patterns of the command, the control's reply and ours, and the reason.

@@ -9,6 +9,13 @@
 
 use crate::support::random::Random;
 
+#[path = "streams.rs"]
+mod streams;
+#[path = "list_commands.rs"]
+mod list_commands;
+
+use list_commands::LIST_KEYS;
+
 /// How two replies to one command are compared. Two errors are always compared as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -22,6 +29,10 @@ pub enum Check {
     Shape,
     /// HELLO: equal but for version and id.
     Hello,
+    /// XPENDING: equal but for how long ago something was.
+    Pending,
+    /// XINFO: equal but for times, what 7.0 has not, and consumers that have nothing.
+    StreamInfo,
 }
 
 /// One command of a stream.
@@ -158,7 +169,12 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 
 /// The words that are likely keys of a stream.
 pub fn is_key(key: &[u8]) -> bool {
-    SMALL_KEYS.contains(&key) || LARGE_KEYS.contains(&key) || HOSTILE_WORDS.contains(&key) || is_long_key(key)
+    streams::is_key(key)
+        || SMALL_KEYS.contains(&key)
+        || LIST_KEYS.contains(&key)
+        || LARGE_KEYS.contains(&key)
+        || HOSTILE_WORDS.contains(&key)
+        || is_long_key(key)
 }
 
 fn is_long_key(key: &[u8]) -> bool {
@@ -171,6 +187,8 @@ pub struct Generator {
     /// Keys and values of the command at hand are of the large kind.
     large: bool,
     reload: bool,
+    /// The ms part of new ids of streams.
+    stream_clock: u64,
 }
 
 /// Builds one command.
@@ -213,7 +231,7 @@ struct Drawn {
 impl Generator {
     /// `reload`: DEBUG RELOAD is among the actions.
     pub fn new(seed: u64, reload: bool) -> Generator {
-        Generator { random: Random::new(seed), large: false, reload }
+        Generator { random: Random::new(seed), large: false, reload, stream_clock: 1 }
     }
 
     pub fn action(&mut self) -> Action {
@@ -237,6 +255,7 @@ impl Generator {
         if drawn.mutable && self.random.chance(100) {
             self.make_hostile(&mut drawn.command);
         }
+        list_commands::avoid_what_changed(&mut drawn.command);
         if self.random.chance(300) {
             let random = &mut self.random;
             for byte in &mut drawn.command[0] {
@@ -256,7 +275,13 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(100) {
+        match self.random.below(140) {
+            100..120 => {
+                self.large = false;
+                self.list_command()
+            }
+            120..124 => self.hyperloglog_command(),
+            124..140 => self.stream_command(),
             0..40 => self.string_command(),
             40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
@@ -301,6 +326,9 @@ impl Generator {
         }
         if self.random.chance(5) {
             return vec![b'k'; 300];
+        }
+        if self.random.chance(60) {
+            return self.random.pick(LIST_KEYS).to_vec();
         }
         self.random.pick(SMALL_KEYS).to_vec()
     }

@@ -79,7 +79,8 @@ pub struct Options {
     pub debt_bytes_soft: u64,
     /// Bytes on the disk that only deletes and reclaim may use. 0 for none. Default 0.
     pub reserve_bytes: u64,
-    /// The most table files held open. Default 4096.
+    /// The most table files kept open; reads in flight may open one more each. A table needs its file only for what is not in memory.
+    /// At least 1. Default 4096.
     pub open_tables_max: usize,
     /// Zero the cost of fsync for tests: never. Kept false; the in-memory Env is the fast one.
     pub paranoid_checks: bool,
@@ -177,6 +178,9 @@ impl Options {
         }
         if self.compaction_threads == 0 || self.compaction_threads > 64 {
             return bad("compaction_threads must be from 1 to 64");
+        }
+        if self.open_tables_max == 0 {
+            return bad("open_tables_max must be at least 1");
         }
         Ok(())
     }

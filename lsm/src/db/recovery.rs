@@ -47,7 +47,8 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
 
     let metrics = Arc::new(Metrics::default());
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, metrics.clone()));
-    let opener = Arc::new(TableOpener::new(env.clone(), path, cache.clone(), metrics.clone()));
+    let open_max = options.open_tables_max;
+    let opener = Arc::new(TableOpener::new(env.clone(), path, open_max, cache.clone(), metrics.clone()));
     let reaper = Reaper::new();
     let mut replay = Replay::new(manifest.state(), &options, &reaper)?;
     let recovered = replay.run(&env, path, manifest.state(), &options)?;
@@ -92,7 +93,9 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         drain_rate: DrainRate::default(),
         manifest: Mutex::new(manifest),
         jobs: Mutex::new(Jobs::default()),
-        jobs_changed: Condvar::new(),
+        generation: Mutex::new(0),
+        spare_memtable: Mutex::new(None),
+        changed: Condvar::new(),
         lock: Mutex::new(Some(lock)),
         next_memtable: AtomicU64::new(next_memtable),
         level0_runs: AtomicU64::new(0),
@@ -208,6 +211,7 @@ impl Replay {
     ) -> Result<Recovered> {
         let bounds = RecoveryBounds {
             first_segment: state.first_needed_segment,
+            start: state.log_start,
             void: state.log_ends.iter().map(|end| (end.segment, end.lsn)).collect(),
             history: Some(state.history),
         };
