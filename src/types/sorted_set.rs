@@ -149,7 +149,7 @@ pub fn packed_elements(body: &[u8]) -> Result<Vec<(f64, Range<usize>)>, Stop> {
     let mut elements = Vec::with_capacity(16);
     let mut items = Items::new(body);
     while let Some(member) = items.next() {
-        let end = body.len() - items.rest().len();
+        let end = body.len() - items.bytes_left();
         let score = items.next().and_then(|score| score.try_into().ok()).ok_or_else(damage)?;
         let score = read_score(score);
         if score.is_nan() {

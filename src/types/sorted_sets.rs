@@ -144,7 +144,7 @@ fn look(body: &[u8], member: &[u8]) -> Result<Look, Stop> {
     let mut start = 0;
     while let Some(own) = items.next() {
         let score = items.next().and_then(|score| score.try_into().ok()).ok_or_else(packed_damage)?;
-        let end = body.len() - items.rest().len();
+        let end = body.len() - items.bytes_left();
         if own == member {
             look.found = Some((start..end, read_score(score)));
         }
@@ -163,7 +163,7 @@ fn insert(body: &mut Vec<u8>, score: f64, member: &[u8], scratch: &mut Vec<u8>) 
         if (own_score, own) > (&bytes[..], member) {
             break;
         }
-        at = body.len() - items.rest().len();
+        at = body.len() - items.bytes_left();
     }
     scratch.clear();
     put_packed(scratch, score, member);
