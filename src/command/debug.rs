@@ -129,9 +129,10 @@ fn object(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let key = ctx.args.get(2);
     let encoding = keys::encoding_of(ctx.txn, key)?.ok_or(ReplyError::NO_SUCH_KEY)?;
     let at = ctx.txn.at(key)?;
-    let bytes = ctx.txn.view(at, |record| record.map_or(0, |record| record.body.len()))?;
+    let bytes = ctx.txn.peek(at, |record| record.map_or(0, |record| record.body.len()))?;
+    let idle_s = ctx.txn.idle_s(at);
     ctx.reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"
+        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:{idle_s}"
     ));
     Ok(())
 }

@@ -159,7 +159,7 @@ impl Executor {
             }
             self.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
             if let Ok(at) = self.txn.at(key) {
-                let _ = self.txn.view(at, |_| ());
+                let _ = self.txn.peek(at, |_| ());
             }
             self.txn.abandon();
             return;
@@ -362,6 +362,7 @@ impl Executor {
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);
+            self.txn.set_no_touch(session.no_touch);
             return call(
                 &self.server,
                 self.table,

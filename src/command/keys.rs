@@ -21,15 +21,28 @@ pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// EXISTS key [key ..]; also TOUCH: nothing here depends on when a key was last used.
+/// EXISTS key [key ..]
 pub fn exists(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    count_keys(ctx, keys::exists)
+}
+
+/// TOUCH key [key ..]
+pub fn touch(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.txn.set_no_touch(false);
+    count_keys(ctx, keys::touch)
+}
+
+fn count_keys(
+    ctx: &mut Context<'_>,
+    is_there: fn(&mut Txn, At<'_>) -> Result<bool, Stop>,
+) -> Result<(), Stop> {
     if ctx.args.len() > 2 {
         ctx.txn.pin();
     }
     let mut found = 0;
     for key in ctx.args.from(1) {
         let at = ctx.txn.at(key)?;
-        found += i64::from(keys::exists(ctx.txn, at)?);
+        found += i64::from(is_there(ctx.txn, at)?);
     }
     ctx.reply.integer(found);
     Ok(())
@@ -342,7 +355,7 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// What Redis would call the encoding of a key's value. `None` if there is no such key.
 pub fn encoding_of(txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
     let at = txn.at(key)?;
-    txn.view(at, |record| {
+    txn.peek(at, |record| {
         let record = record?;
         Some(match record.head.kind {
             Kind::String if record.head.id != 0 => "raw",
@@ -368,10 +381,11 @@ pub fn object_freq(ctx: &mut Context<'_>) -> Result<(), Stop> {
     })
 }
 
-/// OBJECT IDLETIME key. Nothing is evicted, so nobody keeps the time of the last access.
+/// OBJECT IDLETIME key
 pub fn object_idletime(ctx: &mut Context<'_>) -> Result<(), Stop> {
     reply_if_present(ctx, |ctx| {
-        ctx.reply.integer(0);
+        let at = ctx.txn.at(ctx.args.get(2))?;
+        ctx.reply.integer(ctx.txn.idle_s(at) as i64);
         Ok(())
     })
 }

@@ -235,7 +235,7 @@ pub fn memory_usage(ctx: &mut Context<'_>) -> Result<(), Stop> {
     const RECORD_OVERHEAD_BYTES: u64 = 32;
     let key = ctx.args.get(2);
     let at = ctx.txn.at(key)?;
-    let bytes = ctx.txn.view(at, |record| {
+    let bytes = ctx.txn.peek(at, |record| {
         record.map(|record| match record.head.id {
             0 => record.body.len() as u64,
             _ => external_size(record.body).unwrap_or(0),

@@ -196,7 +196,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("substr", strings::getrange, Inline),
     ("swapdb", keys::swapdb, Exclusive),
     ("time", server::time, Inline),
-    ("touch", keys::exists, Inline),
+    ("touch", keys::touch, Inline),
     ("ttl", keys::ttl, Inline),
     ("type", keys::type_, Inline),
     ("unlink", keys::del, Inline),
