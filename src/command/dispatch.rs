@@ -629,7 +629,7 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         let word = word.get(..room).unwrap_or(word);
         shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
     }
-    let name = ReplyError::echo(args.name());
+    let name = ReplyError::echo_name(args.name());
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )

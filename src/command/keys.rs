@@ -316,12 +316,17 @@ pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Any number that fits 64 bits, as Redis takes it: a sign is allowed.
+/// A cursor as Redis takes it: what C reads as an unsigned number, blanks and a sign in front, and a sign turns it round; but no
+/// negative number in its usual spelling.
 fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
-    if text.is_empty() {
-        return Ok(0);
+    const INVALID: ReplyError = ReplyError::fixed("ERR invalid cursor");
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    if let Some(number) = parse_i64(text) {
+        return u64::try_from(number).map_err(|_| INVALID);
     }
-    let (negative, digits) = match text {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let start = text.iter().position(|byte| !is_blank(byte)).ok_or(INVALID)?;
+    let (negative, digits) = match &text[start..] {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
@@ -330,7 +335,7 @@ fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
         .ok()
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse::<u64>().ok())
-        .ok_or(ReplyError::fixed("ERR invalid cursor"))?;
+        .ok_or(INVALID)?;
     Ok(if negative { value.wrapping_neg() } else { value })
 }
 

@@ -118,7 +118,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("flushdb", keys::flushdb, Exclusive),
     ("function|flush", server::function_flush, Inline),
     ("function|help", help::help, Inline),
-    ("function|list", server::empty_list, Inline),
+    ("function|list", server::function_list, Inline),
     ("function|stats", server::function_stats, Inline),
     ("get", strings::get, Inline),
     ("getbit", bitmaps::getbit, Inline),
