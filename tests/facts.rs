@@ -213,8 +213,7 @@ type Fields = BTreeMap<String, String>;
 
 #[test]
 fn facts_equal_those_of_redis() {
-    let controls = [Program::redis7(), Program::redis8()];
-    for control in controls.into_iter().flatten() {
+    for control in Program::controls() {
         eprintln!("control: {}", control.version);
         let version = version_of(&control.version);
         let server = Server::start_program("facts", control, &[]);

@@ -448,11 +448,9 @@ impl Config {
         }
     }
 
-    /// Value of a directive that only its full name shows.
-    pub fn hidden(&self, name: &str) -> Option<(&'static str, &str)> {
-        let index = find(name)?;
-        let directive = DIRECTIVES.get(index).filter(|directive| directive.hidden)?;
-        Some((directive.name, self.values.get(index)?))
+    /// Value of the directive of this very name, in any case; hidden ones too.
+    pub fn lookup(&self, name: &str) -> Option<&str> {
+        self.values.get(find(name)?).map(String::as_str)
     }
 
     /// Name and value of every directive, aliases included.
@@ -848,8 +846,9 @@ fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<Strin
 
 fn percentiles(words: &[String]) -> Result<String, String> {
     for word in words {
-        match word.parse::<f64>() {
-            Ok(percent) if (0.0..=100.0).contains(&percent) => {}
+        let number = word.parse::<f64>();
+        match number.map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_string())? {
+            percent if (0.0..=100.0).contains(&percent) => {}
             _ => {
                 return Err(
                     "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()

@@ -319,13 +319,30 @@ fn flags_with(name: &str, flags: KeyFlagSet, args: &Args<'_>) -> KeyFlagSet {
     if !flags.has(KeyFlag::VariableFlags) {
         return flags;
     }
-    let has =
-        |words: &[&str], from: usize| args.from(from).any(|arg| words.iter().any(|w| is_keyword(arg, w)));
+    let changes = KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]);
     match name {
-        "set" if !has(&["GET"], 3) => KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update]),
-        "bitfield" if !has(&["SET", "INCRBY"], 2) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
-        _ => KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]),
+        "set" if !args.from(3).any(|word| is_keyword(word, "GET")) => {
+            KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update])
+        }
+        "bitfield" if only_reads_fields(args) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
+        _ => changes,
     }
+}
+
+/// Whether a BITFIELD, as far as its words make sense, only reads. If they do not it is taken to write.
+fn only_reads_fields(args: &Args<'_>) -> bool {
+    let mut words = args.options(2);
+    while let Some(word) = words.next_word() {
+        let values = match word {
+            _ if is_keyword(word, "GET") && words.left() >= 2 => 2,
+            _ if is_keyword(word, "OVERFLOW") && words.left() >= 1 => 1,
+            _ => return false,
+        };
+        for _ in 0..values {
+            words.next_word();
+        }
+    }
+    true
 }
 
 /// COMMAND GETKEYS.

@@ -161,7 +161,7 @@ impl Executor {
             }
             self.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
             if let Ok(at) = self.txn.at(key) {
-                let _ = self.txn.view(at, |_| ());
+                let _ = self.txn.peek(at, |_| ());
             }
             self.txn.abandon();
             return;
@@ -380,6 +380,7 @@ impl Executor {
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);
+            self.txn.set_no_touch(session.no_touch);
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
             let done = matches!(outcome, Outcome::Done { .. });
@@ -718,7 +719,7 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         let word = word.get(..room).unwrap_or(word);
         shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
     }
-    let name = ReplyError::echo(args.name());
+    let name = ReplyError::echo_name(args.name());
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )

@@ -14,6 +14,7 @@
 use crate::base::clock::Clock;
 use crate::encoding::meta::Space;
 use crate::encoding::system;
+use crate::store::access_times::AccessTimes;
 use crate::store::cursors::Cursors;
 use crate::store::databases::{Counts, Database};
 use crate::store::gate::Gate;
@@ -153,6 +154,7 @@ pub struct Store {
     next_space: Mutex<Space>,
     ids: Ids,
     cursors: Cursors,
+    access_times: AccessTimes,
     /// Ids being built aside.
     pub(super) under_construction: UnderConstruction,
     /// Ids for the reaper.
@@ -221,6 +223,7 @@ impl Store {
             next_space: Mutex::new(found.next_space),
             ids: Ids::new(found.next_id),
             cursors: Cursors::new(options.clock.unix_us().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            access_times: AccessTimes::new(options.clock.unix_ms()),
             under_construction: UnderConstruction::default(),
             gc_hints: GcHints::new(),
             expired_seen: ExpiredSeen::default(),
@@ -268,6 +271,11 @@ impl Store {
     /// The clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// When keys were last used.
+    pub fn access_times(&self) -> &AccessTimes {
+        &self.access_times
     }
 
     /// Locks of keys.

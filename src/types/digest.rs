@@ -138,7 +138,7 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
 /// The digest of one key's value, without its name. `None` if there is no such key.
 pub fn of_value(txn: &mut Txn, at: At<'_>) -> Result<Option<Digest>, Stop> {
     txn.pin();
-    let found = txn.view(at, |record| record.map(|record| (record.head, record.body.to_vec())))?;
+    let found = txn.peek(at, |record| record.map(|record| (record.head, record.body.to_vec())))?;
     let Some((head, body)) = found else { return Ok(None) };
     let mut digest = Digest::default();
     mix_value(&mut digest, txn, at, &head, &body)?;

@@ -20,6 +20,7 @@ pub fn agree(control: &Value, ours: &Value, check: Check) -> bool {
         Check::Hello => hello(control) == hello(ours),
         Check::Pending => without_times(control) == without_times(ours),
         Check::StreamInfo => stream_info(control) == stream_info(ours),
+        Check::Fields => field_names(control) == field_names(ours),
     }
 }
 
@@ -162,28 +163,42 @@ fn has_nothing(value: &Value) -> bool {
         && (pairs.len() == 2 && is(1, "pending", true) || pairs.len() == 3 && is(1, "pel-count", true))
 }
 
-/// A difference that is meant: patterns of the command, the control's reply and ours, and the reason.
+/// The names in a text of `name=value` or `name:value`, with the kind of the reply.
+fn field_names(value: &Value) -> (std::mem::Discriminant<Value>, Vec<Vec<u8>>) {
+    let text = match value {
+        Value::Bulk(text) | Value::Simple(text) | Value::Verbatim { text, .. } => text.as_slice(),
+        _ => &[],
+    };
+    let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let name = |word: &[u8]| word.split(|byte| b"=:".contains(byte)).next().unwrap_or_default().to_vec();
+    (std::mem::discriminant(value), words.map(name).collect())
+}
+
+/// A difference that is meant: from which control, patterns of the command, the control's reply and ours, and the reason.
 #[derive(Debug)]
 pub struct Exception {
-    pub command: String,
     control: String,
+    pub command: String,
+    theirs: String,
     ours: String,
     pub reason: String,
     pub used: u64,
 }
 
-/// Reads the list. A line is `command | reply of redis 7.0 | our reply | reason`; `*` stands for any text.
+/// Reads the list. A line is `control | command | its reply | our reply | reason`. The control is the beginning of its version,
+/// and `*` stands for any text.
 pub fn read_exceptions(text: &str) -> Vec<Exception> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
-            let [command, control, ours, reason] = parts.as_slice() else {
-                panic!("four parts between ' | ' are wanted: {line}");
+            let [control, command, theirs, ours, reason] = parts.as_slice() else {
+                panic!("five parts between ' | ' are wanted: {line}");
             };
             Exception {
-                command: command.to_ascii_lowercase(),
                 control: control.to_string(),
+                command: command.to_ascii_lowercase(),
+                theirs: theirs.to_string(),
                 ours: ours.to_string(),
                 reason: reason.to_string(),
                 used: 0,
@@ -193,9 +208,11 @@ pub fn read_exceptions(text: &str) -> Vec<Exception> {
 }
 
 impl Exception {
-    pub fn covers(&self, command: &str, control: &Value, ours: &Value) -> bool {
-        matches(&self.command, &command.to_ascii_lowercase())
-            && matches(&self.control, &render(control))
+    /// Whether it covers a difference from the control of this version.
+    pub fn covers(&self, control: &str, command: &str, theirs: &Value, ours: &Value) -> bool {
+        (self.control == "*" || control.starts_with(&self.control))
+            && matches(&self.command, &command.to_ascii_lowercase())
+            && matches(&self.theirs, &render(theirs))
             && matches(&self.ours, &render(ours))
     }
 }
