@@ -109,6 +109,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         closed: AtomicBool::new(false),
         threaded: AtomicBool::new(true),
         low_space: AtomicBool::new(false),
+        flush_lacks_space: AtomicBool::new(false),
         space_looked_ms: AtomicU64::new(0),
     });
     update_load(&shared);

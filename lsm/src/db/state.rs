@@ -125,6 +125,8 @@ pub struct Shared {
     pub threaded: AtomicBool,
     /// Free space fell below the reserve: only what frees space may write.
     pub low_space: AtomicBool,
+    /// The last flush found no space: waiting for it would not help a writer.
+    pub flush_lacks_space: AtomicBool,
     /// When free space was last looked at, in milliseconds of the monotonic clock.
     pub space_looked_ms: AtomicU64,
 }
