@@ -783,10 +783,10 @@ impl Worker {
     }
 
     /// Charges for a request that is or may become large, before more of it is read; gives back what was charged for one that is
-    /// over. A command that waits keeps its charge beside its words.
+    /// over. A command that is to be run again keeps its charge beside its words.
     #[cold]
     fn charge(&mut self, connection: &mut Connection, command_ran: bool, request_bytes: usize) {
-        if connection.parked.is_some() || connection.pending.is_some() {
+        if connection.pending.is_some() {
             return;
         }
         if command_ran || connection.closing || request_bytes <= LARGE_REQUEST_BYTES {
