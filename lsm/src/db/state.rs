@@ -31,7 +31,7 @@ use crate::version::version::{Reaper, TableOpener};
 use crate::wal::log::Log;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub struct Shared {
     pub next_file_number: AtomicU64,
     /// Numbers memtables.
     pub next_memtable: AtomicU64,
+    /// Bytes that the block cache goes without at the moment.
+    pub cache_lent_bytes: AtomicUsize,
     /// L0 runs and debt as of the last install.
     pub level0_runs: AtomicU64,
     /// See [`Load::debt_bytes`].
