@@ -486,6 +486,7 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
         let kind = client.text(&[b"TYPE".as_slice(), &key]);
         let value = match kind.as_str() {
             "stream" => client.call(&[b"XRANGE".as_slice(), &key, b"-", b"+"]),
+            "zset" => client.call(&[b"ZRANGE".as_slice(), &key, b"0", b"-1"]),
             "list" => client.call(&[b"LRANGE".as_slice(), &key, b"0", b"-1"]),
             _ => client.call(&[b"GET".as_slice(), &key]),
         };

@@ -16,6 +16,9 @@ pub fn agree(control: &Value, ours: &Value, check: Check) -> bool {
         Check::Near(most) => near(control, ours, most),
         Check::Shape => std::mem::discriminant(control) == std::mem::discriminant(ours),
         Check::Hello => hello(control) == hello(ours),
+        Check::Numbers => numbers(control) == numbers(ours),
+        Check::ScannedPairs => scanned_pairs(control) == scanned_pairs(ours),
+        Check::Length => length(control) == length(ours),
         Check::Pending => without_times(control) == without_times(ours),
         Check::StreamInfo => stream_info(control) == stream_info(ours),
     }
@@ -48,6 +51,31 @@ fn near(control: &Value, ours: &Value, most: i64) -> bool {
         }
         _ => control == ours,
     }
+}
+
+/// The same with every text that is a fraction or a large number spelled one way.
+fn numbers(value: &Value) -> Value {
+    match value {
+        Value::Bulk(text) if text.len() > 15 || text.iter().any(|byte| b".e".contains(byte)) => {
+            let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+            number.map_or(value.clone(), |number| Value::Bulk(number.to_string().into_bytes()))
+        }
+        Value::Array(elements) => Value::Array(elements.iter().map(numbers).collect()),
+        other => other.clone(),
+    }
+}
+
+fn scanned_pairs(value: &Value) -> Value {
+    let Value::Array(parts) = numbers(value) else { return value.clone() };
+    let [cursor, Value::Array(flat)] = parts.as_slice() else { return value.clone() };
+    let mut pairs: Vec<Value> = flat.chunks(2).map(|pair| Value::Array(pair.to_vec())).collect();
+    pairs.sort_by_key(render);
+    Value::Array(vec![cursor.clone(), Value::Array(pairs)])
+}
+
+fn length(value: &Value) -> (std::mem::Discriminant<Value>, usize) {
+    let count = if let Value::Array(elements) = value { elements.len() } else { 0 };
+    (std::mem::discriminant(value), count)
 }
 
 /// HELLO's fields but those that are each server's own.

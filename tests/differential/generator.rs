@@ -13,8 +13,11 @@ use crate::support::random::Random;
 mod streams;
 #[path = "list_commands.rs"]
 mod list_commands;
+#[path = "sorted_set_commands.rs"]
+mod sorted_set_commands;
 
 use list_commands::LIST_KEYS;
+use sorted_set_commands::{GEO_KEYS, SORTED_SET_KEYS};
 
 /// How two replies to one command are compared. Two errors are always compared as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,12 @@ pub enum Check {
     Unordered,
     /// Numbers (alone or in a list) that may differ by this much if both are above zero.
     Near(i64),
+    /// Equal, but a number in a text may be spelled otherwise: 7.0 gives scores 17 digits, 7.2 the fewest that will do.
+    Numbers,
+    /// What ZSCAN answers: the same cursor and the same pairs in any order, numbers as above.
+    ScannedPairs,
+    /// The same kind of reply, and as long; the content is each server's own.
+    Length,
     /// The same kind of reply; the content is each server's own.
     Shape,
     /// HELLO: equal but for version and id.
@@ -172,6 +181,8 @@ pub fn is_key(key: &[u8]) -> bool {
     streams::is_key(key)
         || SMALL_KEYS.contains(&key)
         || LIST_KEYS.contains(&key)
+        || SORTED_SET_KEYS.contains(&key)
+        || GEO_KEYS.contains(&key)
         || LARGE_KEYS.contains(&key)
         || HOSTILE_WORDS.contains(&key)
         || is_long_key(key)
@@ -275,13 +286,21 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(140) {
+        match self.random.below(168) {
             100..120 => {
                 self.large = false;
                 self.list_command()
             }
             120..124 => self.hyperloglog_command(),
             124..140 => self.stream_command(),
+            140..162 => {
+                self.large = false;
+                self.sorted_set_command()
+            }
+            162..168 => {
+                self.large = false;
+                self.geo_command()
+            }
             0..40 => self.string_command(),
             40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
@@ -329,6 +348,9 @@ impl Generator {
         }
         if self.random.chance(60) {
             return self.random.pick(LIST_KEYS).to_vec();
+        }
+        if self.random.chance(60) {
+            return self.random.pick(SORTED_SET_KEYS).to_vec();
         }
         self.random.pick(SMALL_KEYS).to_vec()
     }
