@@ -54,18 +54,57 @@ fn replies_equal_redis_over_resp3() {
     run("resp3", 3, 1);
 }
 
+/// Hashes with fields that expire, against a later redis-server alone.
+#[test]
+fn replies_equal_later_redis() {
+    let Some(redis8) = Program::redis8() else { return };
+    let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
+    let generator = Generator::of_later_hashes(seed.wrapping_add(2));
+    run_against("later", 3, seed, generator, vec![redis8], &[]);
+}
+
+/// Collections never packed, and packed only alone.
+#[test]
+fn replies_equal_redis_at_the_border() {
+    for (salt, most) in [(3, "0"), (4, "1")] {
+        let Some(redis7) = Program::redis7() else { return };
+        let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
+        let generator = Generator::new(seed.wrapping_add(salt), true);
+        run_against(
+            &format!("border{most}"),
+            2,
+            seed,
+            generator,
+            vec![redis7],
+            &["--packed-max-elements", most],
+        );
+    }
+}
+
 fn run(name: &str, protocol: u8, salt: u64) {
     let Some(redis7) = Program::redis7() else { return };
     let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
+    let controls = std::iter::once(redis7).chain(Program::redis8()).collect();
+    run_against(name, protocol, seed, Generator::new(seed.wrapping_add(salt), true), controls, &[]);
+}
+
+fn run_against(
+    name: &str,
+    protocol: u8,
+    seed: u64,
+    mut generator: Generator,
+    controls: Vec<Program>,
+    options: &[&str],
+) {
     let commands = count_from("HAYPILE_DIFFERENTIAL_COMMANDS", 6000);
-    eprintln!("HAYPILE_DIFFERENTIAL_SEED={seed} ({name}, {commands} commands, control: {})", redis7.version);
-    let mut peers = vec![
-        Peer::start(&format!("differential-{name}-ours"), Program::under_test()),
-        Peer::start(&format!("differential-{name}-redis7"), redis7),
-    ];
-    if let Some(redis8) = Program::redis8() {
-        eprintln!("second control: {}", redis8.version);
-        peers.push(Peer::start(&format!("differential-{name}-redis8"), redis8));
+    let versions: Vec<_> = controls.iter().map(|control| control.version.clone()).collect();
+    eprintln!(
+        "HAYPILE_DIFFERENTIAL_SEED={seed} ({name}, {commands} commands, controls: {})",
+        versions.join(", ")
+    );
+    let mut peers = vec![Peer::start(&format!("differential-{name}-ours"), Program::under_test(), options)];
+    for (number, control) in controls.into_iter().enumerate() {
+        peers.push(Peer::start(&format!("differential-{name}-control{number}"), control, &[]));
     }
     let mut stream = Stream {
         peers,
@@ -79,7 +118,6 @@ fn run(name: &str, protocol: u8, salt: u64) {
         sent: 0,
     };
     stream.empty_all();
-    let mut generator = Generator::new(seed.wrapping_add(salt), true);
     let mut next_walk = 1000;
     while stream.sent < commands
         && stream.differences.len() < DIFFERENCES_MAX
@@ -102,8 +140,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(name: &str, program: Program) -> Peer {
+    fn start(name: &str, program: Program, options: &[&str]) -> Peer {
         let mut flags = vec!["--appendfsync", "everysec", "--memory-budget", "64mb"];
+        flags.extend(options);
         let more = std::env::var("HAYPILE_DIFFERENTIAL_FLAGS").unwrap_or_default();
         if name.ends_with("ours") {
             flags.extend(more.split_whitespace());
@@ -132,7 +171,13 @@ impl Stream {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Batch(steps) => self.batch(steps),
-            Action::Scan(options) => self.scan(options),
+            Action::Scan(options) => self.scan(&[b"SCAN".to_vec()], options, false),
+            Action::ElementScan { command, options, pairs } => self.scan(command, options, *pairs),
+            Action::ShortLifeOfField { command, after } => {
+                self.step(&Step { command: command.clone(), check: Check::Exact, inline: false });
+                std::thread::sleep(Duration::from_millis(20));
+                self.batch(after);
+            }
             Action::ShortLife { key, command } => self.short_life(key, command),
             Action::Muted(commands) => self.muted(commands),
             Action::Reconnect => self.reconnect(),
@@ -294,28 +339,36 @@ impl Stream {
         self.connect();
     }
 
-    fn scan(&mut self, options: &[Vec<u8>]) {
+    /// One walk from end to end by `name` (a command, and a key if it is of one), each element once.
+    fn scan(&mut self, name: &[Vec<u8>], options: &[Vec<u8>], pairs: bool) {
         let mut found = Vec::new();
         for peer in &mut self.peers {
-            let mut keys = Vec::new();
+            let mut elements = Vec::new();
             let mut cursor = b"0".to_vec();
+            let mut error = None;
             loop {
-                let mut command = vec![b"SCAN".to_vec(), cursor];
+                let mut command = name.to_vec();
+                command.push(cursor);
                 command.extend_from_slice(options);
                 let reply = peer.client.call(&command);
-                let (next, batch) = scan_reply(&reply)
-                    .unwrap_or_else(|| panic!("{}: {}", render_command(&command), render(&reply)));
-                keys.extend(batch.into_iter().map(Value::Bulk));
+                let Some((next, batch)) = scan_reply(&reply) else {
+                    error = Some(reply);
+                    break;
+                };
+                let batch: Vec<Value> = batch.into_iter().map(Value::Bulk).collect();
+                let size = if pairs { 2 } else { 1 };
+                elements.extend(batch.chunks(size).map(|chunk| Value::Array(chunk.to_vec())));
                 if next == b"0" {
                     break;
                 }
                 cursor = next;
             }
-            keys.sort_by_key(render);
-            keys.dedup();
-            found.push(Value::Array(keys));
+            elements.sort_by_key(render);
+            elements.dedup();
+            found.push(error.unwrap_or(Value::Array(elements)));
         }
-        let mut command = vec![b"SCAN".to_vec(), b"(from 0 to 0)".to_vec()];
+        let mut command = name.to_vec();
+        command.push(b"(from 0 to 0)".to_vec());
         command.extend_from_slice(options);
         self.remember(&command);
         if !self.compare(&command, Check::Exact, &found) {
@@ -484,15 +537,19 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
     let mut held = BTreeMap::new();
     for key in client.scan_all() {
         let kind = client.text(&[b"TYPE".as_slice(), &key]);
+        // Of a collection its digest tells all.
         let value = match kind.as_str() {
-            "stream" => client.call(&[b"XRANGE".as_slice(), &key, b"-", b"+"]),
-            "zset" => client.call(&[b"ZRANGE".as_slice(), &key, b"0", b"-1"]),
-            "list" => client.call(&[b"LRANGE".as_slice(), &key, b"0", b"-1"]),
-            _ => client.call(&[b"GET".as_slice(), &key]),
+            "string" => client.call(&[b"GET".as_slice(), &key]),
+            _ => match client.call(&[b"DEBUG".as_slice(), b"DIGEST-VALUE", &key]) {
+                Value::Array(digests) => match digests.into_iter().next() {
+                    Some(Value::Simple(digest)) => Value::Bulk(digest),
+                    other => panic!("DEBUG DIGEST-VALUE: {other:?}"),
+                },
+                other => other,
+            },
         };
-        let rendered = render(&value);
         let expires_ms = client.integer(&[b"PEXPIRETIME".as_slice(), &key]);
-        let bytes = bulk(&value).unwrap_or(rendered.as_bytes());
+        let bytes = bulk(&value).unwrap_or_default();
         let shown = if bytes.len() > 100 {
             format!("{:016x}", fingerprint(bytes))
         } else {

@@ -9,8 +9,8 @@ use haypile::base::stop::Stop;
 use haypile::store::hooks::MetaHooks;
 use haypile::store::store::{FenceLimits, PackedLimits, Store, StoreOptions};
 use haypile::store::txn::{Draws, Mode, ReadPoint, Txn};
-use haypile::types::sorted_set::{Element, MemberEnd, ScoreEnd, SortedSet, Span, store};
 use haypile::types::elements::{Page, Wanted};
+use haypile::types::sorted_set::{Element, MemberEnd, ScoreEnd, SortedSet, Span, store};
 use haypile::types::sorted_sets::{self, AddOptions, End};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Db, MemEnv, Options};
@@ -57,8 +57,7 @@ impl World {
             Options { memtable_bytes: 64 << 10, memtable_total_bytes: 512 << 10, ..Options::tiny() };
         MetaHooks::install(&mut options, clock);
         let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
-        let options =
-            StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences, ..StoreOptions::default() };
+        let options = StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences };
         let store = Store::open(Arc::new(db), options).unwrap();
         let txn = Txn::new(store.clone());
         let mut rng = Rng::new(seed);
@@ -84,7 +83,11 @@ impl World {
         unreachable!()
     }
 
-    fn read<R>(&mut self, key: &[u8], mut read: impl FnMut(&mut Txn, &SortedSet) -> Result<R, Stop>) -> Option<R> {
+    fn read<R>(
+        &mut self,
+        key: &[u8],
+        mut read: impl FnMut(&mut Txn, &SortedSet) -> Result<R, Stop>,
+    ) -> Option<R> {
         self.run(|txn| match SortedSet::open(txn, txn.at(key)?)? {
             None => Ok(None),
             Some(set) => read(txn, &set).map(Some),
@@ -188,8 +191,8 @@ impl World {
             }
             10..=11 => {
                 let members: Vec<Vec<u8>> = (0..1 + self.rng.below(8)).map(|_| self.member()).collect();
-                let removed = self
-                    .run(|txn| sorted_sets::remove(txn, txn.at(key)?, members.iter().map(Vec::as_slice)));
+                let removed =
+                    self.run(|txn| sorted_sets::remove(txn, txn.at(key)?, members.iter().map(Vec::as_slice)));
                 let model = self.model.get_mut(key).unwrap();
                 let expected = members.iter().filter(|member| model.remove(*member).is_some()).count();
                 assert_eq!(removed, expected as u64);
@@ -230,7 +233,8 @@ impl World {
                 });
             }
             18 => {
-                let elements: Model = (0..self.rng.below(300)).map(|_| (self.member(), self.score())).collect();
+                let elements: Model =
+                    (0..self.rng.below(300)).map(|_| (self.member(), self.score())).collect();
                 let stored = sorted(&elements);
                 self.run(|txn| {
                     let at = txn.at(key)?;
@@ -273,7 +277,8 @@ impl World {
         let limit = self.rng.below(5);
         let expected: Vec<Element> =
             span.of(&all, reverse).into_iter().skip(skip as usize).take(limit as usize).collect();
-        let found = self.read(key, |txn, set| set.collect(txn, &span.borrow(), reverse, skip, limit)).unwrap();
+        let found =
+            self.read(key, |txn, set| set.collect(txn, &span.borrow(), reverse, skip, limit)).unwrap();
         assert_eq!(found, expected, "{span:?} reverse {reverse} skip {skip} limit {limit}");
         let counted = self.read(key, |txn, set| set.count_in(txn, &span.borrow())).unwrap();
         assert_eq!(counted, span.of(&all, false).len() as u64, "{span:?}");
@@ -286,11 +291,15 @@ impl World {
     fn check_drawing(&mut self, key: &'static [u8], all: &[Element]) {
         let count = self.rng.below(all.len() as u64 + 2);
         let is_there = |element: &Element| all.binary_search_by(|own| own.order(element)).is_ok();
-        let distinct = self.read(key, |txn, set| sorted_sets::random(txn, set, Wanted { count, distinct: true })).unwrap();
+        let distinct = self
+            .read(key, |txn, set| sorted_sets::random(txn, set, Wanted { count, distinct: true }))
+            .unwrap();
         assert_eq!(distinct.len(), all.len().min(count as usize));
         let members: BTreeSet<&[u8]> = distinct.iter().map(|element| &element.member[..]).collect();
         assert_eq!(members.len(), distinct.len());
-        let repeated = self.read(key, |txn, set| sorted_sets::random(txn, set, Wanted { count, distinct: false })).unwrap();
+        let repeated = self
+            .read(key, |txn, set| sorted_sets::random(txn, set, Wanted { count, distinct: false }))
+            .unwrap();
         assert_eq!(repeated.len(), count as usize);
         assert!(distinct.iter().chain(&repeated).all(is_there));
     }
@@ -478,11 +487,15 @@ fn churn_at_the_ends_does_not_make_reads_slow() {
         add(&mut world, 1);
         match round % 3 {
             0 => {
-                let gone =
-                    world.run(|txn| sorted_sets::remove_span(txn, txn.at(key)?, |count| Span::Ranks(0..count - 100)));
+                let gone = world.run(|txn| {
+                    sorted_sets::remove_span(txn, txn.at(key)?, |count| Span::Ranks(0..count - 100))
+                });
                 assert_eq!(gone, 1);
             }
-            1 => assert_eq!(world.run(|txn| sorted_sets::pop(txn, txn.at(key)?, End::Lowest, 1)).unwrap().len(), 1),
+            1 => assert_eq!(
+                world.run(|txn| sorted_sets::pop(txn, txn.at(key)?, End::Lowest, 1)).unwrap().len(),
+                1
+            ),
             _ => {
                 let first =
                     world.read(key, |txn, set| set.collect(txn, &Span::Ranks(0..1), false, 0, 1)).unwrap();

@@ -25,7 +25,6 @@ impl Values {
     }
 
     /// The next one.
-    #[expect(clippy::should_implement_trait, reason = "it lends, so it cannot be an Iterator")]
     pub fn next(&mut self) -> &[u8] {
         if self.at + self.len > self.pool.len() {
             self.at = 0;

@@ -16,13 +16,23 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
 
 /// Reads a bound of a score range. As in Redis, a text that ends early ends at a zero byte, and an empty one means 0.
 pub fn parse_bound(text: &[u8]) -> Option<f64> {
+    read_loosely(text).map(|(value, _)| value)
+}
+
+/// Reads what SORT sorts by: as loosely, but neither too large nor too small to be told from infinity or zero.
+pub fn parse_weight(text: &[u8]) -> Option<f64> {
+    read_loosely(text).and_then(|(value, in_range)| in_range.then_some(value))
+}
+
+/// The number, and whether it is in range.
+fn read_loosely(text: &[u8]) -> Option<(f64, bool)> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     let blanks = text.iter().take_while(|&&byte| is_blank(byte)).count();
-    let (value, used) = match read_number(&text[blanks..]) {
-        Some(number) => (number.value, blanks + number.used),
-        None => (0.0, 0),
+    let (value, used, in_range) = match read_number(&text[blanks..]) {
+        Some(number) => (number.value, blanks + number.used, number.in_range),
+        None => (0.0, 0, true),
     };
-    (used == text.len() && !value.is_nan()).then_some(value)
+    (used == text.len() && !value.is_nan()).then_some((value, in_range))
 }
 
 /// What C calls space.
@@ -201,8 +211,29 @@ mod tests {
             assert_eq!(parse_f64(text.as_bytes()), Some(*value), "{text}");
         }
         for bad in [
-            "", " 1", "1 ", "nan", "-nan", "1e", "1e+", "e5", ".", "0x", "0x.", "0xp1", "1..2", "--1", "1e999",
-            "-1e999", "1e-999", "0x1p9999", "0x1p-9999", "abc", "1\0", "inff", "1_0",
+            "",
+            " 1",
+            "1 ",
+            "nan",
+            "-nan",
+            "1e",
+            "1e+",
+            "e5",
+            ".",
+            "0x",
+            "0x.",
+            "0xp1",
+            "1..2",
+            "--1",
+            "1e999",
+            "-1e999",
+            "1e-999",
+            "0x1p9999",
+            "0x1p-9999",
+            "abc",
+            "1\0",
+            "inff",
+            "1_0",
         ] {
             assert_eq!(parse_f64(bad.as_bytes()), None, "{bad:?}");
         }

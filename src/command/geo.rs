@@ -110,10 +110,7 @@ pub fn geoadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
 }
 
 /// Answers an array with what `write` makes of each member's place.
-fn reply_each(
-    ctx: &mut Context<'_>,
-    write: fn(&mut ReplyWriter, Option<Point>),
-) -> Result<(), Stop> {
+fn reply_each(ctx: &mut Context<'_>, write: fn(&mut ReplyWriter, Option<Point>)) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let set = SortedSet::open(ctx.txn, at)?;
     ctx.reply.array(ctx.args.len() - 2);
@@ -416,7 +413,8 @@ impl Search<'_> {
     }
 
     fn reply(&self, reply: &mut ReplyWriter, found: &[Found]) {
-        let details = [self.with_distance, self.with_hash, self.with_point].into_iter().filter(|with| *with).count();
+        let details =
+            [self.with_distance, self.with_hash, self.with_point].into_iter().filter(|with| *with).count();
         reply.array(found.len());
         for found in found {
             if details > 0 {

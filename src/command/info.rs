@@ -129,7 +129,7 @@ fn clients(ctx: &Context<'_>, out: &mut String) {
         "watching_clients": 0,
         "clients_in_timeout_table": state.clients.blocked(),
         "total_watched_keys": 0,
-        "total_blocking_keys": 0,
+        "total_blocking_keys": state.waiters.keys(),
         "total_blocking_keys_on_nokey": 0,
         "peak_clients": state.stats.clients_peak.load(RELAXED),
         "paused_reason": if pause == "none" { "none" } else { "client_pause" },

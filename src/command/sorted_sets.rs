@@ -551,8 +551,7 @@ pub fn zrangestore(ctx: &mut Context<'_>) -> Result<(), Stop> {
         None => Vec::new(),
         Some(set) => {
             let (skip, limit) = query.limits();
-            let mut elements =
-                set.collect(ctx.txn, &query.span(set.count()), query.reverse, skip, limit)?;
+            let mut elements = set.collect(ctx.txn, &query.span(set.count()), query.reverse, skip, limit)?;
             if query.reverse {
                 elements.reverse();
             }

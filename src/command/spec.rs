@@ -3,7 +3,7 @@
 //! The table is built once, at start, by the file that knows all handlers; here is only its shape, so that handlers (COMMAND, INFO) can
 //! read it through their [`Context`].
 
-use crate::base::args::Args;
+use crate::base::args::{Args, is_keyword};
 use crate::base::stop::Stop;
 use crate::command::facts::model::{CommandFacts, Flag, KeyFlag};
 use crate::session::server_state::ServerState;
@@ -54,7 +54,7 @@ pub struct Command {
     /// Where it runs.
     pub class: Class,
     /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
-    pub locks_keys: bool,
+    pub always_locks: bool,
     /// Its number in the table, by which statistics are kept.
     pub index: usize,
     /// Numbers of its subcommands.
@@ -73,6 +73,13 @@ impl Command {
     /// Whether it changes data.
     pub fn writes(&self) -> bool {
         self.facts.flags.has(Flag::Write)
+    }
+
+    /// Whether its keys are locked while it runs: it writes, or it may wait for them (XREAD BLOCK), and then nothing may come between
+    /// its look at them and its wait.
+    pub fn locks_keys(&self, args: &Args<'_>) -> bool {
+        self.always_locks
+            || self.facts.flags.has(Flag::Blocking) && args.iter().any(|word| is_keyword(word, "BLOCK"))
     }
 }
 
@@ -96,7 +103,7 @@ fn hash(name: &[u8]) -> usize {
     (hash ^ (hash >> 29)) as usize
 }
 
-fn locks_keys(facts: &CommandFacts) -> bool {
+fn always_locks(facts: &CommandFacts) -> bool {
     let changes_key = facts.keys.iter().any(|spec| spec.flags.has(KeyFlag::Rw));
     facts.flags.has(Flag::Write) || facts.flags.has(Flag::ReadOnly) && changes_key
 }
@@ -121,19 +128,19 @@ impl Table {
                 facts,
                 handler: found.map(|(handler, _)| handler),
                 class: found.map_or(Class::Inline, |(_, class)| class),
-                locks_keys: locks_keys(facts),
+                always_locks: always_locks(facts),
                 index,
                 subcommands: (index + 1..=index + subcommands.len()).collect(),
             });
             for (sub, (handler, class)) in subcommands {
                 let index = commands.len();
                 let handler = Some(handler);
-                let locks_keys = locks_keys(sub);
+                let always_locks = always_locks(sub);
                 commands.push(Command {
                     facts: sub,
                     handler,
                     class,
-                    locks_keys,
+                    always_locks,
                     index,
                     subcommands: Vec::new(),
                 });

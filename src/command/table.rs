@@ -2,14 +2,16 @@
 //! exist for clients.
 
 use crate::command::bitmaps;
+use crate::command::blocking_lists;
 use crate::command::client_cmd;
 use crate::command::command_cmd;
 use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
+use crate::command::dump;
 use crate::command::facts::all;
-use crate::command::hashes;
 use crate::command::geo;
+use crate::command::hashes;
 use crate::command::help;
 use crate::command::hyperloglogs;
 use crate::command::info;
@@ -18,6 +20,7 @@ use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
+use crate::command::sort;
 use crate::command::sorted_sets;
 use crate::command::spec::{Class, Handler, Table};
 use crate::command::stream_groups;
@@ -52,6 +55,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("bitfield_ro", bitmaps::bitfield_ro, Inline),
     ("bitop", bitmaps::bitop, Inline),
     ("bitpos", bitmaps::bitpos, Inline),
+    ("blmove", blocking_lists::blmove, Inline),
+    ("blmpop", blocking_lists::blmpop, Inline),
+    ("blpop", blocking_lists::blpop, Inline),
+    ("brpop", blocking_lists::brpop, Inline),
+    ("brpoplpush", blocking_lists::brpoplpush, Inline),
     ("client|caching", client_cmd::caching, Inline),
     ("client|getname", client_cmd::getname, Inline),
     ("client|getredir", client_cmd::getredir, Inline),
@@ -117,6 +125,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("decr", strings::decr, Inline),
     ("decrby", strings::decrby, Inline),
     ("del", keys::del, Inline),
+    ("dump", dump::dump, Inline),
     ("echo", connection::echo, Inline),
     ("exists", keys::exists, Inline),
     ("expire", keys::expire, Inline),
@@ -243,6 +252,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("renamenx", keys::renamenx, Inline),
     ("replicaof", server::replicaof, Inline),
     ("reset", connection::reset, Inline),
+    ("restore", dump::restore, Inline),
+    ("restore-asking", dump::restore, Inline),
     ("role", server::role, Inline),
     ("sadd", sets::sadd, Inline),
     ("rpop", lists::rpop, Inline),
@@ -273,6 +284,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("smembers", sets::smembers, Inline),
     ("smismember", sets::smismember, Inline),
     ("smove", sets::smove, Inline),
+    ("sort", sort::sort, Inline),
+    ("sort_ro", sort::sort_ro, Inline),
     ("spop", sets::spop, Inline),
     ("srandmember", sets::srandmember, Inline),
     ("srem", sets::srem, Inline),

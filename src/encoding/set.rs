@@ -48,6 +48,9 @@ pub fn member_of(key: &[u8]) -> Result<&[u8], Error> {
     Ok(&hashed_of(key)?[HASH_BYTES..])
 }
 
+/// A packed member and where it lies in the body.
+pub type Placed<'a> = (&'a [u8], Range<usize>);
+
 /// The members of a packed body, in order.
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
@@ -63,7 +66,7 @@ impl<'a> Members<'a> {
 
     /// The next member and where it lies. `None` at the end.
     #[inline]
-    pub fn next_member(&mut self) -> Result<Option<(&'a [u8], Range<usize>)>, Error> {
+    pub fn next_member(&mut self) -> Result<Option<Placed<'a>>, Error> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(None);

@@ -1,14 +1,14 @@
 //! Streams: the body of their record in keyspace `meta`, and what lies under their id in keyspace `data`.
 //!
 //! ```text
-//! body     = length | last id | first id | greatest deleted id | entries ever added | groups | next group
+//! body     = length | last id | first id | greatest deleted id | entries ever added | groups | groups ever made
 //!            varints; an id is two: ms, seq; the first id is that of the first live entry, so that nobody who reads from
-//!            the front walks over what was trimmed; next group: a number that no group has had
+//!            the front walks over what was trimmed
 //!
 //! entry    = space | id | 9 | ms u64 BE | seq u64 BE       -> items varint | item | item ..     item: field or value,
 //!                                                             varint length | bytes
 //! group    = space | id | 10 | 0 u32 | name                -> number | last id | entries read + 1 (0: not known) | pending |
-//!                                                             consumers | next consumer | greatest id ever pending; varints
+//!                                                             consumers | consumers ever made | greatest id ever pending; varints
 //! consumer = space | id | 10 | group u32 BE | 1 | number u32 BE -> pending | seen ms | active ms + 1 (0: never) | name
 //! name     = space | id | 10 | group | 2 | name            -> number of the consumer, varint
 //! pending  = space | id | 10 | group | 3 | ms | seq        -> consumer | delivered ms | deliveries; varints

@@ -37,6 +37,8 @@ pub struct Blocked {
     pub since_ms: u64,
     /// Its words, if the wait counts as its running time.
     pub args: OwnedArgs,
+    /// It is not answered (CLIENT REPLY).
+    pub muted: bool,
 }
 
 /// A command that was read but not run.

@@ -16,11 +16,14 @@
 use crate::base::args::{Args, OwnedArgs};
 use crate::base::clock::Clock;
 use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
+use crate::command::service::Service;
+use crate::net::blocking::{self, Held, Parking, Settled};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
 use crate::net::connection::{Blocked, Connection, Parked, Pending};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
 use crate::net::timer::{Alarm, Timers};
+use crate::session::claim::Ending;
 use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, WorkerHandle};
 use crate::session::mailbox::Mailbox;
 use crate::session::server_state::{Fsync, ServerState};
@@ -64,6 +67,10 @@ pub enum Letter {
     Kill(u64),
     /// End this client's blocking command; with an error or as a timeout.
     Unblock(u64, bool),
+    /// What this client waited for was served.
+    Served(u64),
+    /// Service that could not go on where it was begun.
+    Serve(Box<Service>),
     /// Pause or settings changed.
     Refresh,
     /// The server ends: read no more, answer what runs, close. With true, do not wait for clients to take their answers.
@@ -104,6 +111,10 @@ impl WorkerHandle for WorkerShared {
     fn refresh(&self) {
         self.mailbox.post(Letter::Refresh);
     }
+
+    fn served(&self, client: u64) {
+        self.mailbox.post(Letter::Served(client));
+    }
 }
 
 /// What a pool does.
@@ -112,6 +123,8 @@ pub enum Work {
     Run(Box<Job>),
     /// Bring a key into memory: a command for it will come.
     Warm(usize, Vec<u8>),
+    /// Serve those who wait for keys. What cannot go on here goes to this worker.
+    Serve(Arc<WorkerShared>, Box<Service>),
 }
 
 /// Both pools.
@@ -241,6 +254,8 @@ pub struct Worker {
     timers: Timers,
     /// Connections whose blocking command waits for the disk (WAITAOF).
     blocked_on_log: Vec<usize>,
+    /// Service that waits for the end of a pause.
+    held: Held,
     letters: Vec<Letter>,
     read_buffer: Vec<u8>,
     /// The parser of connections that are between commands.
@@ -300,6 +315,7 @@ impl Worker {
             fenced: Vec::new(),
             timers: Timers::default(),
             blocked_on_log: Vec::new(),
+            held: Held::default(),
             letters: Vec::new(),
             read_buffer: vec![0; SHARED_BYTES],
             parser: None,
@@ -326,6 +342,7 @@ impl Worker {
             }
             self.now_ms = self.server.clock.monotonic_ms();
             self.read_letters();
+            self.release_held();
             self.note_events(&events);
             self.fire_timers();
             self.serve_ready();
@@ -383,6 +400,8 @@ impl Worker {
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
+                Letter::Served(client) => self.settle(client),
+                Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
                 Letter::Stop(now) => self.begin_to_stop(now),
             }
@@ -445,6 +464,13 @@ impl Worker {
                 continue;
             }
             match connection.parked {
+                Some(Parked::Block(Blocked { block: Block::Keys(ref waiter), until_ms, .. }))
+                    if until_ms <= self.now_ms =>
+                {
+                    // If it is lost, a reply is on its way.
+                    let _ = waiter.claim.end(Ending::TimedOut);
+                    self.settle(alarm.client);
+                }
                 Some(Parked::Until(at_ms)) if at_ms <= self.now_ms => {
                     connection.parked = None;
                     self.make_ready(alarm.token);
@@ -502,6 +528,14 @@ impl Worker {
         let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else { return };
         // Fails only if it is not registered.
         let _ = self.poll.registry().deregister(&mut connection.stream);
+        let block = match &connection.parked {
+            Some(Parked::Block(blocked)) => {
+                self.timers.remove(alarm_of(&connection, blocked));
+                Some(&blocked.block)
+            }
+            _ => None,
+        };
+        blocking::abandon(&self.server.waiters, &connection, block);
         set_blocked(&self.server, &mut connection, false);
         self.by_client.remove(&connection.info.id);
         self.server.clients.remove(connection.info.id);
@@ -578,11 +612,16 @@ impl Worker {
             connection.readable = false;
             connection.ended = true;
             connection.tail.clear();
-            if matches!(connection.parked, Some(Parked::Block(_))) {
+            if let Some(Parked::Block(blocked)) = &connection.parked {
+                // One that is being served still takes its reply.
+                if !blocking::abandon(&self.server.waiters, connection, Some(&blocked.block)) {
+                    continue;
+                }
                 connection.parked = None;
             }
             set_blocked(&self.server, connection, false);
         }
+        self.held.take();
     }
 
     /// Closes what has nothing left to do; whether nothing is left.
@@ -590,7 +629,8 @@ impl Worker {
         let now = self.stopping == Some(true);
         for token in 0..self.connections.len() {
             let Some(Some(connection)) = self.connections.get_mut(token) else { continue };
-            let busy = connection.session.is_none() || connection.pending.is_some();
+            let served = matches!(connection.parked, Some(Parked::Block(_)));
+            let busy = connection.session.is_none() || connection.pending.is_some() || served;
             let unsent = !connection.output.is_empty();
             if !busy && (now || !unsent) {
                 self.close(token);
@@ -862,7 +902,12 @@ impl Worker {
             Box::new(move || shared.mailbox.post(Letter::Retry(token, client)))
         };
         let request = Request { args, draws, delayed };
-        match self.executor.run_inline(session, reply, request, &waker) {
+        let outcome = self.executor.run_inline(session, reply, request, &waker);
+        if let Some(service) = self.executor.take_unserved() {
+            // By letter: it may have to wait for the end of a pause.
+            self.shared.mailbox.post(Letter::Serve(service));
+        }
+        match outcome {
             Outcome::Done { need } => {
                 if need > 0 {
                     self.turn_need = self.turn_need.max(need);
@@ -877,9 +922,11 @@ impl Worker {
                     reply.clear();
                 }
                 if let Some((block, until_ms)) = session.block.take() {
-                    let args = if block == Block::Sleep { args.to_owned() } else { OwnedArgs::default() };
+                    let sleeps = matches!(block, Block::Sleep);
+                    let args = if sleeps { args.to_owned() } else { OwnedArgs::default() };
                     let since_ms = self.server.clock.monotonic_ms();
-                    self.park_block(connection, Blocked { block, until_ms, since_ms, args });
+                    let muted = std::mem::take(&mut session.block_muted);
+                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted });
                 }
                 None
             }
@@ -920,10 +967,15 @@ impl Worker {
 
     /// A pool has run a command.
     fn take_back(&mut self, job: Job) {
-        let Some(Some(connection)) = self.connections.get_mut(job.token) else { return };
-        if connection.info.id != job.session.id || connection.session.is_some() {
+        let connection = self.connections.get_mut(job.token).and_then(Option::as_mut);
+        let connection = connection.filter(|own| own.info.id == job.session.id && own.session.is_none());
+        let Some(connection) = connection else {
+            // Nobody waits any more.
+            if let Some((Block::Keys(waiter), _)) = &job.session.block {
+                self.server.waiters.leave(waiter);
+            }
             return;
-        }
+        };
         let mut session = job.session;
         connection.parked = None;
         let mut buffer = connection.output.take();
@@ -944,6 +996,7 @@ impl Worker {
             connection.closing = true;
         }
         let block = session.block.take();
+        let muted = std::mem::take(&mut session.block_muted);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         connection.info.touch(self.now_ms);
         connection.session = Some(session);
@@ -952,10 +1005,13 @@ impl Worker {
         {
             let since_ms = self.server.clock.monotonic_ms();
             let args = OwnedArgs::default();
-            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args });
+            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args, muted });
+            let client = connection.info.id;
             if let Some(place) = self.connections.get_mut(job.token) {
                 *place = Some(connection);
             }
+            // It may be over already.
+            self.settle(client);
         }
         self.mark_dirty(job.token);
         self.make_ready(job.token);
@@ -968,13 +1024,66 @@ impl Worker {
             self.blocked_on_log.push(connection.token);
             self.executor.db().request_sync();
         }
-        self.timers.add(Alarm {
-            at_ms: blocked.until_ms,
-            token: connection.token,
-            client: connection.info.id,
-        });
+        if matches!(blocked.block, Block::Keys(_)) && connection.hung_up {
+            // Nobody will take what is served, and no event will say so again. What was answered before still leaves.
+            blocking::abandon(&self.server.waiters, connection, Some(&blocked.block));
+            connection.closing = true;
+            return;
+        }
+        self.timers.add(alarm_of(connection, &blocked));
         connection.parked = Some(Parked::Block(blocked));
         set_blocked(&self.server, connection, true);
+    }
+
+    /// Looks whether a wait for keys is over, and answers if it is.
+    fn settle(&mut self, client: u64) {
+        let Some(&token) = self.by_client.get(&client) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = &connection.parked else { return };
+        let Block::Keys(waiter) = &blocked.block else { return };
+        let (settled, muted) = (blocking::look(waiter), blocked.muted);
+        if matches!(settled, Settled::Waits) {
+            return;
+        }
+        self.server.waiters.leave(waiter);
+        self.timers.remove(alarm_of(connection, blocked));
+        connection.info.end_wait();
+        match settled {
+            Settled::Waits => {}
+            Settled::Served(served) => {
+                connection.parked = None;
+                set_blocked(&self.server, connection, false);
+                blocking::append(connection, &served, muted, self.watermark);
+                connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+                self.turn_need = self.turn_need.max(served.need);
+                self.mark_dirty(token);
+                self.make_ready(token);
+            }
+            Settled::Empty => self.end_block(token, None),
+            Settled::Error(error) => self.end_block(token, Some(error)),
+            Settled::Gone => self.close(token),
+        }
+    }
+
+    /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
+    fn go_on(&mut self, service: Box<Service>) {
+        match self.server.pause.until(self.now_ms, true) {
+            Some(until_ms) if self.stopping.is_none() => {
+                // For nobody: only so that the loop turns then.
+                self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
+                self.held.keep(service);
+            }
+            _ => self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service)),
+        }
+    }
+
+    /// Goes on with service once clients are paused no more.
+    fn release_held(&mut self) {
+        if !self.held.is_empty() && self.server.pause.until(self.now_ms, true).is_none() {
+            for service in self.held.take() {
+                self.go_on(service);
+            }
+        }
     }
 
     fn unblock(&mut self, client: u64, with_error: bool) {
@@ -982,6 +1091,10 @@ impl Worker {
             && let Some(Some(connection)) = self.connections.get(token)
             && matches!(connection.parked, Some(Parked::Block(_)))
         {
+            if let Some(Parked::Block(Blocked { block: Block::Keys(_), .. })) = &connection.parked {
+                self.settle(client);
+                return;
+            }
             let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
             self.end_block(token, with_error.then_some(error));
         }
@@ -1000,7 +1113,9 @@ impl Worker {
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
+            _ if blocked.muted => {}
             (Some(error), _) => reply.error(error),
+            (None, Block::Keys(_)) => reply.null_array(),
             (None, Block::Sleep) => reply.ok(),
             (None, Block::Replicas) => reply.integer(0),
             (None, Block::Synced { lsn, .. }) => {
@@ -1128,6 +1243,11 @@ impl Worker {
     }
 }
 
+/// The timer of a blocking command.
+fn alarm_of(connection: &Connection, blocked: &Blocked) -> Alarm {
+    Alarm { at_ms: blocked.until_ms, token: connection.token, client: connection.info.id }
+}
+
 /// Counts a connection as blocked, or no more.
 fn set_blocked(server: &ServerState, connection: &mut Connection, on: bool) {
     if connection.blocked != on {
@@ -1148,6 +1268,24 @@ pub fn do_work(executor: &mut Executor, pools: &Arc<Pools>, work: Work) {
     match work {
         Work::Run(job) => run_job(executor, pools, job),
         Work::Warm(db, key) => executor.warm(db, &key),
+        Work::Serve(worker, service) => run_service(executor, pools, worker, service),
+    }
+}
+
+fn run_service(
+    executor: &mut Executor,
+    pools: &Arc<Pools>,
+    worker: Arc<WorkerShared>,
+    service: Box<Service>,
+) {
+    let (own_pools, own_worker) = (Arc::clone(pools), Arc::clone(&worker));
+    let again = move |service| own_pools.io.push(Work::Serve(Arc::clone(&own_worker), service));
+    let (parking, waker) = Parking::new(again);
+    if let Some(service) = executor.serve(service, &waker).and_then(|service| parking.park(service)) {
+        pools.io.push(Work::Serve(Arc::clone(&worker), service));
+    }
+    if let Some(service) = executor.take_unserved() {
+        worker.mailbox.post(Letter::Serve(service));
     }
 }
 
@@ -1168,7 +1306,11 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     };
     let request =
         Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
-    match executor.run_on_pool(&mut job.session, &mut reply, request, &waker) {
+    let outcome = executor.run_on_pool(&mut job.session, &mut reply, request, &waker);
+    if let Some(service) = executor.take_unserved() {
+        job.worker.mailbox.post(Letter::Serve(service));
+    }
+    match outcome {
         Outcome::Done { need } => {
             job.need = need;
             job.reply = reply.take_buffer();

@@ -12,6 +12,7 @@ use crate::base::config::{Config, OutputLimit};
 use crate::session::clients::ClientRegistry;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
+use crate::session::waiters::WaitTable;
 use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
@@ -260,6 +261,8 @@ pub struct ServerState {
     pub slowlog: SlowLog,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// Clients that wait for keys.
+    pub waiters: WaitTable,
     /// What does not change.
     pub identity: Identity,
     /// When the server started (monotonic ms).
@@ -320,6 +323,7 @@ impl ServerState {
             clients: ClientRegistry::default(),
             slowlog: SlowLog::default(),
             pause: Pause::default(),
+            waiters: WaitTable::default(),
             identity: parts.identity,
             started_ms,
             clock: parts.clock,

@@ -143,7 +143,8 @@ impl Store {
     fn read_owner_walk(&self, now_ms: u64) -> Result<OwnerWalk> {
         let fresh =
             OwnerWalk { due_ms: now_ms + OWNER_SWEEP_INTERVAL_MS, from: None, pause_until_ms: 0, turns: 0 };
-        let value = self.db().get(self.keyspaces().system, system::OWNER_SWEEP_KEY, &ReadOptions::default())?;
+        let value =
+            self.db().get(self.keyspaces().system, system::OWNER_SWEEP_KEY, &ReadOptions::default())?;
         match value.as_deref().and_then(system::read_owner_sweep) {
             Some((due_ms, from)) => Ok(OwnerWalk { due_ms, from, ..fresh }),
             None => self.note_owner_walk(&fresh).map(|()| fresh),
@@ -181,7 +182,8 @@ mod tests {
 
     fn open(env: &Arc<MemEnv>, clock: Clock) -> Arc<Store> {
         let env: Arc<dyn Env> = env.clone();
-        let db = Arc::new(Db::open(env, Path::new("/db"), Options::tiny()).unwrap());
+        let options = Options { memtable_bytes: 1 << 20, memtable_total_bytes: 4 << 20, ..Options::tiny() };
+        let db = Arc::new(Db::open(env, Path::new("/db"), options).unwrap());
         Store::open(db, StoreOptions { clock, ..StoreOptions::default() }).unwrap()
     }
 
@@ -201,7 +203,9 @@ mod tests {
             let mut key = Vec::new();
             meta::put_key(&mut key, space, &user_key);
             let head = Head { id, ..Head::plain(Kind::String) }.encode();
-            batch.put(keyspaces.meta, &key, &[head.as_bytes(), &meta::external_body(48 << 10)].concat()).unwrap();
+            batch
+                .put(keyspaces.meta, &key, &[head.as_bytes(), &meta::external_body(48 << 10)].concat())
+                .unwrap();
         }
         batch.put(keyspaces.data, &data::owner_key(space, id), &user_key).unwrap();
         for index in 0..3 {

@@ -264,7 +264,8 @@ fn squares(centre: &Point, shape: &Shape) -> Vec<Square> {
     let (half_width, half_height, farthest) = shape.extents();
     let north_delta = (half_height / EARTH_RADIUS_METERS).to_degrees();
     // The side that is nearer to a pole spans more degrees.
-    let wide = if centre.latitude < 0.0 { centre.latitude - north_delta } else { centre.latitude + north_delta };
+    let wide =
+        if centre.latitude < 0.0 { centre.latitude - north_delta } else { centre.latitude + north_delta };
     let east_delta = (half_width / EARTH_RADIUS_METERS / wide.to_radians().cos()).to_degrees();
     let (west, east) = (centre.longitude - east_delta, centre.longitude + east_delta);
     let (south, north) = (centre.latitude - north_delta, centre.latitude + north_delta);

@@ -27,24 +27,24 @@ use std::collections::{BTreeMap, HashMap};
 /// A field's name is part of an engine key, as a user's key is.
 const NAME_TOO_LONG: ReplyError = ReplyError::fixed("ERR field is too long (the limit is 1 MiB)");
 
+/// Value and expiry of a field, if it is there.
+pub type Found<'a> = Option<(&'a [u8], u64)>;
+/// Name, value and expiry of a field.
+pub type NameValueExpiry<'a> = (&'a [u8], &'a [u8], u64);
+
 fn check_kind(head: &Head) -> Result<(), ReplyError> {
     if head.kind == Kind::Hash { Ok(()) } else { Err(ReplyError::WRONG_TYPE) }
 }
 
 /// Hands the value and expiry of one field to `f` where they lie; `None` if there is no such field.
-pub fn get<R>(
-    txn: &mut Txn,
-    at: At<'_>,
-    name: &[u8],
-    f: impl FnOnce(Option<(&[u8], u64)>) -> R,
-) -> Result<R, Stop> {
+pub fn get<R>(txn: &mut Txn, at: At<'_>, name: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Result<R, Stop> {
     let now_ms = txn.now_ms();
     let mut f = Some(f);
-    let mut answer = |found: Option<(&[u8], u64)>| {
+    let mut answer = |found: Found<'_>| {
         let found = found.filter(|(_, expire_ms)| !is_expired(*expire_ms, now_ms));
         f.take().map(|f| f(found))
     };
-    let look = |record: Option<Record<'_>>, answer: &mut dyn FnMut(Option<(&[u8], u64)>) -> Option<R>| {
+    let look = |record: Option<Record<'_>>, answer: &mut dyn FnMut(Found<'_>) -> Option<R>| {
         let Some(Record { head, body }) = record else { return Ok(Ok(answer(None))) };
         check_kind(&head)?;
         if head.id != 0 {
@@ -177,12 +177,7 @@ impl<'k> View<'k> {
     }
 
     /// Hands value and expiry of a field to `f`; `None` if there is no such field.
-    pub fn get<R>(
-        &self,
-        txn: &mut Txn,
-        name: &[u8],
-        f: impl FnOnce(Option<(&[u8], u64)>) -> R,
-    ) -> Result<R, Stop> {
+    pub fn get<R>(&self, txn: &mut Txn, name: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Result<R, Stop> {
         let now_ms = txn.now_ms();
         if let Some(body) = self.packed() {
             let found = hash::find(body, name)?.filter(|field| !field.is_expired(now_ms));
@@ -260,7 +255,7 @@ pub struct Walk {
 
 impl Walk {
     /// Name, value and expiry of the field it stands on; it may have expired.
-    pub fn field(&self) -> Result<Option<(&[u8], &[u8], u64)>, Stop> {
+    pub fn field(&self) -> Result<Option<NameValueExpiry<'_>>, Stop> {
         if !self.iter.valid() {
             return Ok(None);
         }
@@ -352,12 +347,7 @@ impl<'k> Editor<'k> {
     }
 
     /// Hands value and expiry of a field to `f`. A value that this editor has set is not to be asked for.
-    pub fn get<R>(
-        &mut self,
-        txn: &mut Txn,
-        name: &[u8],
-        f: impl FnOnce(Option<(&[u8], u64)>) -> R,
-    ) -> Result<R, Stop> {
+    pub fn get<R>(&mut self, txn: &mut Txn, name: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Result<R, Stop> {
         let now_ms = txn.now_ms();
         match &self.form {
             Form::Packed { body, .. } => {
@@ -628,6 +618,44 @@ fn note_expiry(head: &mut Head, expire_ms: u64) -> bool {
         head.field_expire_ms = expire_ms;
     }
     lower
+}
+
+/// Stages a whole hash in place of whatever is there: name, value and expiry (0 for never) of each field. No
+/// name comes twice. What has expired is left out, and without fields the key goes.
+pub fn store<'v>(
+    txn: &mut Txn,
+    at: At<'_>,
+    before: &Before,
+    fields: impl Iterator<Item = (&'v [u8], &'v [u8], u64)>,
+    expire_ms: u64,
+) -> Result<(), Stop> {
+    let now_ms = txn.now_ms();
+    let mut kept: Vec<(&[u8], &[u8], u64)> = Vec::new();
+    let mut bytes = 0;
+    for (name, value, expire_ms) in fields {
+        if name.len() > USER_KEY_BYTES_MAX {
+            return Err(NAME_TOO_LONG.into());
+        }
+        if !is_expired(expire_ms, now_ms) {
+            bytes += field_bytes(name, value, expire_ms);
+            kept.push((name, value, expire_ms));
+        }
+    }
+    if kept.is_empty() {
+        return txn.delete(at, before);
+    }
+    let head = Head { expire_ms, ..Head::plain(Kind::Hash) };
+    if txn.store().packed().allow(kept.len(), bytes) {
+        let mut body = Vec::with_capacity(bytes);
+        kept.iter().for_each(|(name, value, expire_ms)| put_field(&mut body, name, value, *expire_ms));
+        let expiries = kept.iter().map(|(.., expire_ms)| *expire_ms).filter(|expire_ms| *expire_ms != 0);
+        let field_expire_ms = expiries.min().unwrap_or(0);
+        return txn.put(at, before, Head { field_expire_ms, ..head }, &[&body]);
+    }
+    let owned =
+        |(name, value, expire_ms): &(&[u8], &[u8], u64)| (name.to_vec(), (value.to_vec(), *expire_ms));
+    let fields: BTreeMap<Vec<u8>, (Vec<u8>, u64)> = kept.iter().map(owned).collect();
+    store_fields(txn, at, before, head, &fields)
 }
 
 /// Stages a hash under a new id.

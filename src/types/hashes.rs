@@ -5,15 +5,15 @@ use crate::base::glob;
 use crate::base::number::{IntegerText, parse_i64};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::encoding::data::{self, FIELD, PREFIX_BYTES};
+use crate::encoding::data::{self, FIELD};
 use crate::encoding::hash::{self, Fields, is_expired};
 use crate::encoding::large::Large;
-use crate::encoding::meta::{Head, Record, damaged};
+use crate::encoding::meta::{Record, damaged};
 use crate::store::txn::{At, Txn};
 use crate::types::elements::{CompactSizes, Page, Wanted, positions};
-use crate::types::hash_value::{Editor, FieldExpiry, View};
+use crate::types::hash_value::{Editor, FieldExpiry, View, Walk};
 use haypile_lsm::base::rng::Rng;
-use haypile_lsm::{Iter, prefix_end};
+use haypile_lsm::prefix_end;
 use std::collections::HashSet;
 
 /// What is handed out of a hash: first how many fields there are, then the fields.
@@ -273,10 +273,11 @@ pub fn random(txn: &mut Txn, at: At<'_>, wanted: Wanted, mut f: impl FnMut(Part<
         let at_random = positions(&mut rng, size, wanted);
         return hand_out(txn, view, &at_random, wanted.distinct, f);
     }
+    let mut picker = Picker::new(txn, &view)?;
     let mut picked = HashSet::new();
     let mut done = 0;
     while done < count {
-        let (name, value) = match pick(txn, &view, &mut rng)? {
+        let (name, value) = match picker.pick(txn, &mut rng)? {
             Some(found) => found,
             None => return Err(damaged("keyspace data", "a hash without fields").into()),
         };
@@ -338,103 +339,155 @@ fn hand_out(
 const TRIALS: usize = 6;
 /// How many bytes down it goes at most.
 const DEPTH_MAX: usize = 64;
+/// So many names are read to learn of which bytes names are made.
+const NAMES_TO_LEARN_FROM: usize = 48;
+/// Once in so many times a branch is drawn from all bytes, known in names or not.
+const BLIND_DRAWS: u64 = 8;
 
-/// Some field of a large hash. Names lie in byte order and nobody counts them, so a random one is felt for: a few random
+/// Picks fields of a large hash. Names lie in byte order and nobody counts them, so a random one is felt for: a few random
 /// ways down the tree of names, each with the odds of having come that way, and of what they led to one is drawn, the
 /// likelier the longer its odds were. With many trials every field would be as likely; with these few it is nearly so.
-fn pick(txn: &mut Txn, view: &View<'_>, rng: &mut Rng) -> Result<Option<(Vec<u8>, Vec<u8>)>, Stop> {
-    let now_ms = txn.now_ms();
-    let mut walk = view.walk(txn)?;
-    let mut prefix = Vec::new();
-    data::put_element_prefix(&mut prefix, view.at().space, view.head().id, FIELD);
-    for _ in 0..EXPIRED_PICKS_MAX {
-        let (mut chosen, mut weights) = (None, 0.0);
-        for _ in 0..TRIALS {
-            let Some((key, odds)) = feel_down(txn, &mut walk.iter, &prefix, rng)? else { return Ok(None) };
-            let weight = 1.0 / odds;
-            weights += weight;
-            // Each is kept with the share that its weight has of all so far.
-            if (rng.below(1 << 53) as f64) * weights < weight * (1u64 << 53) as f64 {
-                chosen = Some(key);
-            }
-        }
-        let Some(key) = chosen else { return Ok(None) };
-        walk.iter.seek(&key)?;
-        if let Some((name, value, expire_ms)) = walk.field()?
-            && !is_expired(expire_ms, now_ms)
-        {
-            txn.charge(1, value.len() as u64)?;
-            return Ok(Some((name.to_vec(), value.to_vec())));
-        }
-    }
-    // Nearly all have expired and are still stored: the live ones are looked for.
-    let (mut found, mut seen) = (None, 0);
-    view.for_each(txn, |name, value| {
-        seen += 1;
-        if rng.below(seen) == 0 {
-            found = Some((name.to_vec(), value.to_vec()));
-        }
-    })?;
-    Ok(found)
+struct Picker<'v> {
+    view: &'v View<'v>,
+    walk: Walk,
+    /// What the keys of all fields begin with.
+    prefix: Vec<u8>,
+    /// Which bytes were seen in names, by branch number.
+    alphabet: [bool; BRANCHES],
 }
 
-/// A random way down the tree of keys that begin with `prefix`: of the keys that begin alike, finds first and last, draws a
-/// byte between theirs where they part, goes on with those that have that byte, or the next one there is. The key it ends
-/// at, and the odds of ending there.
-fn feel_down(
-    txn: &mut Txn,
-    iter: &mut Iter,
-    prefix: &[u8],
-    rng: &mut Rng,
-) -> Result<Option<(Vec<u8>, f64)>, Stop> {
-    let mut prefix = prefix.to_vec();
-    let mut odds = 1.0;
-    iter.seek(&prefix)?;
-    if !iter.valid() {
-        return Ok(None);
+/// A field that was picked.
+type NameAndValue = (Vec<u8>, Vec<u8>);
+
+/// Ways on from a name's beginning: 0 for its end, a byte's value and one for that byte.
+const BRANCHES: usize = 257;
+
+/// The branch that a key takes behind its first `shared` bytes.
+fn branch(key: &[u8], shared: usize) -> usize {
+    key.get(shared).map_or(0, |byte| usize::from(*byte) + 1)
+}
+
+impl<'v> Picker<'v> {
+    fn new(txn: &mut Txn, view: &'v View<'v>) -> Result<Picker<'v>, Stop> {
+        let mut prefix = Vec::new();
+        data::put_element_prefix(&mut prefix, view.at().space, view.head().id, FIELD);
+        let mut picker = Picker { view, walk: view.walk(txn)?, prefix, alphabet: [false; BRANCHES] };
+        picker.walk.iter.seek_to_first()?;
+        txn.charge(NAMES_TO_LEARN_FROM as u32, 0)?;
+        for _ in 0..NAMES_TO_LEARN_FROM {
+            let Some((name, ..)) = picker.walk.field()? else { break };
+            name.iter().for_each(|byte| picker.alphabet[usize::from(*byte) + 1] = true);
+            picker.alphabet[0] = true;
+            picker.walk.iter.next()?;
+        }
+        Ok(picker)
     }
-    let mut first = iter.key().to_vec();
-    for _ in 0..DEPTH_MAX {
-        txn.charge(3, 0)?;
-        match prefix_end(&prefix) {
-            Some(end) => iter.seek_before(&end)?,
-            None => iter.seek_to_last()?,
-        }
-        if !iter.valid() || iter.key() <= first.as_slice() {
-            break;
-        }
-        let last = iter.key();
-        let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
-        // The first key may end where the others go on: a branch of its own, number 0, in front of those of bytes.
-        let branch = |key: &[u8]| key.get(shared).map_or(0, |byte| u64::from(*byte) + 1);
-        let (low, high) = (branch(&first), branch(last));
-        let drawn = low + rng.below((high + 1).saturating_sub(low));
-        prefix.clear();
-        prefix.extend_from_slice(&first[..shared]);
-        // The branch before the drawn one, and the one there is at or behind it: all draws between lead to the latter.
-        let mut before = low.wrapping_sub(1);
-        if drawn > low {
-            prefix.push((drawn - 1) as u8);
-            iter.seek_before(&prefix)?;
-            if iter.valid() {
-                before = branch(iter.key());
+
+    /// Some field. `None` if there is none.
+    fn pick(&mut self, txn: &mut Txn, rng: &mut Rng) -> Result<Option<NameAndValue>, Stop> {
+        let now_ms = txn.now_ms();
+        for _ in 0..EXPIRED_PICKS_MAX {
+            let (mut chosen, mut weights) = (None, 0.0);
+            for _ in 0..TRIALS {
+                let Some((key, odds)) = self.feel_down(txn, rng)? else { return Ok(None) };
+                let weight = 1.0 / odds;
+                weights += weight;
+                // Each is kept with the share that its weight has of all so far.
+                if unit(rng) * weights < weight {
+                    chosen = Some(key);
+                }
             }
-            iter.seek(&prefix)?;
-            if !iter.valid() {
+            let Some(key) = chosen else { return Ok(None) };
+            self.walk.iter.seek(&key)?;
+            if let Some((name, value, expire_ms)) = self.walk.field()?
+                && !is_expired(expire_ms, now_ms)
+            {
+                txn.charge(1, value.len() as u64)?;
+                return Ok(Some((name.to_vec(), value.to_vec())));
+            }
+        }
+        // Nearly all have expired and are still stored: the live ones are looked for.
+        let (mut found, mut seen) = (None, 0);
+        self.view.for_each(txn, |name, value| {
+            seen += 1;
+            if rng.below(seen) == 0 {
+                found = Some((name.to_vec(), value.to_vec()));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// A random way down the tree of names: of the keys that begin alike, finds first and last, draws a branch between
+    /// theirs where they part, goes on with those that take that branch, or the next one that is taken. The key it ends at,
+    /// and the odds of ending there.
+    fn feel_down(&mut self, txn: &mut Txn, rng: &mut Rng) -> Result<Option<(Vec<u8>, f64)>, Stop> {
+        let iter = &mut self.walk.iter;
+        let mut prefix = self.prefix.clone();
+        let mut odds = 1.0;
+        iter.seek(&prefix)?;
+        if !iter.valid() {
+            return Ok(None);
+        }
+        let mut first = iter.key().to_vec();
+        for _ in 0..DEPTH_MAX {
+            txn.charge(3, 0)?;
+            match prefix_end(&prefix) {
+                Some(end) => iter.seek_before(&end)?,
+                None => iter.seek_to_last()?,
+            }
+            if !iter.valid() || iter.key() <= first.as_slice() {
                 break;
             }
-            first.clear();
-            first.extend_from_slice(iter.key());
+            let shared = first.iter().zip(iter.key()).take_while(|(a, b)| a == b).count();
+            let (low, high) = (branch(&first, shared), branch(iter.key(), shared));
+            (self.alphabet[low], self.alphabet[high]) = (true, true);
+            let known = self.alphabet[low..=high].iter().filter(|known| **known).count();
+            let drawn = match rng.one_in(BLIND_DRAWS) {
+                true => low + rng.below((high - low + 1) as u64) as usize,
+                false => {
+                    let nth = rng.below(known as u64) as usize;
+                    let mut branches = (low..=high).filter(|branch| self.alphabet[*branch]);
+                    branches.nth(nth).unwrap_or(low)
+                }
+            };
+            prefix.clear();
+            prefix.extend_from_slice(&first[..shared]);
+            // Draws behind the branch that is taken before the drawn one lead to the one that is taken at or behind it.
+            let mut draws = low..=low;
+            if drawn > low {
+                prefix.push((drawn - 1) as u8);
+                iter.seek_before(&prefix)?;
+                let before = if iter.valid() { branch(iter.key(), shared) } else { low };
+                iter.seek(&prefix)?;
+                if !iter.valid() {
+                    break;
+                }
+                first.clear();
+                first.extend_from_slice(iter.key());
+                draws = before + 1..=branch(&first, shared);
+            }
+            let leading = self.alphabet[draws.clone()].iter().filter(|known| **known).count();
+            let (all, blind) = ((high - low + 1) as f64, 1.0 / BLIND_DRAWS as f64);
+            odds *= (1.0 - blind) * leading as f64 / known as f64 + blind * draws.count() as f64 / all;
+            let taken = branch(&first, shared);
+            self.alphabet[taken] = true;
+            prefix.truncate(shared);
+            match first.get(shared) {
+                Some(byte) => prefix.push(*byte),
+                None => break,
+            }
         }
-        let taken = first.get(shared).map_or(0, |byte| u64::from(*byte) + 1);
-        odds *= taken.wrapping_sub(before) as f64 / (high - low + 1) as f64;
-        prefix.truncate(shared);
-        match first.get(shared) {
-            Some(byte) => prefix.push(*byte),
-            None => break,
+        for byte in first.get(self.prefix.len()..).unwrap_or_default() {
+            self.alphabet[usize::from(*byte) + 1] = true;
         }
+        Ok(Some((first, odds)))
     }
-    Ok(Some((first, odds)))
+}
+
+/// A number from 0 up to but without 1.
+fn unit(rng: &mut Rng) -> f64 {
+    const STEPS: u64 = 1 << 53;
+    rng.below(STEPS) as f64 / STEPS as f64
 }
 
 // Expiry of fields.
@@ -659,12 +712,4 @@ pub fn encoding_name(record: &Record<'_>, sizes: &CompactSizes) -> Result<&'stat
         true => "listpack",
         false => "hashtable",
     })
-}
-
-/// Bytes in front of a field's name in keyspace `data`.
-pub const FIELD_KEY_OVERHEAD_BYTES: usize = PREFIX_BYTES + 1;
-
-/// Whether a head is of a hash whose fields may expire.
-pub fn has_expiring_fields(head: &Head) -> bool {
-    head.field_expire_ms != 0
 }

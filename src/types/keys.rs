@@ -34,7 +34,7 @@ const SAMPLES_MAX: u64 = 1000;
 /// the first `samples` elements; 0 for as many as there is time for.
 pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64>, Stop> {
     let read = |record: Option<Record<'_>>| {
-        let Some(Record { head, body }) = record else { return None };
+        let Record { head, body } = record?;
         Some(match (head.id, head.kind) {
             (0, _) => Ok(body.len() as u64),
             (_, Kind::String) => Ok(external_size(body).unwrap_or(0)),

@@ -25,3 +25,6 @@ pub mod sorted_set_algebra;
 pub mod geo;
 pub mod keys;
 pub mod digest;
+pub mod dump;
+pub mod rdb_file;
+pub mod sort;

@@ -57,7 +57,7 @@ enum Form {
         /// What keys begin with.
         prefix: Vec<u8>,
         /// Opened when it is walked.
-        iter: Option<Iter>,
+        iter: Option<Box<Iter>>,
         key: Vec<u8>,
     },
 }
@@ -161,7 +161,7 @@ impl Operand {
             let keyspace = txn.store().keyspaces().data;
             let mut opened = txn.iter(keyspace, Some(prefix.clone()), upper)?;
             opened.seek_to_first()?;
-            *iter = Some(opened);
+            *iter = Some(Box::new(opened));
         }
         Ok(())
     }
@@ -307,8 +307,8 @@ fn union(txn: &mut Txn, sets: &mut [Operand], f: Found<'_>) -> Result<(), Stop> 
     }
     // A heap of set numbers, the one with the least element on top. Only the top set moves, so that sifting it down is enough.
     let mut heap: Vec<usize> = Vec::with_capacity(sets.len());
-    for index in 0..sets.len() {
-        if sets[index].current()?.is_some() {
+    for (index, set) in sets.iter().enumerate() {
+        if set.current()?.is_some() {
             heap.push(index);
         }
     }

@@ -9,7 +9,9 @@ use crate::base::stop::Stop;
 use crate::encoding::data::{PREFIX_BYTES, read_score, score_bytes};
 use crate::encoding::meta::{Head, Kind, Record, Space, damaged};
 use crate::encoding::packed::{Items, put_item};
-use crate::encoding::sorted_set::{SCORE_BYTES, Summary, edge, place, put_fence_key, put_member_key, put_place_key};
+use crate::encoding::sorted_set::{
+    SCORE_BYTES, Summary, edge, place, put_fence_key, put_member_key, put_place_key,
+};
 use crate::store::limits::MEMBER_BYTES_MAX;
 use crate::store::txn::{At, Before, Slot, Txn};
 use crate::types::elements::CompactSizes;
@@ -239,8 +241,7 @@ impl Packed {
                 }
                 if reverse {
                     let end = (0..len).rev().find(|&at| high.lets_in_to(member(at))).map_or(0, |at| at + 1);
-                    let count =
-                        (0..end).rev().take_while(|&at| low.lets_in_from(member(at))).count();
+                    let count = (0..end).rev().take_while(|&at| low.lets_in_from(member(at))).count();
                     end - count..end
                 } else {
                     let start = (0..len).find(|&at| low.lets_in_from(member(at))).unwrap_or(len);

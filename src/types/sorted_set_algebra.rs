@@ -29,8 +29,20 @@ impl Aggregate {
     fn apply(self, a: f64, b: f64) -> f64 {
         match self {
             Aggregate::Sum => or_zero(a + b),
-            Aggregate::Min => if b < a { b } else { a },
-            Aggregate::Max => if b > a { b } else { a },
+            Aggregate::Min => {
+                if b < a {
+                    b
+                } else {
+                    a
+                }
+            }
+            Aggregate::Max => {
+                if b > a {
+                    b
+                } else {
+                    a
+                }
+            }
         }
     }
 }
@@ -60,9 +72,8 @@ impl<'k> Input<'k> {
     /// Reads a key. Pins the read point if the value is large.
     pub fn open(txn: &mut Txn, key: &'k [u8]) -> Result<Input<'k>, Stop> {
         let at = txn.at(key)?;
-        let read = |txn: &mut Txn| {
-            txn.view(at, |record| record.map(|Record { head, body }| (head, body.to_vec())))
-        };
+        let read =
+            |txn: &mut Txn| txn.view(at, |record| record.map(|Record { head, body }| (head, body.to_vec())));
         let mut found = read(txn)?;
         if found.as_ref().is_some_and(|(head, _)| head.id != 0) {
             txn.pin();

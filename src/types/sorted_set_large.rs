@@ -301,7 +301,9 @@ impl Large {
                 let mut sum = count;
                 fences.to_last(txn)?;
                 loop {
-                    let Some((start, count)) = fences.fence()? else { return Err(damage("counts of fences")) };
+                    let Some((start, count)) = fences.fence()? else {
+                        return Err(damage("counts of fences"));
+                    };
                     sum = sum.checked_sub(count).ok_or_else(|| damage("counts of fences"))?;
                     if sum <= rank {
                         found = (sum, start.to_vec());
@@ -318,7 +320,9 @@ impl Large {
                     fences.to_first(txn)?;
                 }
                 loop {
-                    let Some((start, count)) = fences.fence()? else { return Err(damage("counts of fences")) };
+                    let Some((start, count)) = fences.fence()? else {
+                        return Err(damage("counts of fences"));
+                    };
                     if rank - sum < count {
                         found = (sum, start.to_vec());
                         break;
@@ -367,7 +371,8 @@ impl Large {
             }
             for (at, (start, count)) in segments.iter().enumerate() {
                 let end = segments.get(at + 1).map(|(end, _)| end);
-                let real = places.iter().filter(|place| *place >= start && end.is_none_or(|end| *place < end));
+                let real =
+                    places.iter().filter(|place| *place >= start && end.is_none_or(|end| *place < end));
                 let real = real.count() as u64;
                 if real != *count || (level == 0 && *count > txn.store().fences().elements_max) {
                     return wrong(format!("segment {at} of level {level} counts {count}, has {real}"));
@@ -526,12 +531,7 @@ impl Recount {
 
     /// Stages the changed fences and answers what the set's record is to hold. `added` are the places that come, sorted.
     /// Not for a set that lost all its elements.
-    pub fn finish(
-        mut self,
-        txn: &mut Txn,
-        added: &[Vec<u8>],
-        removed: Removed<'_>,
-    ) -> Result<Summary, Stop> {
+    pub fn finish(mut self, txn: &mut Txn, added: &[Vec<u8>], removed: Removed<'_>) -> Result<Summary, Stop> {
         self.cut_and_join(txn, added, removed)?;
         self.follow(txn)?;
         let (first, last) = self.edges(txn, added, removed)?;

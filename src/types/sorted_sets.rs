@@ -13,8 +13,8 @@ use crate::encoding::sorted_set::{place, put_member_key, put_place_key, split_pl
 use crate::store::txn::{At, Slot, Txn};
 use crate::types::elements::{Page, Wanted, positions};
 use crate::types::sorted_set::{
-    Element, MemberEnd, Resolved, SortedSet, Span, check_member, packed_elements, put_packed, resolve_large, steps_between,
-    store, walk_mixed,
+    Element, MemberEnd, Resolved, SortedSet, Span, check_member, packed_elements, put_packed, resolve_large,
+    steps_between, store, walk_mixed,
 };
 use crate::types::sorted_set_large::{Large, Recount, Removed, Steps, read_score_value};
 use haypile_lsm::base::rng::Rng;
@@ -394,11 +394,7 @@ pub fn remove<'a>(
 }
 
 /// ZREMRANGEBYRANK, ..BYSCORE and ..BYLEX: how many there were. `span` is made when the number of elements is known.
-pub fn remove_span<'a>(
-    txn: &mut Txn,
-    at: At<'_>,
-    span: impl FnOnce(u64) -> Span<'a>,
-) -> Result<u64, Stop> {
+pub fn remove_span<'a>(txn: &mut Txn, at: At<'_>, span: impl FnOnce(u64) -> Span<'a>) -> Result<u64, Stop> {
     let mut slot = txn.load(at)?;
     let Some(head) = head_of(&slot)? else { return Ok(0) };
     let Some(set) = SortedSet::of_slot(&mut slot, at.space)? else { return Ok(0) };
@@ -749,7 +745,10 @@ pub fn scan(
 ) -> Result<u64, Stop> {
     let large = match set {
         SortedSet::Packed(packed) => {
-            packed.iter().filter(|(_, member)| page.names(member)).for_each(|(score, member)| f(member, score));
+            packed
+                .iter()
+                .filter(|(_, member)| page.names(member))
+                .for_each(|(score, member)| f(member, score));
             return Ok(0);
         }
         SortedSet::Large(large) => large,

@@ -7,12 +7,14 @@
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::meta::damaged;
+use crate::encoding::rdb_stream::{RdbConsumer, RdbGroup, RdbPending};
 use crate::encoding::stream::{
     CONSUMER_NAME_AT, Consumer, Fields, GROUP_NAME_AT, Group, GroupKeys, Pending, StreamId, id_of_key,
 };
 use crate::store::txn::{At, Txn};
 use crate::types::stream::{Editor, Order, Stream, view};
 use haypile_lsm::base::coding::{Cursor, put_varint};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// More than so many records of a consumer go by a range delete.
@@ -427,6 +429,45 @@ pub fn put_new_group(
     Ok(Some(group))
 }
 
+/// Stages a group of a dump in a stream that is being made, behind its entries.
+pub fn restore(txn: &mut Txn, editor: &mut Editor, dumped: &RdbGroup) -> Result<(), Stop> {
+    let last_id = dumped.last_id;
+    let entries_read = dumped.entries_read.unwrap_or_else(|| editor.stream.entries_added_up_to(last_id));
+    let group = put_new_group(txn, editor, &dumped.name, last_id, entries_read)?.ok_or(GROUP_EXISTS)?;
+    let keys = editor.stream.group_keys();
+    let (mut key, mut number_bytes) = (Vec::new(), Vec::new());
+    let mut pending_of = vec![0u64; dumped.consumers.len()];
+    let number_of = |index: usize| u32::try_from(index + 1).unwrap_or(u32::MAX);
+    for (id, pending) in &dumped.pending {
+        let Some(count) = pending_of.get_mut(pending.consumer) else { return Err(damaged_group()) };
+        *count += 1;
+        let consumer = number_of(pending.consumer);
+        let RdbPending { delivered_ms, deliveries, .. } = *pending;
+        keys.pending(&mut key, group.number, *id);
+        editor.put(txn, &key, &Pending { consumer, delivered_ms, deliveries }.encode())?;
+        keys.owned(&mut key, group.number, consumer, *id);
+        editor.put(txn, &key, b"")?;
+    }
+    for (index, (dumped, pending)) in dumped.consumers.iter().zip(&pending_of).enumerate() {
+        let RdbConsumer { name, seen_ms, active_ms } = dumped.clone();
+        number_bytes.clear();
+        put_varint(&mut number_bytes, number_of(index).into());
+        keys.consumer_name(&mut key, group.number, &name);
+        editor.put(txn, &key, &number_bytes)?;
+        keys.consumer(&mut key, group.number, number_of(index));
+        editor.put(txn, &key, &Consumer { name, pending: *pending, seen_ms, active_ms }.encode())?;
+    }
+    let group = Group {
+        pending: dumped.pending.len() as u64,
+        consumers: dumped.consumers.len() as u64,
+        consumers_numbered: number_of(dumped.consumers.len()) - 1,
+        max_pending_id: dumped.pending.last_key_value().map_or(StreamId::MIN, |(id, _)| *id),
+        ..group
+    };
+    keys.group(&mut key, &dumped.name);
+    editor.put(txn, &key, &group.encode())
+}
+
 /// XGROUP CREATE: with `may_create` the stream is made if it is not there; else that is for the caller to check.
 pub fn create(
     txn: &mut Txn,
@@ -684,10 +725,9 @@ pub struct ConsumerNames(HashMap<u32, Vec<u8>>);
 impl ConsumerNames {
     /// The name of one.
     pub fn get(&mut self, txn: &mut Txn, keys: GroupKeys, group: &Group, number: u32) -> Result<&[u8], Stop> {
-        if !self.0.contains_key(&number) {
-            let found = consumer(txn, keys, group, number)?;
-            self.0.insert(number, found.name);
+        match self.0.entry(number) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(consumer(txn, keys, group, number)?.name)),
         }
-        Ok(self.0.entry(number).or_default())
     }
 }

@@ -13,12 +13,13 @@ pub fn agree(control: &Value, ours: &Value, check: Check) -> bool {
     match check {
         Check::Exact => control == ours,
         Check::Unordered => sorted(control) == sorted(ours),
+        Check::Pairs => sorted(&paired(control)) == sorted(&paired(ours)),
+        Check::Size => size(control) == size(ours),
         Check::Near(most) => near(control, ours, most),
         Check::Shape => std::mem::discriminant(control) == std::mem::discriminant(ours),
         Check::Hello => hello(control) == hello(ours),
         Check::Numbers => numbers(control) == numbers(ours),
         Check::ScannedPairs => scanned_pairs(control) == scanned_pairs(ours),
-        Check::Length => length(control) == length(ours),
         Check::Pending => without_times(control) == without_times(ours),
         Check::StreamInfo => stream_info(control) == stream_info(ours),
     }
@@ -44,10 +45,42 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
+/// Elements two by two.
+fn paired(value: &Value) -> Value {
+    match value {
+        Value::Array(elements) => {
+            Value::Array(elements.chunks(2).map(|pair| Value::Array(pair.to_vec())).collect())
+        }
+        Value::Map(pairs) => {
+            let pairs = pairs.iter().map(|(name, value)| Value::Array(vec![name.clone(), value.clone()]));
+            Value::Set(pairs.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// The kind of a reply and how many elements it has; those of nested ones as well.
+fn size(value: &Value) -> (std::mem::Discriminant<Value>, Vec<usize>) {
+    let sizes = match value {
+        Value::Array(elements) | Value::Set(elements) => {
+            let inner = elements.iter().map(|element| match element {
+                Value::Array(inner) => inner.len(),
+                _ => 0,
+            });
+            std::iter::once(elements.len()).chain(inner).collect()
+        }
+        _ => Vec::new(),
+    };
+    (std::mem::discriminant(value), sizes)
+}
+
 fn near(control: &Value, ours: &Value, most: i64) -> bool {
     match (control, ours) {
         (Value::Integer(one), Value::Integer(other)) if *one >= 0 && *other >= 0 => {
             (one - other).abs() <= most
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            one.iter().zip(other).all(|(one, other)| near(one, other, most))
         }
         _ => control == ours,
     }
@@ -71,11 +104,6 @@ fn scanned_pairs(value: &Value) -> Value {
     let mut pairs: Vec<Value> = flat.chunks(2).map(|pair| Value::Array(pair.to_vec())).collect();
     pairs.sort_by_key(render);
     Value::Array(vec![cursor.clone(), Value::Array(pairs)])
-}
-
-fn length(value: &Value) -> (std::mem::Discriminant<Value>, usize) {
-    let count = if let Value::Array(elements) = value { elements.len() } else { 0 };
-    (std::mem::discriminant(value), count)
 }
 
 /// HELLO's fields but those that are each server's own.

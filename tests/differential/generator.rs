@@ -7,8 +7,14 @@
 //! - no word that an error may quote has a NUL: Redis ends its texts there;
 //! - commands that could stop the connection for ever (CLIENT PAUSE, WAIT, CLIENT REPLY) are never made hostile at random.
 
-use crate::support::random::Random;
+#[path = "hashes_sets.rs"]
+mod hashes_sets;
 
+use crate::support::random::Random;
+use hashes_sets::{HASH_KEYS, SET_KEYS};
+
+#[path = "sort_commands.rs"]
+mod sort_commands;
 #[path = "streams.rs"]
 mod streams;
 #[path = "list_commands.rs"]
@@ -26,14 +32,16 @@ pub enum Check {
     Exact,
     /// Equal once elements are sorted.
     Unordered,
+    /// Equal once pairs of elements are sorted.
+    Pairs,
+    /// As many elements, or both none.
+    Size,
     /// Numbers (alone or in a list) that may differ by this much if both are above zero.
     Near(i64),
     /// Equal, but a number in a text may be spelled otherwise: 7.0 gives scores 17 digits, 7.2 the fewest that will do.
     Numbers,
     /// What ZSCAN answers: the same cursor and the same pairs in any order, numbers as above.
     ScannedPairs,
-    /// The same kind of reply, and as long; the content is each server's own.
-    Length,
     /// The same kind of reply; the content is each server's own.
     Shape,
     /// HELLO: equal but for version and id.
@@ -60,6 +68,10 @@ pub enum Action {
     Batch(Vec<Step>),
     /// One SCAN from end to end with these options.
     Scan(Vec<Vec<u8>>),
+    /// One walk through a hash or set: name and key, options, and whether elements come in pairs.
+    ElementScan { command: Vec<Vec<u8>>, options: Vec<Vec<u8>>, pairs: bool },
+    /// A field gets a few milliseconds by this command; these follow when they are over.
+    ShortLifeOfField { command: Vec<Vec<u8>>, after: Vec<Step> },
     /// A key gets this few milliseconds by this command, and nothing else happens until they are over.
     ShortLife { key: Vec<u8>, command: Vec<Vec<u8>> },
     /// Commands of which the last one alone is answered, and the checked answer is that one.
@@ -178,7 +190,9 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 
 /// The words that are likely keys of a stream.
 pub fn is_key(key: &[u8]) -> bool {
-    streams::is_key(key)
+    HASH_KEYS.contains(&key)
+        || SET_KEYS.contains(&key)
+        || streams::is_key(key)
         || SMALL_KEYS.contains(&key)
         || LIST_KEYS.contains(&key)
         || SORTED_SET_KEYS.contains(&key)
@@ -200,6 +214,8 @@ pub struct Generator {
     reload: bool,
     /// The ms part of new ids of streams.
     stream_clock: u64,
+    /// Only hashes and sets, with what Redis 7.0 has not.
+    later: bool,
 }
 
 /// Builds one command.
@@ -242,11 +258,19 @@ struct Drawn {
 impl Generator {
     /// `reload`: DEBUG RELOAD is among the actions.
     pub fn new(seed: u64, reload: bool) -> Generator {
-        Generator { random: Random::new(seed), large: false, reload, stream_clock: 1 }
+        Generator { random: Random::new(seed), large: false, reload, stream_clock: 1, later: false }
+    }
+
+    /// Hashes and sets only, with all that a Redis of today does.
+    pub fn of_later_hashes(seed: u64) -> Generator {
+        Generator { later: true, ..Generator::new(seed, true) }
     }
 
     pub fn action(&mut self) -> Action {
-        match self.random.below(1000) {
+        match self.random.below(1040) {
+            1000..1018 => self.element_scan(),
+            1018..1030 => self.pop_and_delete(),
+            1030.. if self.later => self.short_lived_field(),
             0..15 => Action::Scan(self.scan_options()),
             15..18 => self.short_life(),
             18..28 => self.muted(),
@@ -286,21 +310,26 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(168) {
+        match self.random.below(212) {
             100..120 => {
                 self.large = false;
                 self.list_command()
             }
             120..124 => self.hyperloglog_command(),
             124..140 => self.stream_command(),
-            140..162 => {
+            140..144 => self.sort_command(),
+            144..164 => self.hash_command(),
+            164..184 => self.set_command(),
+            184..206 => {
                 self.large = false;
                 self.sorted_set_command()
             }
-            162..168 => {
+            206..212 => {
                 self.large = false;
                 self.geo_command()
             }
+            0..40 if self.later => self.field_expiry_command(),
+            40..100 if self.later => self.hash_command(),
             0..40 => self.string_command(),
             40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
@@ -351,6 +380,12 @@ impl Generator {
         }
         if self.random.chance(60) {
             return self.random.pick(SORTED_SET_KEYS).to_vec();
+        }
+        if self.random.chance(150) {
+            return self
+                .random
+                .pick(if self.random.clone().chance(500) { HASH_KEYS } else { SET_KEYS })
+                .to_vec();
         }
         self.random.pick(SMALL_KEYS).to_vec()
     }
@@ -789,7 +824,7 @@ impl Generator {
         }
         if self.random.chance(300) {
             options.push(b"TYPE".to_vec());
-            options.push(self.random.pick(&["string", "STRING", "hash", "zset"]).as_bytes().to_vec());
+            options.push(self.random.pick(&["string", "STRING", "hash", "set", "zset"]).as_bytes().to_vec());
         }
         options
     }

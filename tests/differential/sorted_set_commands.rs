@@ -5,7 +5,7 @@
 //! unsorted searches with COUNT .. ANY, whose answer is anybody's choice; ranges by member where scores differ, whose answer
 //! Redis leaves open: these go to keys in which all scores are 0.
 
-use super::{Check, Drawn, Generator, Words};
+use super::{Check, Drawn, Generator, SET_KEYS, Words};
 
 pub(super) const SORTED_SET_KEYS: &[&[u8]] = &[b"z0", b"z1", b"z2", b"z3", b"z4", b"{z}5", b"z6"];
 /// Sets in which all scores are 0.
@@ -160,7 +160,7 @@ impl Generator {
                         words.number(count).and("WITHSCORES")
                     }
                 };
-                words.checked(Check::Length)
+                words.checked(Check::Size)
             }
             54..56 => {
                 let words = Words::of("ZSCAN").and(key).and("0").and("COUNT").and("100000");
@@ -290,7 +290,8 @@ impl Generator {
         let count = 1 + self.random.below(3);
         words = words.number(count as i64);
         for _ in 0..count {
-            words = words.and(self.sorted_set_key());
+            let key = if self.random.chance(200) { self.random.pick(SET_KEYS).to_vec() } else { self.sorted_set_key() };
+            words = words.and(key);
         }
         let combines = name.starts_with("ZUNION") || name.starts_with("ZINTER") && name != "ZINTERCARD";
         if combines && self.random.chance(300) {

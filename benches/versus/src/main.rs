@@ -189,6 +189,9 @@ impl Line {
     }
 }
 
+/// Name of a row, and what it says of an engine.
+type Row<'a> = (&'a str, &'a dyn Fn(&str) -> String);
+
 fn print_tables(lines: &[Line], engines: &[&str]) {
     const WORKLOADS: [&str; 7] = [
         "fillrandom",
@@ -202,7 +205,7 @@ fn print_tables(lines: &[Line], engines: &[&str]) {
     let find = |engine: &str, workload: &str| {
         lines.iter().find(|line| line.text("engine") == engine && line.text("workload") == workload)
     };
-    let table = |title: &str, rows: &[(&str, &dyn Fn(&str) -> String)]| {
+    let table = |title: &str, rows: &[Row<'_>]| {
         println!("\n| {title} | {} |\n|---|{}", engines.join(" | "), "---:|".repeat(engines.len()));
         for (name, cell) in rows {
             let cells = engines.iter().map(|engine| cell(engine)).collect::<Vec<_>>();

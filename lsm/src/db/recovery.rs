@@ -12,7 +12,7 @@
 use crate::base::batch::{BatchReader, KeyspaceId};
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::key::{SequenceNumber, ValueKind};
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind};
 use crate::base::metrics::Metrics;
 use crate::base::options::Options;
 use crate::cache::block_cache::BlockCache;
@@ -53,6 +53,11 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
     let mut replay = Replay::new(manifest.state(), &options, &reaper)?;
     let recovered = replay.run(&env, path, manifest.state(), &options)?;
     let last_lsn = recovered.last_lsn.max(manifest.state().last_sequence);
+    if last_lsn > SEQUENCE_MAX / 2 {
+        // A million writes a second take a thousand years to get there. From there on nothing has to look for the end.
+        let what = format!("sequence number {last_lsn} cannot be");
+        return Err(Error::corruption(manifest.path(), 0, what));
+    }
     let next_file_number = remove_orphans(&env, path, manifest.state(), &options)?;
 
     let first_segment = recovered.next_segment.max(manifest.state().first_needed_segment);

@@ -338,8 +338,8 @@ impl VisibleIter {
 fn reseek(source: &mut MergingIter, target: VersionKey<'_>) -> Result<()> {
     let here = source.trailer();
     source.seek(target)?;
-    let onward = !source.valid()
-        || compare_versions(target.user_key, here, source.key(), source.trailer()).is_lt();
+    let onward =
+        !source.valid() || compare_versions(target.user_key, here, source.key(), source.trailer()).is_lt();
     if onward { Ok(()) } else { Err(out_of_order(target.user_key)) }
 }
 
@@ -570,7 +570,8 @@ mod tests {
             let count = 1 + rng.below(60);
             let mut sources: Vec<Box<dyn InternalIterator>> = Vec::new();
             for _ in 0..1 + rng.below(3) {
-                let mut one = || version(&[rng.below(3) as u8], rng.below(40), (round % 3 > 0).then_some(b"v"));
+                let mut one =
+                    || version(&[rng.below(3) as u8], rng.below(40), (round % 3 > 0).then_some(b"v"));
                 sources.push(Box::new(VectorIter::unsorted((0..count).map(|_| one()).collect())));
             }
             let mut iter = VisibleIter::new(MergingIter::new(sources), Vec::new(), 20, None, None);
