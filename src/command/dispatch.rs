@@ -382,17 +382,8 @@ impl Executor {
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);
-            let outcome = call(
-                &self.server,
-                self.table,
-                &mut self.txn,
-                command,
-                session,
-                reply,
-                request,
-                place,
-                draws,
-            );
+            let outcome =
+                call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
             let done = matches!(outcome, Outcome::Done { .. });
             if session.wanted.is_some() {
                 match done && locks.is_some() {

@@ -162,8 +162,12 @@ for unit in "${units[@]}"; do
   skip_names "$unit" > "$work/skip"
   start=$SECONDS
   status=0
+  # Of lists the suite of 7.0 knows one encoding; since 7.2 there are two.
+  encodings=
+  [[ $unit != unit/type/list* ]] || encodings=--ignore-encoding
+  # shellcheck disable=SC2086 # no word or one
   (cd "$cache/redis" && timeout 900 tclsh tests/test_helper.tcl --host 127.0.0.1 --port "$port" --single "$unit" \
-    --durable --tags -large-memory --skipfile "$work/skip") > "$work/output" 2>&1 || status=$?
+    --baseport "$((port + 10000))" $encodings --durable --tags -large-memory --skipfile "$work/skip") > "$work/output" 2>&1 || status=$?
   plain "$work/output" > "$work/plain"
   [ "$verbose" = no ] || cat "$work/plain"
   passed=$(count ok "$work/plain")
