@@ -175,9 +175,8 @@ impl Servant<'_> {
                     line.after = waiter.number();
                     waiters.leave(&waiter);
                     for key in &waiter.wanted.also {
-                        let name = (waiter.db, key.clone());
-                        if waiters.has(name.0, &name.1) && !line.ready.contains(&name) {
-                            line.ready.push_back(name);
+                        if waiters.has(waiter.db, key) {
+                            line.push(waiter.db, key);
                         }
                     }
                 }
@@ -315,8 +314,8 @@ pub fn line_of<'a>(
 ) -> Line {
     let mut line = Line::default();
     names(command, db, args, other, |db, key| {
-        if waiters.has(db, key) && !line.ready.iter().any(|(of, name)| *of == db && name == key) {
-            line.ready.push_back((db, key.to_vec()));
+        if waiters.has(db, key) {
+            line.push(db, key);
         }
     });
     line
@@ -328,8 +327,10 @@ pub fn line_of_all(waiters: &WaitTable) -> Line {
 }
 
 impl Line {
-    /// Whether nobody is in it.
-    pub fn is_empty(&self) -> bool {
-        self.ready.is_empty()
+    /// Adds a key, behind those that became ready before it.
+    pub fn push(&mut self, db: usize, key: &[u8]) {
+        if !self.ready.iter().any(|(of, name)| *of == db && name == key) {
+            self.ready.push_back((db, key.to_vec()));
+        }
     }
 }

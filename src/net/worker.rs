@@ -647,7 +647,8 @@ impl Worker {
         let now = self.stopping == Some(true);
         for token in 0..self.connections.len() {
             let Some(Some(connection)) = self.connections.get_mut(token) else { continue };
-            let served = matches!(connection.parked, Some(Parked::Block(_)));
+            let served =
+                matches!(connection.parked, Some(Parked::Block(Blocked { block: Block::Keys(_), .. })));
             let busy = connection.session.is_none() || connection.pending.is_some() || served;
             let unsent = !connection.output.is_empty();
             if !busy && (now || !unsent) {
@@ -1096,7 +1097,7 @@ impl Worker {
             self.blocked_on_log.push(connection.token);
             self.executor.db().request_sync();
         }
-        if matches!(blocked.block, Block::Keys(_)) && connection.hung_up {
+        if matches!(blocked.block, Block::Keys(_)) && (connection.hung_up || self.stopping.is_some()) {
             // Nobody will take what is served, and no event will say so again. What was answered before still leaves.
             blocking::abandon(&self.server.waiters, connection, Some(&blocked.block));
             connection.closing = true;

@@ -13,8 +13,28 @@ pub(super) const LEVEL_KEYS: &[&[u8]] = &[b"lex0", b"lex1", b"lex2"];
 pub(super) const GEO_KEYS: &[&[u8]] = &[b"geo0", b"geo1", b"geo2"];
 
 const SCORES: &[&str] = &[
-    "0", "1", "2", "3", "3", "10", "-1", "-7.5", "0.1", "1.5", "1e3", "-1e-3", "inf", "-inf", "+inf", "3.14159265358979",
-    "1e17", "123456789.123456789", "5e-324", "1e308", "0x10", "9007199254740993",
+    "0",
+    "1",
+    "2",
+    "3",
+    "3",
+    "10",
+    "-1",
+    "-7.5",
+    "0.1",
+    "1.5",
+    "1e3",
+    "-1e-3",
+    "inf",
+    "-inf",
+    "+inf",
+    "3.14159265358979",
+    "1e17",
+    "123456789.123456789",
+    "5e-324",
+    "1e308",
+    "0x10",
+    "9007199254740993",
 ];
 
 impl Generator {
@@ -164,8 +184,7 @@ impl Generator {
             }
             54..56 => {
                 let words = Words::of("ZSCAN").and(key).and("0").and("COUNT").and("100000");
-                let words =
-                    if self.random.chance(300) { words.and("MATCH").and("m1*") } else { words };
+                let words = if self.random.chance(300) { words.and("MATCH").and("m1*") } else { words };
                 words.checked(Check::ScannedPairs)
             }
             56 => {
@@ -280,7 +299,13 @@ impl Generator {
 
     fn zset_algebra(&mut self, key: Vec<u8>) -> Drawn {
         let name = self.random.pick(&[
-            "ZUNION", "ZINTER", "ZDIFF", "ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE", "ZINTERCARD",
+            "ZUNION",
+            "ZINTER",
+            "ZDIFF",
+            "ZUNIONSTORE",
+            "ZINTERSTORE",
+            "ZDIFFSTORE",
+            "ZINTERCARD",
         ]);
         let mut words = Words::of(name);
         let stores = name.ends_with("STORE");
@@ -290,7 +315,11 @@ impl Generator {
         let count = 1 + self.random.below(3);
         words = words.number(count as i64);
         for _ in 0..count {
-            let key = if self.random.chance(200) { self.random.pick(SET_KEYS).to_vec() } else { self.sorted_set_key() };
+            let key = if self.random.chance(200) {
+                self.random.pick(SET_KEYS).to_vec()
+            } else {
+                self.sorted_set_key()
+            };
             words = words.and(key);
         }
         let combines = name.starts_with("ZUNION") || name.starts_with("ZINTER") && name != "ZINTERCARD";
