@@ -29,7 +29,7 @@ fn servers(name: &str) -> Vec<Server> {
             &["--memory-budget", "64mb", "--workers", "4", "--packed-max-elements", "0"],
         ),
     ];
-    if let Some(redis) = Program::redis7() {
+    if let Some(redis) = Program::controls().into_iter().next() {
         servers.push(Server::start_program(&format!("blocking-{name}-control"), redis, &[]));
     }
     servers

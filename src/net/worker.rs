@@ -88,6 +88,7 @@ pub struct Job {
     session: Box<Session>,
     pending: Pending,
     /// Memory for its words; given back with them.
+    #[expect(dead_code, reason = "given back when the job is dropped")]
     charge: Option<Box<Charge>>,
     /// Its reply, once it has run.
     reply: Vec<u8>,
