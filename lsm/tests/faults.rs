@@ -385,6 +385,7 @@ fn a_full_disk_heals_under_threads() {
 /// With L0 at its bound writers wait for compaction. If that cannot go on because the disk is full they must not wait for ever: they write
 /// until the log has no room, and hear of it.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a writer of the test's own, not background work")]
 fn nobody_waits_for_a_compaction_that_has_no_space() {
     let disk = MemEnv::threaded();
     let (db, [a, _]) = open(disk.clone(), Options { l0_compaction_trigger: 1000, ..options() }).unwrap();
