@@ -57,6 +57,11 @@ impl<'a> Args<'a> {
         (index.min(args.len())..args.len()).map(move |index| args.get(index))
     }
 
+    /// The words from `index` on as a command of their own.
+    pub fn tail(&self, index: usize) -> Args<'a> {
+        Args { buffer: self.buffer, ranges: self.ranges.get(index..).unwrap_or_default() }
+    }
+
     /// Word `index` as a 64-bit integer, or Redis's usual complaint.
     pub fn integer(&self, index: usize) -> Result<i64, ReplyError> {
         parse_i64(self.get(index)).ok_or(ReplyError::NOT_AN_INTEGER)

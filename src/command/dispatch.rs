@@ -14,7 +14,7 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
-use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::key_finder::find_command_keys;
 use crate::command::service::{self, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::session::clients::ClientInfo;
@@ -137,9 +137,7 @@ impl Executor {
     /// Calls `found` with each key that the words of a command name, if there is such a command.
     pub fn keys_of<'a>(&self, args: &Args<'a>, mut found: impl FnMut(&'a [u8])) {
         let Some(command) = self.table.find(args.name()) else { return };
-        for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-            find_keys(spec, args, |index| found(args.get(index)));
-        }
+        find_command_keys(command.facts, args, |index, _| found(args.get(index)));
     }
 
     /// Sets the time at which the next command begins. To be called when there may have been a pause since the last.
@@ -163,7 +161,7 @@ impl Executor {
             }
             self.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
             if let Ok(at) = self.txn.at(key) {
-                let _ = self.txn.view(at, |_| ());
+                let _ = self.txn.peek(at, |_| ());
             }
             self.txn.abandon();
             return;
@@ -270,7 +268,7 @@ impl Executor {
         }
         let server = &*self.server;
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
-            let writes = command.writes() || facts.flags.has(Flag::MayReplicate);
+            let writes = command.always_locks || facts.flags.has(Flag::MayReplicate);
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, writes) {
                 return Ok(Some(until_ms));
@@ -344,9 +342,9 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
-            let writes = command.locks_keys(&request.args);
+            let locks_keys = command.locks_keys(&request.args);
             let (db, waiters) = (session.db, &self.server.waiters);
-            let locks: Option<KeyGuard<'_>> = if writes {
+            let locks: Option<KeyGuard<'_>> = if locks_keys {
                 collect_keys(&mut self.keys, command, db, &request.args);
                 if !waiters.is_simple() {
                     let other = other_database(command, &request.args);
@@ -378,10 +376,11 @@ impl Executor {
             }
             let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
             let read_point = match self.server.settings.fsync() {
-                Fsync::Always if !writes => ReadPoint::SyncedOr(session.last_own_lsn),
+                Fsync::Always if !locks_keys => ReadPoint::SyncedOr(session.last_own_lsn),
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);
+            self.txn.set_no_touch(session.no_touch);
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
             let done = matches!(outcome, Outcome::Done { .. });
@@ -599,9 +598,7 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
 /// Collects what a writing command has to lock.
 fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, db: usize, args: &Args<'_>) {
     keys.clear();
-    for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-        find_keys(spec, args, |index| keys.push(LockKey::new(db, args.get(index))));
-    }
+    find_command_keys(command.facts, args, |index, _| keys.push(LockKey::new(db, args.get(index))));
     if let Some((db, key)) = other_database(command, args) {
         keys.push(LockKey::new(db, key));
     }
@@ -722,7 +719,7 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         let word = word.get(..room).unwrap_or(word);
         shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
     }
-    let name = ReplyError::echo(args.name());
+    let name = ReplyError::echo_name(args.name());
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )

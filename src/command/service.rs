@@ -20,7 +20,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::key_finder::find_command_keys;
 use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
 use crate::session::claim::Served;
@@ -242,7 +242,7 @@ impl Servant<'_> {
             self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
         }
         waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
-        waiter.client.end_wait();
+        // The claim stays with the client until its worker has answered: CLIENT UNBLOCK finds it taken.
         waiter.client.served();
         Turn::Served
     }
@@ -256,9 +256,7 @@ fn names<'a>(
     other: Option<(usize, &'a [u8])>,
     mut found: impl FnMut(usize, &'a [u8]),
 ) {
-    for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-        find_keys(spec, args, |index| found(db, args.get(index)));
-    }
+    find_command_keys(command.facts, args, |index, _| found(db, args.get(index)));
     if let Some((db, key)) = other {
         found(db, key);
     }

@@ -3,24 +3,25 @@
 //! ```text
 //! key    = space u32 BE | user key
 //!
-//! value  = tag u8 | expiry u64 BE, if EXPIRES | id u64 BE, if EXTERNAL | body
+//! value  = tag u8 | expiry u64 BE, if EXPIRES | field expiry u64 BE, if FIELDS | id u64 BE, if EXTERNAL | body
 //! tag    = flags (high four bits) | kind (low four bits)
 //!
-//!          7     6     5         4         3..0
-//!        +-----+------+----------+---------+------------------------------------------+
-//!        | RAW | HUSK | EXTERNAL | EXPIRES | 1 string  2 list  3 set  4 zset  5 hash  |
-//!        |     |      |          |         | 6 stream                                 |
-//!        +-----+------+----------+---------+------------------------------------------+
+//!          7        6      5          4         3..0
+//!        +--------+------+----------+---------+------------------------------------------+
+//!        | RAW or | HUSK | EXTERNAL | EXPIRES | 1 string  2 list  3 set  4 zset  5 hash  |
+//!        | FIELDS |      |          |         | 6 stream                                 |
+//!        +--------+------+----------+---------+------------------------------------------+
 //!
 //! "hello"                           21 | h e l l o               0x01 and the bytes: one byte of overhead
 //! "hello", expires                  0x11 | ........ | h e l l o
 //! a string of 1 MiB                 0x21 | id | varint 1048576   its bytes lie in keyspace data under the id
 //! ```
 //!
-//! RAW marks a string that was edited in place (OBJECT ENCODING says `raw` whatever its length). HUSK marks a record
-//! whose expiry has passed and whose body a compaction threw away: it reads as absent and waits for the sweeper, so that
-//! every record leaves the count of keys exactly once. The head (tag, expiry, id) is at most 17 bytes, so compaction
-//! hooks, which see the front of a value only, always see all of it.
+//! RAW marks a string that was edited in place (OBJECT ENCODING says `raw` whatever its length). FIELDS is the same bit of a
+//! hash: some of its fields expire, the first of them not before the time given. HUSK marks a record whose expiry has
+//! passed and whose body a compaction threw away: it reads as absent and waits for the sweeper, so that every record
+//! leaves the count of keys exactly once. The head (tag, expiries, id) is at most 25 bytes, so compaction hooks, which see
+//! the front of a value only, always see all of it.
 
 use haypile_lsm::Error;
 use haypile_lsm::base::coding::{Cursor, put_varint};
@@ -30,12 +31,13 @@ use std::path::Path;
 pub type Space = u32;
 
 const RAW: u8 = 0x80;
+const FIELDS: u8 = 0x80;
 const HUSK: u8 = 0x40;
 const EXTERNAL: u8 = 0x20;
 const EXPIRES: u8 = 0x10;
 
 /// Longest head in bytes.
-pub const HEAD_BYTES_MAX: usize = 17;
+pub const HEAD_BYTES_MAX: usize = 25;
 /// Bytes in front of the user key.
 pub const SPACE_BYTES: usize = 4;
 
@@ -79,6 +81,15 @@ impl Kind {
     }
 }
 
+/// A key's entry in keyspace `ttl`: when the sweeper is to look at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// In ms since 1970; 0 for never.
+    pub at_ms: u64,
+    /// Whether the key itself expires, and not only fields of it.
+    pub of_key: bool,
+}
+
 /// What stands in front of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -90,6 +101,8 @@ pub struct Head {
     pub husk: bool,
     /// When it expires, in ms since 1970; 0 for never.
     pub expire_ms: u64,
+    /// No field of this hash expires before, in ms since 1970; 0 if none does, and for every other kind.
+    pub field_expire_ms: u64,
     /// Under which id its elements lie in keyspace `data`; 0 if they are in the body.
     pub id: u64,
 }
@@ -97,7 +110,25 @@ pub struct Head {
 impl Head {
     /// A value without expiry that has its elements in the body.
     pub const fn plain(kind: Kind) -> Head {
-        Head { kind, raw: false, husk: false, expire_ms: 0, id: 0 }
+        Head { kind, raw: false, husk: false, expire_ms: 0, field_expire_ms: 0, id: 0 }
+    }
+
+    /// When the sweeper is to look at the key.
+    #[inline]
+    pub fn due(&self) -> Due {
+        let of_key = self.expire_ms != 0;
+        let at_ms = match (self.expire_ms, self.field_expire_ms) {
+            (key_ms, 0) => key_ms,
+            (0, field_ms) => field_ms,
+            (key_ms, field_ms) => key_ms.min(field_ms),
+        };
+        Due { at_ms, of_key }
+    }
+
+    /// Whether fields may have expired at `now_ms` that are still stored.
+    #[inline]
+    pub fn has_due_fields(&self, now_ms: u64) -> bool {
+        self.field_expire_ms != 0 && self.field_expire_ms <= now_ms
     }
 
     /// Whether the record reads as absent at `now_ms`.
@@ -120,6 +151,10 @@ impl Head {
         if self.expire_ms != 0 {
             tag |= EXPIRES;
             out.push(self.expire_ms);
+        }
+        if self.field_expire_ms != 0 && self.kind == Kind::Hash {
+            tag |= FIELDS;
+            out.push(self.field_expire_ms);
         }
         if self.id != 0 {
             tag |= EXTERNAL;
@@ -164,9 +199,13 @@ impl<'a> Record<'a> {
     pub fn decode(value: &'a [u8]) -> Option<Record<'a>> {
         let (&tag, mut rest) = value.split_first()?;
         let kind = if tag & 0x0f == 1 { Kind::String } else { Kind::from_bits(tag & 0x0f)? };
-        let mut head = Head { kind, raw: tag & RAW != 0, husk: tag & HUSK != 0, expire_ms: 0, id: 0 };
+        let raw = tag & RAW != 0 && kind != Kind::Hash;
+        let mut head = Head { raw, husk: tag & HUSK != 0, ..Head::plain(kind) };
         if tag & EXPIRES != 0 {
             head.expire_ms = take_u64(&mut rest)?;
+        }
+        if tag & FIELDS != 0 && kind == Kind::Hash {
+            head.field_expire_ms = take_u64(&mut rest)?;
         }
         if tag & EXTERNAL != 0 {
             head.id = take_u64(&mut rest)?;
@@ -233,8 +272,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(kind in 0usize..6, raw: bool, husk: bool, expire_ms: u64, id: u64, body: Vec<u8>) {
-            let head = Head { kind: Kind::ALL[kind], raw, husk, expire_ms, id };
+        fn round_trip(kind in 0usize..6, raw: bool, husk: bool, times: (u64, u64), id: u64, body: Vec<u8>) {
+            let (kind, (expire_ms, field_ms)) = (Kind::ALL[kind], times);
+            let field_expire_ms = if kind == Kind::Hash { field_ms } else { 0 };
+            let head = Head { kind, raw: raw && kind != Kind::Hash, husk, expire_ms, field_expire_ms, id };
             let mut value = head.encode().as_bytes().to_vec();
             value.extend_from_slice(&body);
             let record = Record::decode(&value).unwrap();
@@ -264,6 +305,16 @@ mod tests {
         fn sizes_round_trip(size: u64) {
             prop_assert_eq!(external_size(&external_body(size)), Some(size));
         }
+    }
+
+    #[test]
+    fn the_earlier_of_two_times_is_due() {
+        let due = |expire_ms, field_expire_ms| {
+            let due = Head { expire_ms, field_expire_ms, ..Head::plain(Kind::Hash) }.due();
+            (due.at_ms, due.of_key)
+        };
+        assert_eq!([due(0, 0), due(7, 0), due(0, 5)], [(0, false), (7, true), (5, false)]);
+        assert_eq!([due(7, 5), due(5, 7)], [(5, true), (5, true)]);
     }
 
     #[test]

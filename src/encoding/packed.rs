@@ -37,6 +37,11 @@ impl<'a> Items<'a> {
         self.rest.len()
     }
 
+    /// What is behind the items taken so far.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether it ended before the end.
     pub fn is_damaged(&self) -> bool {
         self.damaged

@@ -1,8 +1,11 @@
 //! Keyspace `ttl`: which key to look at when, so that expiry needs no scan.
 //!
 //! ```text
-//! key = expiry u64 BE (ms since 1970) | space u32 BE | user key        value: empty
+//! key = expiry u64 BE (ms since 1970) | space u32 BE | user key        value: empty, or 1 if only fields of it expire
 //! ```
+//!
+//! A key has one entry: at the time when it expires or, if it is a hash, the first of its fields, whichever is earlier.
+//! Entries with an empty value are counted as keys that expire.
 //!
 //! An entry is a hint: the record in `meta` says what is true. An entry whose record says otherwise is stale and goes
 //! when its time comes.
@@ -11,6 +14,16 @@ use crate::encoding::meta::Space;
 
 /// Bytes in front of the user key.
 pub const PREFIX_BYTES: usize = 12;
+
+/// Value of an entry.
+pub fn value(of_key: bool) -> &'static [u8] {
+    if of_key { b"" } else { b"\x01" }
+}
+
+/// Whether an entry is of a key that expires itself.
+pub fn is_of_key(value: &[u8]) -> bool {
+    value.is_empty()
+}
 
 /// Writes the key of an entry into `out`, replacing what is there.
 pub fn put_key(out: &mut Vec<u8>, expire_ms: u64, space: Space, user_key: &[u8]) {

@@ -72,6 +72,7 @@ pub fn append(connection: &mut Connection, served: &Served, muted: bool, waterma
 
 /// Service that is to go on when clients are paused no more. Few: each was begun before the pause.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "services come and go in boxes")]
 pub struct Held(Vec<Box<Service>>);
 
 impl Held {

@@ -62,6 +62,10 @@ pub struct Settings {
     pub protected_mode: AtomicBool,
     /// TCP keepalive in seconds.
     pub keepalive_s: AtomicU64,
+    /// How many entries approximate trimming takes for a node.
+    pub stream_node_entries_max: AtomicU64,
+    /// How long a sparse HyperLogLog may get.
+    pub hll_sparse_bytes_max: AtomicU64,
 }
 
 impl Settings {
@@ -82,6 +86,8 @@ impl Settings {
             memory_max_bytes: AtomicU64::new(0),
             protected_mode: AtomicBool::new(true),
             keepalive_s: AtomicU64::new(0),
+            stream_node_entries_max: AtomicU64::new(0),
+            hll_sparse_bytes_max: AtomicU64::new(0),
         };
         settings.apply(config);
         settings
@@ -97,6 +103,8 @@ impl Settings {
         self.fsync.store(fsync, RELAXED);
         self.slowlog_slower_than_us.store(config.number("slowlog-log-slower-than"), RELAXED);
         self.slowlog_max_len.store(unsigned("slowlog-max-len"), RELAXED);
+        self.stream_node_entries_max.store(unsigned("stream-node-max-entries"), RELAXED);
+        self.hll_sparse_bytes_max.store(unsigned("hll-sparse-max-bytes"), RELAXED);
         self.latency_tracking.store(config.flag("latency-tracking"), RELAXED);
         self.timeout_s.store(unsigned("timeout"), RELAXED);
         self.clients_max.store(unsigned("maxclients"), RELAXED);

@@ -1,7 +1,8 @@
 //! The numbered databases: which space each stands for now, and how much is in it.
 //!
 //! Counts move with every commit, by the difference it makes, so DBSIZE needs no scan. *Keys* are records of `meta`,
-//! expired ones that the sweeper has not met included, as in Redis. *Expires* are entries of `ttl`. Each record or entry
+//! expired ones that the sweeper has not met included, as in Redis. *Expires* are entries of `ttl`, but for those of hashes
+//! of which only fields expire. Each record or entry
 //! counts once when it comes and once when it goes; what a blind write believed wrongly (a filter's false positive) is
 //! put right by the next recount.
 //!

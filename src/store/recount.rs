@@ -65,7 +65,7 @@ impl Recount {
                 self.stage = if self.stage == Stage::Keys { Stage::Expiries } else { Stage::Done };
                 return Ok(self.stage == Stage::Done);
             }
-            self.count(iter.key());
+            self.count(iter.key(), iter.value());
             iter.next()?;
         }
         if iter.valid() {
@@ -76,12 +76,12 @@ impl Recount {
         Ok(self.stage == Stage::Done)
     }
 
-    fn count(&mut self, key: &[u8]) {
+    fn count(&mut self, key: &[u8], value: &[u8]) {
         if self.stage == Stage::Keys {
             if let Some((space, _)) = meta::split_key(key) {
                 self.found.entry(space).or_default().keys += 1;
             }
-        } else if let Some((expire_ms, space, _)) = ttl::split_key(key) {
+        } else if let Some((expire_ms, space, _)) = ttl::split_key(key).filter(|_| ttl::is_of_key(value)) {
             self.found.entry(space).or_default().count_expiry(expire_ms, 1);
         }
     }

@@ -5,16 +5,17 @@
 //!       0                  swept - 5 s                now
 //! ```
 //!
-//! Each entry is verified under its key's lock: the record is deleted only if it has expired, and an entry that its record
-//! does not know goes alone. A key that is locked just now is left for the next turn. Deleted entries stay in the engine
+//! Each entry is verified under its key's lock: the record is deleted only if it has expired, a hash that is there for the
+//! sake of its fields loses those that have (`field_expiry.rs`), and an entry that its record does not know goes alone. A key that is locked just now is left for the next turn. Deleted entries stay in the engine
 //! as tombstones until compaction, so a turn starts a little before where the last one ended, and only once a minute at
 //! the very front. Keys that readers found expired are deleted as well, whether or not anything is due.
 //!
 //! The entries of a flushed database lie all over `ttl`; a walk through all of it, slice by slice, removes them.
 
 use crate::base::stop::Stop;
-use crate::encoding::meta::{self, Space};
+use crate::encoding::meta::{self, Due, Space};
 use crate::encoding::{system, ttl};
+use crate::store::field_expiry::remove_expired;
 use crate::store::key_locks::LockKey;
 use crate::store::store::{BACKGROUND_SLOT, Store, background_write};
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
@@ -27,12 +28,16 @@ use std::sync::atomic::Ordering::Relaxed;
 const STRAGGLER_MS: u64 = 5_000;
 /// How often a turn starts at the very front.
 const FULL_SWEEP_MS: u64 = 60_000;
+/// How many fields of one hash are removed in one batch.
+const FIELDS_SLICE: usize = 1_000;
 /// How many entries of `ttl` are looked at in one slice of the search for those of flushed databases.
 const DEAD_SLICE: usize = 10_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
+    /// Some expired fields of a hash are left.
+    More,
     /// The key or the gate was held.
     Busy,
 }
@@ -66,24 +71,27 @@ impl Store {
             false => 0,
         };
         let due = self.due_entries(from_ms, now_ms, limit)?;
-        let more = due.len() == limit;
+        let mut more = due.len() == limit;
         let mut reached_ms = now_ms;
-        if more && let Some((expire_ms, ..)) = due.last().and_then(|key| ttl::split_key(key)) {
+        if more && let Some((expire_ms, ..)) = due.last().and_then(|(key, _)| ttl::split_key(key)) {
             reached_ms = expire_ms;
         }
         let mut busy = false;
-        for (expire_ms, space, key) in due.iter().filter_map(|key| ttl::split_key(key)) {
-            if self.expire_one(txn, space, key, Some(expire_ms), now_ms)? == Outcome::Busy {
-                reached_ms = reached_ms.min(expire_ms);
-                busy = true;
+        for (entry, of_key) in &due {
+            let Some((at_ms, space, key)) = ttl::split_key(entry) else { continue };
+            let outcome = self.expire_one(txn, space, key, Some(Due { at_ms, of_key: *of_key }), now_ms)?;
+            if outcome != Outcome::Done {
+                reached_ms = reached_ms.min(at_ms);
             }
+            busy |= outcome == Outcome::Busy;
+            more |= outcome == Outcome::More;
         }
         self.swept_ms.store(reached_ms, Relaxed);
         Ok(more && !busy)
     }
 
-    /// Keys of entries from `from_ms` up to now, in order.
-    fn due_entries(&self, from_ms: u64, now_ms: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
+    /// Keys of entries from `from_ms` up to now, in order, and whether each is of a key that expires itself.
+    fn due_entries(&self, from_ms: u64, now_ms: u64, limit: usize) -> Result<Vec<(Vec<u8>, bool)>> {
         let options = IterOptions {
             lower: Some(from_ms.to_be_bytes().to_vec()),
             upper: Some((now_ms + 1).to_be_bytes().to_vec()),
@@ -93,24 +101,25 @@ impl Store {
         iter.seek_to_first()?;
         let mut due = Vec::new();
         while iter.valid() && due.len() < limit {
-            due.push(iter.key().to_vec());
+            due.push((iter.key().to_vec(), ttl::is_of_key(iter.value())));
             iter.next()?;
         }
         Ok(due)
     }
 
-    /// Deletes one key if it has expired, and the entry that led here if the record does not bear it out.
+    /// Deletes one key if it has expired, or the fields of it that have, and the entry that led here if the record does not
+    /// bear it out.
     fn expire_one(
         &self,
         txn: &mut Txn,
         space: Space,
         key: &[u8],
-        entry_ms: Option<u64>,
+        entry: Option<Due>,
         now_ms: u64,
     ) -> Result<Outcome> {
         let Some(_inside) = self.gate().enter(BACKGROUND_SLOT) else { return Ok(Outcome::Busy) };
         let Some(db) = self.database_of(space) else {
-            return self.drop_entry(space, key, entry_ms).map(|()| Outcome::Done);
+            return self.drop_entry(space, key, entry).map(|()| Outcome::Done);
         };
         // Into the cache first, so that the lock is not held while the disk turns.
         let mut meta_key = Vec::new();
@@ -121,35 +130,36 @@ impl Store {
         };
         txn.begin(db, Mode::Pool, Draws { now_ms, seed: 0 }, ReadPoint::Latest);
         let staged = txn.at_in(db, key).and_then(|at| {
-            let slot = txn.load(at)?;
-            let record_ms = slot.before.expire_ms();
+            let mut slot = txn.load(at)?;
+            let mut more = false;
             if slot.before.is_expired() {
                 txn.delete(at, &slot.before)?;
+            } else if let Some(head) = slot.head().copied().filter(|head| head.has_due_fields(now_ms)) {
+                more = remove_expired(txn, at, &mut slot, head, FIELDS_SLICE)?;
             }
-            if let Some(entry_ms) = entry_ms.filter(|entry_ms| *entry_ms != record_ms) {
-                txn.delete_stale_expiry(at, entry_ms)?;
+            // With more to come, the entry may be the one that was just staged for it.
+            if !more && let Some(entry) = entry.filter(|entry| entry.at_ms != slot.before.due().at_ms) {
+                txn.delete_stale_expiry(at, entry)?;
             }
             txn.recycle(slot);
-            Ok(())
+            Ok(more)
         });
         match staged {
-            Ok(()) => txn.commit().map(|_| Outcome::Done),
+            Ok(more) => txn.commit().map(|_| if more { Outcome::More } else { Outcome::Done }),
             Err(Stop::Engine(error)) => Err(error),
             Err(Stop::NeedsIo) => Err(Error::NeedsIo),
             // A key that no command could have made; its entry goes alone.
-            Err(Stop::Budget | Stop::Reply(_)) => {
-                self.drop_entry(space, key, entry_ms).map(|()| Outcome::Done)
-            }
+            Err(Stop::Budget | Stop::Reply(_)) => self.drop_entry(space, key, entry).map(|()| Outcome::Done),
         }
     }
 
     /// Removes an entry that counts nowhere.
-    fn drop_entry(&self, space: Space, key: &[u8], entry_ms: Option<u64>) -> Result<()> {
-        let Some(entry_ms) = entry_ms else { return Ok(()) };
-        let mut entry = Vec::new();
-        ttl::put_key(&mut entry, entry_ms, space, key);
+    fn drop_entry(&self, space: Space, key: &[u8], entry: Option<Due>) -> Result<()> {
+        let Some(entry) = entry else { return Ok(()) };
+        let mut entry_key = Vec::new();
+        ttl::put_key(&mut entry_key, entry.at_ms, space, key);
         let mut batch = WriteBatch::new();
-        batch.delete(self.keyspaces().ttl, &entry)?;
+        batch.delete(self.keyspaces().ttl, &entry_key)?;
         self.db().write(&batch, &background_write()).map(drop)
     }
 
@@ -210,7 +220,7 @@ impl Store {
         Ok(spaces)
     }
 
-    /// One turn of everything that goes on in the background: expiry, reclaiming, counting. Whether there is more to do at
+    /// One turn of everything that goes on in the background: expiry, reclaiming, counting, the search for lost ids. Whether there is more to do at
     /// once; if not, call again within a tenth of a second.
     pub fn background_turn(self: &Arc<Self>) -> Result<bool> {
         const TURN: usize = 256;
@@ -218,6 +228,7 @@ impl Store {
         let dead = self.dead_space_turn()?;
         let reclaimed = self.reclaim_turn(TURN)?;
         let counted = self.recount_turn()?;
+        self.owner_sweep_turn()?;
         Ok(expired || dead || reclaimed || counted)
     }
 }

@@ -24,7 +24,7 @@
 
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::encoding::meta::{self, Head, Record, Space};
+use crate::encoding::meta::{self, Due, Head, Record, Space};
 use crate::encoding::{data, system, ttl};
 use crate::store::aside::{Aside, BuildGuard};
 use crate::store::databases::Counts;
@@ -97,8 +97,8 @@ pub struct Before {
     expired: bool,
     /// It is only believed in.
     believed: bool,
-    /// Its expiry; 0 for none.
-    expire_ms: u64,
+    /// Its entry in `ttl`.
+    due: Due,
     /// Its id; 0 for none.
     id: u64,
 }
@@ -106,7 +106,7 @@ pub struct Before {
 impl Before {
     fn of(head: &Head, now_ms: u64) -> Before {
         let expired = head.is_expired(now_ms);
-        Before { counted: true, expired, believed: false, expire_ms: head.expire_ms, id: head.id }
+        Before { counted: true, expired, believed: false, due: head.due(), id: head.id }
     }
 
     /// Whether there is a record, expired or not, or one is believed in.
@@ -119,9 +119,9 @@ impl Before {
         self.expired
     }
 
-    /// Expiry of the record, expired or not; 0 for none.
-    pub fn expire_ms(&self) -> u64 {
-        self.expire_ms
+    /// The record's entry in `ttl`.
+    pub fn due(&self) -> Due {
+        self.due
     }
 
     /// The same, but its id goes on to live elsewhere (RENAME) or in the record that comes (a change in place).
@@ -235,6 +235,8 @@ pub struct Txn {
     believed: u64,
     /// Nothing staged takes more room than it frees.
     frees_space: bool,
+    /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
+    no_touch: bool,
     /// What is staged for which key (by hash of its `meta` key), once somebody asked.
     staged: HashMap<u64, Before>,
     staged_is_complete: bool,
@@ -277,6 +279,7 @@ impl Txn {
             expired: 0,
             believed: 0,
             frees_space: true,
+            no_touch: false,
             staged: HashMap::new(),
             staged_is_complete: false,
             meta_key: Vec::new(),
@@ -299,6 +302,7 @@ impl Txn {
             Mode::Pool => (u32::MAX, u64::MAX),
         };
         self.has_read = false;
+        self.no_touch = false;
         self.need = None;
         self.stats = TxnStats::default();
     }
@@ -496,9 +500,44 @@ impl Txn {
         }
     }
 
+    /// Whether this command's reads leave the keys' times of last use alone.
+    pub fn set_no_touch(&mut self, no_touch: bool) {
+        self.no_touch = no_touch;
+    }
+
+    /// The key is used now.
+    #[inline]
+    fn mark_used(&self, meta_key: &[u8]) {
+        if !self.no_touch {
+            self.store.access_times().touch(xxh3_64(meta_key), self.draws.now_ms);
+        }
+    }
+
+    /// For how many seconds, about, nobody used a key.
+    pub fn idle_s(&mut self, at: At<'_>) -> u64 {
+        meta::put_key(&mut self.meta_key, at.space, at.key);
+        self.store.access_times().idle_s(xxh3_64(&self.meta_key), self.draws.now_ms)
+    }
+
     /// A plain read: hands the value to `f` where it lies. An expired one is none.
     #[inline]
     pub fn view<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
+        self.view_or_peek(at, true, f)
+    }
+
+    /// The same, of a command that asks about the key rather than for it: that is no use of the key.
+    #[inline]
+    pub fn peek<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
+        self.view_or_peek(at, false, f)
+    }
+
+    #[inline]
+    fn view_or_peek<R>(
+        &mut self,
+        at: At<'_>,
+        is_use: bool,
+        f: impl FnOnce(Option<Record<'_>>) -> R,
+    ) -> Result<R, Stop> {
         self.charge(1, 0)?;
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
@@ -516,6 +555,9 @@ impl Txn {
             bytes = record.body.len() as u64;
             Ok(f(Some(record)))
         });
+        if is_use && live {
+            self.mark_used(&key);
+        }
         self.meta_key = key;
         let result = outcome.map_err(Stop::from)??;
         if expired {
@@ -535,6 +577,7 @@ impl Txn {
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
+        self.mark_used(&key);
         let mut slot = Slot { body: std::mem::take(&mut self.spare), ..Slot::default() };
         let outcome = match self.staged_record(&key) {
             Some(None) => Ok(()),
@@ -557,7 +600,12 @@ impl Txn {
         self.recycle_buffer(slot.body);
     }
 
-    /// Gives a buffer back that came from a slot.
+    /// An empty buffer, to be given back.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spare)
+    }
+
+    /// Gives a buffer back that came from here or from a slot.
     pub fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > self.spare.capacity() && buffer.capacity() <= KEPT_BUFFER_BYTES {
             buffer.clear();
@@ -571,6 +619,7 @@ impl Txn {
         self.charge(1, 0)?;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
+        self.mark_used(&key);
         let before = match self.staged_before(&key) {
             Some(before) => Ok(before),
             None => self.look_below(&key),
@@ -702,8 +751,13 @@ impl Txn {
         meta::put_key(&mut self.meta_key, at.space, at.key);
         self.batch.put_parts(self.store.keyspaces().meta, &self.meta_key, &parts[..=count])?;
         let mut change = Counts { keys: i64::from(!before.counted), ..Counts::default() };
-        if head.expire_ms != before.expire_ms {
-            self.move_expiry(at, before.expire_ms, head.expire_ms, &mut change)?;
+        let due = head.due();
+        if due != before.due {
+            self.move_due(at, before.due, due, &mut change)?;
+        }
+        if self.no_touch && !before.counted {
+            // A key's life begins with a use, whoever makes it.
+            self.store.access_times().touch(xxh3_64(&self.meta_key), self.draws.now_ms);
         }
         self.finish_staging(at, before, head.id, change)?;
         if self.staged_is_complete {
@@ -726,7 +780,7 @@ impl Txn {
         meta::put_key(&mut self.meta_key, at.space, at.key);
         self.batch.delete(self.store.keyspaces().meta, &self.meta_key)?;
         let mut change = Counts { keys: -1, ..Counts::default() };
-        self.move_expiry(at, before.expire_ms, 0, &mut change)?;
+        self.move_due(at, before.due, Due::default(), &mut change)?;
         self.finish_staging(at, before, 0, change)?;
         if self.staged_is_complete {
             self.staged.insert(xxh3_64(&self.meta_key), Before::default());
@@ -735,27 +789,39 @@ impl Txn {
     }
 
     /// Keeps `ttl` in step with a record whose expiry changes.
-    fn move_expiry(&mut self, at: At<'_>, old_ms: u64, new_ms: u64, change: &mut Counts) -> Result<(), Stop> {
+    fn move_due(&mut self, at: At<'_>, old: Due, new: Due, change: &mut Counts) -> Result<(), Stop> {
         let keyspace = self.store.keyspaces().ttl;
-        if old_ms != 0 {
-            ttl::put_key(&mut self.ttl_key, old_ms, at.space, at.key);
+        if old.at_ms != 0 {
+            ttl::put_key(&mut self.ttl_key, old.at_ms, at.space, at.key);
             self.batch.delete(keyspace, &self.ttl_key)?;
-            change.count_expiry(old_ms, -1);
+            if old.of_key {
+                change.count_expiry(old.at_ms, -1);
+            }
         }
-        if new_ms != 0 {
-            ttl::put_key(&mut self.ttl_key, new_ms, at.space, at.key);
-            self.batch.put(keyspace, &self.ttl_key, b"")?;
-            change.count_expiry(new_ms, 1);
+        if new.at_ms != 0 {
+            ttl::put_key(&mut self.ttl_key, new.at_ms, at.space, at.key);
+            self.batch.put(keyspace, &self.ttl_key, ttl::value(new.of_key))?;
+            if new.of_key {
+                change.count_expiry(new.at_ms, 1);
+            }
         }
         Ok(())
     }
 
     /// Stages the removal of an entry in `ttl` that belongs to no record.
-    pub fn delete_stale_expiry(&mut self, at: At<'_>, expire_ms: u64) -> Result<(), Stop> {
+    pub fn delete_stale_expiry(&mut self, at: At<'_>, due: Due) -> Result<(), Stop> {
         let mut change = Counts::default();
-        self.move_expiry(at, expire_ms, 0, &mut change)?;
+        self.move_due(at, due, Due::default(), &mut change)?;
         self.count(at.db, change);
         Ok(())
+    }
+
+    /// Says that a key changed whose record stays as it is: a field of a large hash got another value.
+    pub fn touch(&mut self, at: At<'_>) {
+        self.stats.dirty += 1;
+        if self.changes.is_empty() {
+            self.changes.push((at.db, Counts::default()));
+        }
     }
 
     #[inline]
@@ -785,6 +851,12 @@ impl Txn {
     pub fn put_data(&mut self, key: &[u8], value: &[u8]) -> Result<(), Stop> {
         self.frees_space = false;
         Ok(self.batch.put(self.store.keyspaces().data, key, value)?)
+    }
+
+    /// The same, the value in pieces.
+    pub fn put_data_parts(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<(), Stop> {
+        self.frees_space = false;
+        Ok(self.batch.put_parts(self.store.keyspaces().data, key, parts)?)
     }
 
     /// Stages the removal of a record of keyspace `data`.

@@ -4,7 +4,7 @@ use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::data;
-use crate::encoding::meta::{self, Head, Kind, Record, Space, external_size};
+use crate::encoding::meta::{self, Head, Kind, Record, Space, external_size, split_collection_body};
 use crate::store::txn::{At, Before, Slot, Txn};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Iter, prefix_end};
@@ -14,17 +14,63 @@ const ELEMENT_BYTES_GUESS: u64 = 64;
 
 /// Whether a key is there.
 pub fn exists(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
+    txn.peek(at, |record| record.is_some())
+}
+
+/// TOUCH: whether a key is there, which is then in use.
+pub fn touch(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
     txn.view(at, |record| record.is_some())
 }
 
 /// Type of a key.
 pub fn kind(txn: &mut Txn, at: At<'_>) -> Result<Option<Kind>, Stop> {
-    txn.view(at, |record| record.map(|record| record.head.kind))
+    txn.peek(at, |record| record.map(|record| record.head.kind))
 }
 
 /// Expiry of a key: `None` if there is no key, 0 if it has none.
 pub fn expiry(txn: &mut Txn, at: At<'_>) -> Result<Option<u64>, Stop> {
-    txn.view(at, |record| record.map(|record| record.head.expire_ms))
+    txn.peek(at, |record| record.map(|record| record.head.expire_ms))
+}
+
+/// At most so many elements are looked at to guess the size of a collection.
+const SAMPLES_MAX: u64 = 1000;
+
+/// About how many bytes a value takes up, without its key. Of a collection under an id that is its count times the mean of
+/// the first `samples` elements; 0 for as many as there is time for.
+pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64>, Stop> {
+    let read = |record: Option<Record<'_>>| {
+        let Record { head, body } = record?;
+        Some(match (head.id, head.kind) {
+            (0, _) => Ok(body.len() as u64),
+            (_, Kind::String) => Ok(external_size(body).unwrap_or(0)),
+            (id, _) => Err((id, split_collection_body(body).map_or(0, |(count, _)| count))),
+        })
+    };
+    match txn.view(at, read)? {
+        None => return Ok(None),
+        Some(Ok(bytes)) => return Ok(Some(bytes)),
+        Some(Err(_)) => txn.pin(),
+    }
+    let (id, count) = match txn.view(at, read)? {
+        None => return Ok(None),
+        Some(Ok(bytes)) => return Ok(Some(bytes)),
+        Some(Err(found)) => found,
+    };
+    let prefix = data::prefix(at.space, id);
+    let keyspace = txn.store().keyspaces().data;
+    let mut iter = txn.iter(keyspace, Some(prefix.to_vec()), prefix_end(&prefix))?;
+    iter.seek_to_first()?;
+    let most = if samples == 0 { SAMPLES_MAX } else { samples.min(SAMPLES_MAX) };
+    let (mut seen, mut bytes) = (0, 0);
+    while iter.valid() && seen < most {
+        txn.charge(1, 0)?;
+        if !data::is_owner(iter.key()) {
+            seen += 1;
+            bytes += (iter.key().len() + iter.value().len()) as u64;
+        }
+        iter.next()?;
+    }
+    Ok(Some(if seen == 0 { 0 } else { (u128::from(bytes) * u128::from(count) / u128::from(seen)) as u64 }))
 }
 
 /// DEL: whether there was something.
@@ -158,8 +204,11 @@ fn copy_value(txn: &mut Txn, from: At<'_>, slot: &Slot, to: At<'_>, before: &Bef
         txn.charge(0, slot.body().len() as u64)?;
         return txn.put(to, before, head, &[slot.body()]);
     }
-    let size = external_size(slot.body()).unwrap_or(u64::MAX);
-    let bytes = if head.kind == Kind::String { size } else { size.saturating_mul(ELEMENT_BYTES_GUESS) };
+    let bytes = match head.kind {
+        Kind::String => external_size(slot.body()).unwrap_or(u64::MAX),
+        _ => split_collection_body(slot.body())
+            .map_or(u64::MAX, |(count, _)| count.saturating_mul(ELEMENT_BYTES_GUESS)),
+    };
     let mut builder = txn.builder(to.space, bytes)?;
     let prefix = data::prefix(from.space, head.id);
     let keyspace = txn.store().keyspaces().data;

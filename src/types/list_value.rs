@@ -15,8 +15,10 @@ use crate::base::stop::Stop;
 use crate::encoding::data::list_element_key;
 use crate::encoding::list::{Layout, Place, STRIDE};
 use crate::encoding::meta::{Head, Kind, Space, damaged};
+use crate::encoding::packed::put_item;
 use crate::store::txn::{At, Before, Builder, Txn};
 use haypile_lsm::Iter;
+use haypile_lsm::base::coding::varint_len;
 use std::ops::ControlFlow;
 
 /// One end of a list.
@@ -427,6 +429,29 @@ impl Walk {
         let bytes = if self.iter.valid() { self.iter.value().len() } else { 0 };
         txn.charge(1, bytes as u64)
     }
+}
+
+/// Stages a whole list in place of whatever is there; without elements the key goes.
+pub fn store<'v>(
+    txn: &mut Txn,
+    at: At<'_>,
+    before: &Before,
+    elements: impl ExactSizeIterator<Item = &'v [u8]> + Clone,
+    expire_ms: u64,
+) -> Result<(), Stop> {
+    if elements.len() == 0 {
+        return txn.delete(at, before);
+    }
+    let bytes =
+        elements.clone().map(|element| varint_len(element.len() as u64) + element.len()).sum::<usize>();
+    if !txn.store().packed().allow(elements.len(), bytes) {
+        let mut writer = Writer::begin(txn, at.space, elements.len() as u64, Some(bytes as u64))?;
+        writer.put_all(txn, elements)?;
+        return writer.finish(txn, at, before, expire_ms);
+    }
+    let mut body = Vec::with_capacity(bytes);
+    elements.for_each(|element| put_item(&mut body, element));
+    txn.put(at, before, Head { expire_ms, ..Head::plain(Kind::List) }, &[&body])
 }
 
 /// Writes a large list under a new id, element by element.

@@ -7,8 +7,16 @@
 //! - no word that an error may quote has a NUL: Redis ends its texts there;
 //! - commands that could stop the connection for ever (CLIENT PAUSE, WAIT, CLIENT REPLY) are never made hostile at random.
 
-use crate::support::random::Random;
+#[path = "hashes_sets.rs"]
+mod hashes_sets;
 
+use crate::support::random::Random;
+use hashes_sets::{HASH_KEYS, SET_KEYS};
+
+#[path = "sort_commands.rs"]
+mod sort_commands;
+#[path = "streams.rs"]
+mod streams;
 #[path = "list_commands.rs"]
 mod list_commands;
 
@@ -21,12 +29,22 @@ pub enum Check {
     Exact,
     /// Equal once elements are sorted.
     Unordered,
+    /// Equal once pairs of elements are sorted.
+    Pairs,
+    /// As many elements, or both none.
+    Size,
     /// Numbers (alone or in a list) that may differ by this much if both are above zero.
     Near(i64),
     /// The same kind of reply; the content is each server's own.
     Shape,
     /// HELLO: equal but for version and id.
     Hello,
+    /// XPENDING: equal but for how long ago something was.
+    Pending,
+    /// XINFO: equal but for times, what 7.0 has not, and consumers that have nothing.
+    StreamInfo,
+    /// Texts with the same names of fields in the same order.
+    Fields,
 }
 
 /// One command of a stream.
@@ -45,6 +63,10 @@ pub enum Action {
     Batch(Vec<Step>),
     /// One SCAN from end to end with these options.
     Scan(Vec<Vec<u8>>),
+    /// One walk through a hash or set: name and key, options, and whether elements come in pairs.
+    ElementScan { command: Vec<Vec<u8>>, options: Vec<Vec<u8>>, pairs: bool },
+    /// A field gets a few milliseconds by this command; these follow when they are over.
+    ShortLifeOfField { command: Vec<Vec<u8>>, after: Vec<Step> },
     /// A key gets this few milliseconds by this command, and nothing else happens until they are over.
     ShortLife { key: Vec<u8>, command: Vec<Vec<u8>> },
     /// Commands of which the last one alone is answered, and the checked answer is that one.
@@ -163,7 +185,10 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 
 /// The words that are likely keys of a stream.
 pub fn is_key(key: &[u8]) -> bool {
-    SMALL_KEYS.contains(&key)
+    HASH_KEYS.contains(&key)
+        || SET_KEYS.contains(&key)
+        || streams::is_key(key)
+        || SMALL_KEYS.contains(&key)
         || LIST_KEYS.contains(&key)
         || LARGE_KEYS.contains(&key)
         || HOSTILE_WORDS.contains(&key)
@@ -180,6 +205,10 @@ pub struct Generator {
     /// Keys and values of the command at hand are of the large kind.
     large: bool,
     reload: bool,
+    /// The ms part of new ids of streams.
+    stream_clock: u64,
+    /// Only hashes and sets, with what Redis 7.0 has not.
+    later: bool,
 }
 
 /// Builds one command.
@@ -222,11 +251,19 @@ struct Drawn {
 impl Generator {
     /// `reload`: DEBUG RELOAD is among the actions.
     pub fn new(seed: u64, reload: bool) -> Generator {
-        Generator { random: Random::new(seed), large: false, reload }
+        Generator { random: Random::new(seed), large: false, reload, stream_clock: 1, later: false }
+    }
+
+    /// Hashes and sets only, with all that a Redis of today does.
+    pub fn of_later_hashes(seed: u64) -> Generator {
+        Generator { later: true, ..Generator::new(seed, true) }
     }
 
     pub fn action(&mut self) -> Action {
-        match self.random.below(1000) {
+        match self.random.below(1040) {
+            1000..1018 => self.element_scan(),
+            1018..1030 => self.pop_and_delete(),
+            1030.. if self.later => self.short_lived_field(),
             0..15 => Action::Scan(self.scan_options()),
             15..18 => self.short_life(),
             18..28 => self.muted(),
@@ -266,11 +303,18 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(120) {
+        match self.random.below(184) {
             100..120 => {
                 self.large = false;
                 self.list_command()
             }
+            120..124 => self.hyperloglog_command(),
+            124..140 => self.stream_command(),
+            140..144 => self.sort_command(),
+            144..164 => self.hash_command(),
+            164..184 => self.set_command(),
+            0..40 if self.later => self.field_expiry_command(),
+            40..100 if self.later => self.hash_command(),
             0..40 => self.string_command(),
             40..58 => self.bitmap_command(),
             58..75 => self.generic_command(),
@@ -318,6 +362,12 @@ impl Generator {
         }
         if self.random.chance(60) {
             return self.random.pick(LIST_KEYS).to_vec();
+        }
+        if self.random.chance(150) {
+            return self
+                .random
+                .pick(if self.random.clone().chance(500) { HASH_KEYS } else { SET_KEYS })
+                .to_vec();
         }
         self.random.pick(SMALL_KEYS).to_vec()
     }
@@ -687,7 +737,8 @@ impl Generator {
             19 => Words::of("RANDOMKEY x").fixed(Check::Exact),
             20 | 21 => Words::of("OBJECT ENCODING").and(key).exact(),
             22 => Words::of("OBJECT REFCOUNT").and(key).exact(),
-            23 => Words::of("OBJECT IDLETIME").and(key).checked(Check::Near(SLACK_SECONDS)),
+            // Redis's shared integers have a time of their own.
+            23 => Words::of("OBJECT IDLETIME").and(key).checked(Check::Shape),
             24 => Words::of("OBJECT FREQ").and(key).exact(),
             25 => {
                 let (cursor, options) = (self.random.below(2) * 17, self.scan_options());
@@ -756,7 +807,7 @@ impl Generator {
         }
         if self.random.chance(300) {
             options.push(b"TYPE".to_vec());
-            options.push(self.random.pick(&["string", "STRING", "hash", "zset"]).as_bytes().to_vec());
+            options.push(self.random.pick(&["string", "STRING", "hash", "set", "zset"]).as_bytes().to_vec());
         }
         options
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! log         writes the log for those who must not wait for the disk          (wal/log.rs)
 //! sync        syncs the log when due or asked, prepares and recycles segments  (wal/log.rs)
-//! flush       flushes, bounds the log, janitor: drops retired views, unlinks obsolete files
+//! flush       flushes, bounds the log, readies the next memtable, janitor: drops retired views, unlinks obsolete files
 //! compact i   compactions; asked to run at low priority
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 use crate::base::error::Result;
 use crate::base::metrics::Metrics;
+use crate::db::commit::prepare_spare;
 use crate::db::compact;
 use crate::db::flush;
 use crate::db::space;
@@ -89,6 +90,7 @@ fn flush_thread(shared: &Arc<Shared>) {
         space::watch(shared, false);
         let worked = flush::flush_one(shared).and_then(|flushed| Ok(flush::bound_log(shared)? || flushed));
         janitor(shared);
+        let worked = prepare_spare(shared).and(worked);
         settle(shared, Work::Flush, worked, generation, &mut failures);
     }
 }

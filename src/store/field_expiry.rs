@@ -1,0 +1,120 @@
+//! Fields of hashes that expire.
+//!
+//! ```text
+//! head of the hash      no field expires before this          a lower bound: it is not raised when the first field goes
+//! entry in ttl          at that time, or at the key's own expiry if that is earlier
+//! field ttl index       one entry a field, of a hash under an id; a packed one is looked through
+//! ```
+//!
+//! An expired field is as good as gone for every command, but it is stored and counted until somebody removes it: a command
+//! that rewrites a packed hash anyway, or the sweeper, which comes when the entry in `ttl` is due, removes so many in one
+//! batch, and sets bound and entry to what is left. The hash goes with its last field.
+
+use crate::base::stop::Stop;
+use crate::encoding::data::{self, FIELD_TTL};
+use crate::encoding::hash::{self, Fields, is_expired, split_ttl_key, split_value};
+use crate::encoding::large::Large;
+use crate::encoding::meta::{Head, Space};
+use crate::store::txn::{At, Slot, Txn};
+
+/// Removes expired fields of a packed body; how many are left.
+pub fn prune_packed(body: &mut Vec<u8>, now_ms: u64) -> Result<usize, Stop> {
+    let (mut kept, mut end, mut at) = (0, 0, 0);
+    loop {
+        let mut fields = Fields::new(&body[at..]);
+        let Some(field) = fields.next_field()? else { break };
+        let (from, to) = (at + field.place.start, at + field.place.end);
+        let expired = field.is_expired(now_ms);
+        if !expired {
+            body.copy_within(from..to, end);
+            end += to - from;
+            kept += 1;
+        }
+        at = to;
+    }
+    body.truncate(end);
+    Ok(kept)
+}
+
+/// When the first field of a packed body expires; 0 for never.
+pub fn earliest_packed(body: &[u8]) -> Result<u64, Stop> {
+    let (mut fields, mut earliest_ms) = (Fields::new(body), 0);
+    while let Some(field) = fields.next_field()? {
+        if field.expire_ms != 0 && (earliest_ms == 0 || field.expire_ms < earliest_ms) {
+            earliest_ms = field.expire_ms;
+        }
+    }
+    Ok(earliest_ms)
+}
+
+/// How many expired fields a hash under an id still has stored.
+pub fn count_expired(txn: &mut Txn, space: Space, id: u64) -> Result<u64, Stop> {
+    let now_ms = txn.now_ms();
+    let (lower, mut upper) = data::element_bounds(space, id, FIELD_TTL);
+    hash::put_ttl_key(&mut upper, space, id, now_ms.saturating_add(1), b"");
+    let keyspace = txn.store().keyspaces().data;
+    let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
+    iter.seek_to_first()?;
+    let mut count = 0;
+    while iter.valid() {
+        txn.charge(1, 0)?;
+        count += 1;
+        iter.next()?;
+    }
+    Ok(count)
+}
+
+/// Removes up to `limit` expired fields of a hash that was read under its lock. Whether there are more.
+pub fn remove_expired(
+    txn: &mut Txn,
+    at: At<'_>,
+    slot: &mut Slot,
+    head: Head,
+    limit: usize,
+) -> Result<bool, Stop> {
+    let mut body = slot.take_body();
+    if head.id == 0 {
+        match prune_packed(&mut body, txn.now_ms())? {
+            0 => txn.delete(at, &slot.before)?,
+            _ => {
+                let head = Head { field_expire_ms: earliest_packed(&body)?, ..head };
+                txn.put(at, &slot.before, head, &[&body])?;
+            }
+        }
+        txn.recycle_buffer(body);
+        return Ok(false);
+    }
+    let mut large = Large::decode(&body)?;
+    let now_ms = txn.now_ms();
+    let (lower, upper) = data::element_bounds(at.space, head.id, FIELD_TTL);
+    let keyspace = txn.store().keyspaces().data;
+    let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
+    iter.seek_to_first()?;
+    let (mut removed, mut next_ms, mut key) = (0, 0, Vec::new());
+    while iter.valid() {
+        let (expire_ms, name) = split_ttl_key(iter.key())?;
+        if !is_expired(expire_ms, now_ms) || removed == limit {
+            next_ms = expire_ms;
+            break;
+        }
+        hash::put_key(&mut key, at.space, head.id, name);
+        let found_ms = txn
+            .view_data(&key, |value| value.map(|value| split_value(value).map(|(ms, _)| ms)).transpose())??;
+        // An entry that its field does not bear out goes alone; there should be none.
+        if found_ms == Some(expire_ms) {
+            txn.delete_data(&key)?;
+            large.count = large.count.saturating_sub(1);
+        }
+        txn.delete_data(iter.key())?;
+        removed += 1;
+        iter.next()?;
+    }
+    if large.count == 0 {
+        txn.delete(at, &slot.before)?;
+        return Ok(false);
+    }
+    large.encode(&mut body);
+    txn.put(at, &slot.before, Head { field_expire_ms: next_ms, ..head }, &[&body])?;
+    txn.recycle_buffer(body);
+    Ok(is_expired(next_ms, now_ms))
+}
