@@ -438,7 +438,7 @@ fn join(server: &ServerState, thread: JoinHandle<()>) {
     }
 }
 
-/// Ten times a second: rates, memory, expiry.
+/// Ten times a second: rates, memory, room for large requests, expiry.
 fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
     let mut busy = false;
     let mut last_ms = 0;
@@ -448,6 +448,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             last_ms = now_ms;
             server.stats.sample(now_ms);
             server.stats.memory_seen(crate::command::info::resident_bytes());
+            server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
         }
         busy = match server.store().background_turn() {
             Ok(more) => more,

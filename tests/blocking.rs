@@ -29,7 +29,7 @@ fn servers(name: &str) -> Vec<Server> {
             &["--memory-budget", "64mb", "--workers", "4", "--packed-max-elements", "0"],
         ),
     ];
-    if let Some(redis) = Program::redis7() {
+    if let Some(redis) = Program::controls().into_iter().next() {
         servers.push(Server::start_program(&format!("blocking-{name}-control"), redis, &[]));
     }
     servers
@@ -512,7 +512,7 @@ fn takers(name: &str, flags: &[&str]) {
         threads.push(stress.spawn(200, move |stress, mut random| {
             let mut client = stress.server.client();
             while !stress.stopped() {
-                let id = random.pick(&*ids.lock().unwrap().clone()).to_string();
+                let id = random.pick(&ids.lock().unwrap().clone()).to_string();
                 let how = random.pick(&["ERROR", "TIMEOUT"]);
                 client.integer(&["CLIENT", "UNBLOCK", &id, how]);
                 std::thread::sleep(Duration::from_micros(random.below(2000)));

@@ -161,9 +161,9 @@ fn pop(ctx: &mut Context<'_>, end: End) -> Result<(), Stop> {
     let count = match ctx.args.len() {
         2 => None,
         3 => {
-            let count = ctx.args.integer(2)?;
+            let count = parse_i64(ctx.args.get(2)).and_then(|count| u64::try_from(count).ok());
             let error = ReplyError::fixed("ERR value is out of range, must be positive");
-            Some(u64::try_from(count).map_err(|_| error)?)
+            Some(count.ok_or(error)?)
         }
         _ => return Err(ReplyError::SYNTAX.into()),
     };
@@ -302,7 +302,8 @@ fn rank(ctx: &mut Context<'_>, reverse: bool) -> Result<(), Stop> {
     let with_score = match ctx.args.len() {
         3 => false,
         4 if is_keyword(ctx.args.get(3), "WITHSCORE") => true,
-        _ => return Err(ReplyError::SYNTAX.into()),
+        4 => return Err(ReplyError::SYNTAX.into()),
+        _ => return Err(ReplyError::wrong_arity(if reverse { "zrevrank" } else { "zrank" }).into()),
     };
     let at = ctx.txn.at(ctx.args.get(1))?;
     let found = match SortedSet::open(ctx.txn, at)? {

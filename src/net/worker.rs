@@ -23,6 +23,7 @@ use crate::net::connection::{Blocked, Connection, Parked, Pending};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
 use crate::net::timer::{Alarm, Timers};
+use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
 use crate::session::claim::Ending;
 use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, WorkerHandle};
 use crate::session::mailbox::Mailbox;
@@ -52,6 +53,8 @@ const EVENTS_PER_TURN: usize = 1024;
 const SPARE_BUFFERS_MAX: usize = 64;
 /// How long the worker sleeps at most: idle clients and soft limits are looked at that often.
 const TICK_MS: u64 = 1000;
+/// The same while a connection waits for memory, since whoever gives some back wakes nobody.
+const MEMORY_TICK_MS: u64 = 20;
 /// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
 
@@ -84,6 +87,9 @@ pub struct Job {
     token: usize,
     session: Box<Session>,
     pending: Pending,
+    /// Memory for its words; given back with them.
+    #[expect(dead_code, reason = "given back when the job is dropped")]
+    charge: Option<Box<Charge>>,
     /// Its reply, once it has run.
     reply: Vec<u8>,
     need: Lsn,
@@ -256,6 +262,9 @@ pub struct Worker {
     blocked_on_log: Vec<usize>,
     /// Service that waits for the end of a pause.
     held: Held,
+    /// Connections (place, client) that wait for memory for a large request, and the allowance's changes that they know of.
+    waiting_for_memory: Vec<(usize, u64)>,
+    memory_changes: u64,
     letters: Vec<Letter>,
     read_buffer: Vec<u8>,
     /// The parser of connections that are between commands.
@@ -316,6 +325,8 @@ impl Worker {
             timers: Timers::default(),
             blocked_on_log: Vec::new(),
             held: Held::default(),
+            waiting_for_memory: Vec::new(),
+            memory_changes: 0,
             letters: Vec::new(),
             read_buffer: vec![0; SHARED_BYTES],
             parser: None,
@@ -345,6 +356,7 @@ impl Worker {
             self.release_held();
             self.note_events(&events);
             self.fire_timers();
+            self.look_for_memory();
             self.serve_ready();
             self.finish_turn();
             if self.now_ms >= self.last_tick_ms + TICK_MS {
@@ -362,7 +374,10 @@ impl Worker {
         let mut timeout = Some(Duration::ZERO);
         let mut announced = false;
         if self.ready.is_empty() {
-            let wake_ms = self.timers.next_ms().unwrap_or(u64::MAX).min(self.last_tick_ms + TICK_MS);
+            let mut wake_ms = self.timers.next_ms().unwrap_or(u64::MAX).min(self.last_tick_ms + TICK_MS);
+            if !self.waiting_for_memory.is_empty() {
+                wake_ms = wake_ms.min(self.now_ms + MEMORY_TICK_MS);
+            }
             let waits = !self.fenced.is_empty() || !self.blocked_on_log.is_empty();
             // SeqCst: pairs with the load in `LogWatch::advance`; the watermark is looked at only after.
             self.shared.waits_for_log.store(waits, Ordering::SeqCst);
@@ -581,7 +596,11 @@ impl Worker {
         let mut closing = Vec::new();
         for connection in self.connections.iter_mut().flatten() {
             let idle_ms = now_ms.saturating_sub(connection.info.last_interaction_ms());
-            if timeout_ms > 0 && idle_ms > timeout_ms && connection.parked.is_none() {
+            if timeout_ms > 0
+                && idle_ms > timeout_ms
+                && connection.parked.is_none()
+                && !connection.waits_for_memory()
+            {
                 closing.push(connection.token);
             }
             if limit.soft_bytes > 0 && limited_bytes(connection) > limit.soft_bytes {
@@ -702,6 +721,7 @@ impl Worker {
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         if connection.closing {
             connection.info.set_flag(FLAG_CLOSING, true);
+            connection.charge = None;
         }
         if (!connection.output.is_empty() || connection.is_finished()) && !connection.dirty {
             connection.dirty = true;
@@ -745,17 +765,68 @@ impl Worker {
             }
         }
         connection.info.query_bytes.store(connection.tail.len() + filled, RELAXED);
+        let (taken, lacking);
         let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
-            let (taken, more) = self.run_input(connection, reply, &mut parser, input, ran);
-            self.keep_rest(connection, input.get(taken..).unwrap_or_default().to_vec(), parser, more)
+            (taken, lacking) = self.run_input(connection, reply, &mut parser, input, ran);
+            let rest = input.get(taken..).unwrap_or_default().to_vec();
+            self.keep_rest(connection, rest, parser, lacking.is_none())
         } else {
             let input = connection.tail.take_with(shared.get(..filled).unwrap_or_default());
-            let (taken, more) = self.run_input(connection, reply, &mut parser, &input, ran);
-            self.keep_rest(connection, cut_front(input, taken), parser, more)
+            (taken, lacking) = self.run_input(connection, reply, &mut parser, &input, ran);
+            self.keep_rest(connection, cut_front(input, taken), parser, lacking.is_none())
         };
+        let request_bytes = lacking.map_or(0, |lacking| connection.tail.len().saturating_add(lacking));
+        if request_bytes > LARGE_REQUEST_BYTES || connection.charge.is_some() {
+            self.charge(connection, *ran > 0, request_bytes);
+        }
         self.read_buffer = shared;
         fate
+    }
+
+    /// Charges for a request that is or may become large, before more of it is read; gives back what was charged for one that is
+    /// over. A command that is to be run again keeps its charge beside its words.
+    #[cold]
+    fn charge(&mut self, connection: &mut Connection, command_ran: bool, request_bytes: usize) {
+        if connection.pending.is_some() {
+            return;
+        }
+        if command_ran || connection.closing || request_bytes <= LARGE_REQUEST_BYTES {
+            connection.charge = None;
+        }
+        if request_bytes > LARGE_REQUEST_BYTES && !connection.closing {
+            let allowance = &self.server.allowance;
+            let charge = connection.charge.get_or_insert_with(|| Box::new(Charge::new(allowance)));
+            if !charge.grow(request_bytes) {
+                self.waiting_for_memory.push((connection.token, connection.info.id));
+            }
+        }
+    }
+
+    /// Goes on with connections for which there is memory now.
+    fn look_for_memory(&mut self) {
+        if self.waiting_for_memory.is_empty() {
+            return;
+        }
+        // Read before asking: what changes later is asked for again.
+        let changes = self.server.allowance.changes();
+        if changes == self.memory_changes {
+            return;
+        }
+        self.memory_changes = changes;
+        let mut waiting = std::mem::take(&mut self.waiting_for_memory);
+        waiting.retain(|&(token, client)| {
+            let Some(Some(connection)) = self.connections.get_mut(token) else { return false };
+            if connection.info.id != client {
+                return false;
+            }
+            let waits = connection.charge.as_mut().is_some_and(|charge| !charge.ask_again());
+            if !waits {
+                self.make_ready(token);
+            }
+            waits
+        });
+        self.waiting_for_memory = waiting;
     }
 
     /// Keeps what was not run for the next turn.
@@ -809,7 +880,8 @@ impl Worker {
         }
     }
 
-    /// Parses and runs commands of `input`. Returns how many bytes were taken, and whether what is left may hold whole commands.
+    /// Parses and runs commands of `input`. Returns how many bytes were taken, and how many at least the command that is left lacks;
+    /// `None` if what is left may hold whole commands.
     fn run_input(
         &mut self,
         connection: &mut Connection,
@@ -817,22 +889,22 @@ impl Worker {
         parser: &mut RequestParser,
         input: &[u8],
         ran: &mut usize,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<usize>) {
         let mut taken = 0;
         let before = *ran;
         loop {
             if *ran >= COMMANDS_PER_TURN || reply.len() >= crate::net::output::UNSENT_BYTES_MAX {
                 connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
-                return (taken, true);
+                return (taken, None);
             }
             let Some(session) = connection.session.as_ref() else { break };
             parser.set_authenticated(session.authenticated);
             let rest = input.get(taken..).unwrap_or_default();
             let consumed = match parser.parse(rest) {
                 Ok(Progress::Complete { consumed }) => consumed,
-                Ok(Progress::Incomplete { .. }) => {
+                Ok(Progress::Incomplete { wanted_bytes }) => {
                     connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
-                    return (taken, false);
+                    return (taken, Some(wanted_bytes));
                 }
                 Err(error) => {
                     reply.error(&format!("ERR {error}"));
@@ -857,7 +929,7 @@ impl Worker {
             }
         }
         connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
-        (taken, true)
+        (taken, None)
     }
 
     /// A command missed and waits for the disk: starts to read the keys of those behind it, so that a pipeline of misses costs
@@ -958,6 +1030,7 @@ impl Worker {
                     token,
                     session,
                     pending,
+                    charge: connection.charge.take(),
                     reply: Vec::new(),
                     need: 0,
                 }));
@@ -1048,12 +1121,13 @@ impl Worker {
         }
         self.server.waiters.leave(waiter);
         self.timers.remove(alarm_of(connection, blocked));
+        // In this order: CLIENT UNBLOCK takes a blocked client without a claim for one that waits for something else.
+        set_blocked(&self.server, connection, false);
         connection.info.end_wait();
         match settled {
             Settled::Waits => {}
             Settled::Served(served) => {
                 connection.parked = None;
-                set_blocked(&self.server, connection, false);
                 blocking::append(connection, &served, muted, self.watermark);
                 connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
                 self.turn_need = self.turn_need.max(served.need);

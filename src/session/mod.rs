@@ -7,4 +7,5 @@ pub mod clients;
 pub mod waiters;
 pub mod slowlog;
 pub mod session;
+pub mod allowance;
 pub mod server_state;

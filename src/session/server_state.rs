@@ -9,6 +9,7 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
+use crate::session::allowance::Allowance;
 use crate::session::clients::ClientRegistry;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
@@ -257,6 +258,8 @@ pub struct ServerState {
     pub stats: Stats,
     /// Connected clients.
     pub clients: ClientRegistry,
+    /// Memory for large requests.
+    pub allowance: Arc<Allowance>,
     /// SLOWLOG.
     pub slowlog: SlowLog,
     /// CLIENT PAUSE.
@@ -321,6 +324,7 @@ impl ServerState {
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
             clients: ClientRegistry::default(),
+            allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
             pause: Pause::default(),
             waiters: WaitTable::default(),

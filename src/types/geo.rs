@@ -50,7 +50,7 @@ impl Point {
 
     /// The middle of the square that a score means.
     pub fn of_score(score: f64) -> Point {
-        let square = Square { bits: score as u64, steps: STEPS_MAX };
+        let square = Square { bits: bits_of_score(score), steps: STEPS_MAX };
         let (west, east) = square.longitudes();
         let (south, north) = square.latitudes();
         Point {
@@ -85,6 +85,16 @@ impl Point {
     /// The distance along a meridian in meters.
     fn distance_north_meters(&self, other: &Point) -> f64 {
         EARTH_RADIUS_METERS * (other.latitude.to_radians() - self.latitude.to_radians()).abs()
+    }
+}
+
+/// The bits of a score. Any score may stand in a sorted set; those that are no hash mean what Redis makes of them on x86-64.
+fn bits_of_score(score: f64) -> u64 {
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    match score {
+        0.0..BEYOND => score as u64,
+        BEYOND.. => 0,
+        _ => (score as i64).cast_unsigned(),
     }
 }
 
@@ -154,11 +164,12 @@ impl Square {
         self.side(gather(self.bits), LATITUDE_MAX)
     }
 
-    /// The square so many to the east and north. The map has no edges: beyond one it goes on at the other.
+    /// The square so many to the east and north. The map has no edges: beyond one it goes on at the other. (A place on the
+    /// very edge counts as beyond it and has no square of its own, as in Redis.)
     fn moved(&self, east: i64, north: i64) -> Square {
-        let number = |bits: u64, by: i64| {
-            let moved = i64::from(gather(bits)) + by;
-            (moved as u64 & ((1 << self.steps) - 1)) as u32
+        let number = |bits: u64, by: i64| match (gather(bits), by) {
+            (number, 0) => number,
+            (number, by) => ((i64::from(number) + by) as u64 & ((1 << self.steps) - 1)) as u32,
         };
         let bits = spread(number(self.bits, north)) | spread(number(self.bits >> 1, east)) << 1;
         Square { bits, ..*self }

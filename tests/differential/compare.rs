@@ -18,6 +18,8 @@ pub fn agree(control: &Value, ours: &Value, check: Check) -> bool {
         Check::Near(most) => near(control, ours, most),
         Check::Shape => std::mem::discriminant(control) == std::mem::discriminant(ours),
         Check::Hello => hello(control) == hello(ours),
+        Check::Numbers => numbers(control) == numbers(ours),
+        Check::ScannedPairs => scanned_pairs(control) == scanned_pairs(ours),
         Check::Pending => without_times(control) == without_times(ours),
         Check::StreamInfo => stream_info(control) == stream_info(ours),
         Check::Fields => field_names(control) == field_names(ours),
@@ -83,6 +85,26 @@ fn near(control: &Value, ours: &Value, most: i64) -> bool {
         }
         _ => control == ours,
     }
+}
+
+/// The same with every text that is a fraction or a large number spelled one way.
+fn numbers(value: &Value) -> Value {
+    match value {
+        Value::Bulk(text) if text.len() > 15 || text.iter().any(|byte| b".e".contains(byte)) => {
+            let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+            number.map_or(value.clone(), |number| Value::Bulk(number.to_string().into_bytes()))
+        }
+        Value::Array(elements) => Value::Array(elements.iter().map(numbers).collect()),
+        other => other.clone(),
+    }
+}
+
+fn scanned_pairs(value: &Value) -> Value {
+    let Value::Array(parts) = numbers(value) else { return value.clone() };
+    let [cursor, Value::Array(flat)] = parts.as_slice() else { return value.clone() };
+    let mut pairs: Vec<Value> = flat.chunks(2).map(|pair| Value::Array(pair.to_vec())).collect();
+    pairs.sort_by_key(render);
+    Value::Array(vec![cursor.clone(), Value::Array(pairs)])
 }
 
 /// HELLO's fields but those that are each server's own.

@@ -19,8 +19,11 @@ mod sort_commands;
 mod streams;
 #[path = "list_commands.rs"]
 mod list_commands;
+#[path = "sorted_set_commands.rs"]
+mod sorted_set_commands;
 
 use list_commands::LIST_KEYS;
+use sorted_set_commands::{GEO_KEYS, SORTED_SET_KEYS};
 
 /// How two replies to one command are compared. Two errors are always compared as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,10 @@ pub enum Check {
     Size,
     /// Numbers (alone or in a list) that may differ by this much if both are above zero.
     Near(i64),
+    /// Equal, but a number in a text may be spelled otherwise: 7.0 gives scores 17 digits, 7.2 the fewest that will do.
+    Numbers,
+    /// What ZSCAN answers: the same cursor and the same pairs in any order, numbers as above.
+    ScannedPairs,
     /// The same kind of reply; the content is each server's own.
     Shape,
     /// HELLO: equal but for version and id.
@@ -190,6 +197,8 @@ pub fn is_key(key: &[u8]) -> bool {
         || streams::is_key(key)
         || SMALL_KEYS.contains(&key)
         || LIST_KEYS.contains(&key)
+        || SORTED_SET_KEYS.contains(&key)
+        || GEO_KEYS.contains(&key)
         || LARGE_KEYS.contains(&key)
         || HOSTILE_WORDS.contains(&key)
         || is_long_key(key)
@@ -303,7 +312,7 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(184) {
+        match self.random.below(212) {
             100..120 => {
                 self.large = false;
                 self.list_command()
@@ -313,6 +322,14 @@ impl Generator {
             140..144 => self.sort_command(),
             144..164 => self.hash_command(),
             164..184 => self.set_command(),
+            184..206 => {
+                self.large = false;
+                self.sorted_set_command()
+            }
+            206..212 => {
+                self.large = false;
+                self.geo_command()
+            }
             0..40 if self.later => self.field_expiry_command(),
             40..100 if self.later => self.hash_command(),
             0..40 => self.string_command(),
@@ -362,6 +379,9 @@ impl Generator {
         }
         if self.random.chance(60) {
             return self.random.pick(LIST_KEYS).to_vec();
+        }
+        if self.random.chance(60) {
+            return self.random.pick(SORTED_SET_KEYS).to_vec();
         }
         if self.random.chance(150) {
             return self

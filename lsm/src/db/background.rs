@@ -10,7 +10,7 @@
 //! A failed job is tried again after a growing pause and said aloud; a full disk heals by itself. Nothing here ever sleeps while
 //! holding a lock.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::metrics::Metrics;
 use crate::db::commit::prepare_spare;
 use crate::db::compact;
@@ -114,6 +114,11 @@ enum Work {
 
 /// After a turn: go on, wait for something to do, or back off.
 fn settle(shared: &Shared, work: Work, worked: Result<bool>, generation: u64, failures: &mut u32) {
+    if matches!(work, Work::Flush) {
+        // Relaxed: a hint for writers that wait; they look again and again.
+        let lacks_space = worked.as_ref().is_err_and(Error::is_no_space);
+        shared.flush_lacks_space.store(lacks_space, Ordering::Relaxed);
+    }
     match worked {
         Ok(true) => *failures = 0,
         Ok(false) => {

@@ -68,6 +68,9 @@ fn wait_for_room(shared: &Shared, bytes: usize) -> Result<()> {
         if !hard && !first {
             break;
         }
+        if hard && shared.flush_lacks_space.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace { operation: "flush to make room in", path: shared.path.clone() });
+        }
         if first {
             Metrics::add(&shared.metrics.write_delays, 1);
         }

@@ -34,7 +34,7 @@ use crate::wal::log::{Log, LogOptions};
 use crate::wal::recovery::{LogRecord, Recovered, RecoveryBounds, recover};
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -103,12 +103,14 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         changed: Condvar::new(),
         lock: Mutex::new(Some(lock)),
         next_memtable: AtomicU64::new(next_memtable),
+        cache_lent_bytes: AtomicUsize::new(0),
         level0_runs: AtomicU64::new(0),
         debt_bytes: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         threaded: AtomicBool::new(true),
         low_space: AtomicBool::new(false),
+        flush_lacks_space: AtomicBool::new(false),
         space_looked_ms: AtomicU64::new(0),
     });
     update_load(&shared);

@@ -31,7 +31,7 @@ use crate::version::version::{Reaper, TableOpener};
 use crate::wal::log::Log;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ pub struct Jobs {
     pub flushing: HashSet<KeyspaceId>,
     /// Compactions that are running.
     pub compacting: HashMap<KeyspaceId, InProgress>,
-    /// Keyspaces in which a compaction met damage, and when the next try may begin. Until one succeeds, how far they are behind counts
-    /// for nobody's delay: waiting would not help.
-    pub damaged: HashMap<KeyspaceId, Duration>,
+    /// Keyspaces in which a compaction met damage or a full disk, and when the next try may begin. Until one succeeds, how far they are
+    /// behind counts for nobody's delay: waiting would not help, and a full disk is for the log to tell.
+    pub stuck: HashMap<KeyspaceId, Duration>,
     /// How many holders asked for quiet.
     pub paused: usize,
     /// The last failure of a flush, until a waiter has seen it.
@@ -113,6 +113,8 @@ pub struct Shared {
     pub next_file_number: AtomicU64,
     /// Numbers memtables.
     pub next_memtable: AtomicU64,
+    /// Bytes that the block cache goes without at the moment.
+    pub cache_lent_bytes: AtomicUsize,
     /// L0 runs and debt as of the last install.
     pub level0_runs: AtomicU64,
     /// See [`Load::debt_bytes`].
@@ -125,6 +127,8 @@ pub struct Shared {
     pub threaded: AtomicBool,
     /// Free space fell below the reserve: only what frees space may write.
     pub low_space: AtomicBool,
+    /// The last flush found no space: waiting for it would not help a writer.
+    pub flush_lacks_space: AtomicBool,
     /// When free space was last looked at, in milliseconds of the monotonic clock.
     pub space_looked_ms: AtomicU64,
 }
