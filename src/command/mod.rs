@@ -25,6 +25,7 @@ pub mod scans;
 pub mod hashes;
 pub mod sets;
 pub mod sorted_sets;
+pub mod blocking_sorted_sets;
 pub mod geo;
 pub mod dump;
 pub mod sort;

@@ -242,7 +242,7 @@ impl Servant<'_> {
             self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
         }
         waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
-        waiter.client.end_wait();
+        // The claim stays with the client until its worker has answered: CLIENT UNBLOCK finds it taken.
         waiter.client.served();
         Turn::Served
     }

@@ -222,12 +222,13 @@ impl MultiPop {
     /// Pops, and answers if there was something; whether there was.
     pub fn run(&self, ctx: &mut Context<'_>) -> Result<bool, Stop> {
         let args = ctx.args;
-        let keys = args.from(self.first_key).take(self.keys);
-        let Some((number, elements)) = sorted_sets::pop_first(ctx.txn, keys, self.end, self.count)? else {
+        // One that waited and is run again takes from the key that is ready.
+        let keys = args.from(self.first_key).take(self.keys).filter(|key| ctx.session.may_take(key));
+        let Some((key, elements)) = sorted_sets::pop_first(ctx.txn, keys, self.end, self.count)? else {
             return Ok(false);
         };
         ctx.reply.array(2);
-        ctx.reply.bulk(args.get(self.first_key + number));
+        ctx.reply.bulk(key);
         ctx.reply.array(elements.len());
         for element in elements {
             ctx.reply.array(2);

@@ -3,6 +3,7 @@
 
 use crate::command::bitmaps;
 use crate::command::blocking_lists;
+use crate::command::blocking_sorted_sets;
 use crate::command::client_cmd;
 use crate::command::command_cmd;
 use crate::command::config_cmd;
@@ -60,6 +61,9 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("blpop", blocking_lists::blpop, Inline),
     ("brpop", blocking_lists::brpop, Inline),
     ("brpoplpush", blocking_lists::brpoplpush, Inline),
+    ("bzmpop", blocking_sorted_sets::bzmpop, Inline),
+    ("bzpopmax", blocking_sorted_sets::bzpopmax, Inline),
+    ("bzpopmin", blocking_sorted_sets::bzpopmin, Inline),
     ("client|caching", client_cmd::caching, Inline),
     ("client|getname", client_cmd::getname, Inline),
     ("client|getredir", client_cmd::getredir, Inline),

@@ -430,17 +430,17 @@ pub fn pop(txn: &mut Txn, at: At<'_>, end: End, count: u64) -> Result<Option<Vec
     Ok(Some(popped))
 }
 
-/// Takes from the first of several keys that is there: its number and the elements.
+/// Takes from the first of several keys that is there: which one, and the elements.
 pub fn pop_first<'a>(
     txn: &mut Txn,
     keys: impl Iterator<Item = &'a [u8]>,
     end: End,
     count: u64,
-) -> Result<Option<(usize, Vec<Element>)>, Stop> {
-    for (number, key) in keys.enumerate() {
+) -> Result<Option<(&'a [u8], Vec<Element>)>, Stop> {
+    for key in keys {
         let at = txn.at(key)?;
         if let Some(elements) = pop(txn, at, end, count)? {
-            return Ok(Some((number, elements)));
+            return Ok(Some((key, elements)));
         }
     }
     Ok(None)

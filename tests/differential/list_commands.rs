@@ -45,7 +45,7 @@ impl Generator {
     pub(super) fn list_command(&mut self) -> Drawn {
         let key = self.list_key();
         let end = self.random.pick(&["L", "R"]);
-        match self.random.below(40) {
+        match self.random.below(41) {
             0..11 => {
                 let count = match self.random.below(20) {
                     0 => self.random.within(60, 180),
@@ -122,11 +122,31 @@ impl Generator {
                     false => words.exact(),
                 }
             }
+            39 => self.blocking_list_command(key),
             _ => match self.random.below(3) {
                 0 => Words::of("OBJECT ENCODING").and(key).exact(),
                 1 => Words::of("DEBUG DIGEST-VALUE").and(key).exact(),
                 _ => Words::of("MEMORY USAGE").and(key).checked(Check::Shape),
             },
         }
+    }
+
+    /// Those that wait, but not for long. Never made hostile: a timeout of zero would be for ever.
+    fn blocking_list_command(&mut self, key: Vec<u8>) -> Drawn {
+        const TIMEOUTS: &[&str] =
+            &["0.001", "0.0011", "1e-3", "0x1p-10", "-1", "-0.5", "abc", "inf", "-inf", "nan", "1e30", "", " 1"];
+        let timeout = self.random.pick(TIMEOUTS);
+        let (other, end) = (self.list_key(), self.list_end());
+        let words = match self.random.below(5) {
+            0 => Words::of("BLPOP").and(key).and(other).and(timeout),
+            1 => Words::of("BRPOP").and(key).and(timeout),
+            2 => Words::of("BLMOVE").and(key).and(other).and(end).and(self.list_end()).and(timeout),
+            3 => Words::of("BRPOPLPUSH").and(key).and(other).and(timeout),
+            _ => {
+                let words = Words::of("BLMPOP").and(timeout).number(2).and(key).and(other).and(end);
+                words.and("COUNT").number(self.random.within(0, 5))
+            }
+        };
+        words.fixed(Check::Exact)
     }
 }
