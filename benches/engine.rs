@@ -8,15 +8,17 @@
 //! Keys are 16 decimal digits, drawn as db_bench draws them (uniformly, with repetition, for the random ones), values half
 //! compressible. Each line gives operations a second, microseconds an operation, and latency percentiles of a sample.
 
+mod work;
+
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{
     Db, Durability, IterOptions, KeyspaceId, Options, OsEnv, ReadOptions, WriteBatch, WriteOptions,
 };
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use work::{Arguments, Values, key};
 
 struct Settings {
     benchmarks: Vec<String>,
@@ -33,89 +35,32 @@ struct Settings {
 }
 
 fn settings() -> Settings {
-    let mut given = HashMap::new();
-    for argument in std::env::args().skip(1) {
-        if let Some((name, value)) = argument.strip_prefix("--").and_then(|a| a.split_once('=')) {
-            given.insert(name.to_string(), value.to_string());
-        } else if argument != "--bench" {
-            eprintln!("not understood: {argument}");
-            std::process::exit(1);
-        }
-    }
-    let mut number = |name: &str, default: u64| {
-        given
-            .remove(name)
-            .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("--{name} wants a number")))
-    };
-    let num = number("num", 200_000);
-    let reads = number("reads", num);
+    let mut arguments = Arguments::read();
+    let num = arguments.take("num", 200_000);
+    let everything =
+        "fillseq,fillrandom,overwrite,compact,readrandom,readmissing,readseq,seekrandom,readwhilewriting";
+    let benchmarks = arguments.take("benchmarks", everything.to_string());
     let mut settings = Settings {
-        benchmarks: Vec::new(),
+        benchmarks: benchmarks.split(',').map(str::to_string).collect(),
         num,
-        reads,
-        threads: number("threads", 1),
-        value_bytes: number("value_size", 100) as usize,
-        batch: number("batch", 100),
-        seed: number("seed", 301),
-        sync: number("sync", 0) != 0,
-        disable_wal: number("disable_wal", 0) != 0,
-        db: PathBuf::new(),
+        reads: arguments.take("reads", num),
+        threads: arguments.take("threads", 1),
+        value_bytes: arguments.take("value_size", 100),
+        batch: arguments.take("batch", 100),
+        seed: arguments.take("seed", 301),
+        sync: arguments.take("sync", 0) != 0,
+        disable_wal: arguments.take("disable_wal", 0) != 0,
+        db: arguments.take("db", std::env::temp_dir().join("haypile-bench")),
         options: Options {
-            block_cache_bytes: number("cache_size", 1 << 30) as usize,
-            memtable_bytes: number("write_buffer_size", 64 << 20) as usize,
+            block_cache_bytes: arguments.take("cache_size", 1 << 30),
+            memtable_bytes: arguments.take("write_buffer_size", 64 << 20),
+            open_tables_max: arguments.take("open_files", 4096),
             ..Options::default()
         },
     };
     settings.options.memtable_total_bytes = 4 * settings.options.memtable_bytes;
-    settings.db =
-        given.remove("db").map_or_else(|| std::env::temp_dir().join("haypile-bench"), PathBuf::from);
-    let default =
-        "fillseq,fillrandom,overwrite,compact,readrandom,readmissing,readseq,seekrandom,readwhilewriting";
-    settings.benchmarks =
-        given.remove("benchmarks").unwrap_or(default.into()).split(',').map(str::to_string).collect();
-    if let Some(name) = given.keys().next() {
-        eprintln!("not understood: --{name}");
-        std::process::exit(1);
-    }
+    arguments.finish();
     settings
-}
-
-/// Values of which about half compresses away, as db_bench's `compression_ratio=0.5`.
-struct Values {
-    pool: Vec<u8>,
-    at: usize,
-    len: usize,
-}
-
-impl Values {
-    fn new(len: usize, seed: u64) -> Values {
-        let mut rng = Rng::new(seed);
-        let mut pool = Vec::new();
-        while pool.len() < 1 << 20 {
-            let piece = (0..50).map(|_| b' ' + rng.below(95) as u8).collect::<Vec<_>>();
-            pool.extend_from_slice(&piece);
-            pool.extend_from_slice(&piece);
-        }
-        Values { pool, at: 0, len }
-    }
-
-    fn next(&mut self) -> &[u8] {
-        if self.at + self.len > self.pool.len() {
-            self.at = 0;
-        }
-        self.at += self.len;
-        &self.pool[self.at - self.len..self.at]
-    }
-}
-
-fn key(number: u64) -> [u8; 16] {
-    let mut key = [b'0'; 16];
-    let mut left = number;
-    for digit in key.iter_mut().rev() {
-        *digit = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    key
 }
 
 /// A sample of latencies, in nanoseconds.

@@ -5,17 +5,22 @@ use haypile::base::config::Config;
 use std::process::ExitCode;
 
 const HELP: &str = "Usage: haypile [FILE] [--directive value ..]
+       haypile import DUMP.rdb [FILE] [--directive value ..]
        haypile -v | --version
        haypile -h | --help
 
 FILE is a configuration file in redis.conf's format; - reads it from standard input.
 Each --directive sets what a line of the file would, and wins over it.
 
+import reads a dump file of Redis (4 to 8) into the data folder, while no server uses it. Keys that are
+there already are replaced.
+
 Examples:
        haypile                                  port 6379 on 127.0.0.1, data in ./haypile-data
        haypile /etc/haypile.conf
        haypile --port 7000 --dir /var/lib/haypile --memory-budget 4gb
        haypile /etc/redis/redis.conf --appendfsync always
+       haypile import /var/lib/redis/dump.rdb --dir /var/lib/haypile
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +40,10 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> Result<(), String> {
+    if arguments.first().is_some_and(|word| word == "import") {
+        let dump = arguments.get(1).ok_or("import: which dump file?")?;
+        return haypile::server::import(configure(&arguments[2..])?, dump);
+    }
     match arguments.first().map(String::as_str) {
         Some("-h" | "--help") => {
             print!("{HELP}");
@@ -46,6 +55,11 @@ fn start(arguments: &[String]) -> Result<(), String> {
         }
         _ => {}
     }
+    haypile::server::run(configure(arguments)?)
+}
+
+/// The configuration: a file, if one is named first, and directives.
+fn configure(arguments: &[String]) -> Result<Config, String> {
     let mut config = Config::default();
     let directives = match arguments.split_first() {
         Some((file, rest)) if !file.starts_with("--") => {
@@ -57,7 +71,7 @@ fn start(arguments: &[String]) -> Result<(), String> {
         _ => arguments,
     };
     config.apply_arguments(directives)?;
-    haypile::server::run(config)
+    Ok(config)
 }
 
 fn read(path: &str) -> Result<String, String> {

@@ -19,6 +19,9 @@ use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
 use crate::store::store::{PackedLimits, Store, StoreOptions};
+use crate::store::txn::Txn;
+use crate::types::rdb_file::{self, Imported};
+use haypile_lsm::env::env::OpenMode;
 use haypile_lsm::{Db, Env, Error, LogProgress, Options, OsEnv};
 use mio::Poll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -98,6 +101,41 @@ pub fn run(mut config: Config) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a dump file of Redis into the data folder, which no server may be using. Lines for people go to the log.
+pub fn import(mut config: Config, file: &str) -> Result<(), String> {
+    let clock = Clock::new();
+    let log = Log::open(&config, clock)?;
+    let dir = absolute(config.text("dir"));
+    fs::create_dir_all(&dir)
+        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
+    let open_tables = limit_descriptors(&mut config, &log);
+    let identity = identity(&config, &clock, &dir, 0);
+    let opener =
+        opener(&config, &identity, clock, open_tables, Arc::new(LogWatch::new(clock)), Arc::clone(&log));
+    let store = opener().map_err(|error| open_failure(&dir, &error))?;
+    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
+    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
+    log.write('*', &format!("Importing {file} into {}", dir.display()));
+    let mut progress = |imported: &Imported, position: u64| {
+        log.write('*', &format!("{} keys, {} MB read", imported.keys, position >> 20));
+    };
+    let mut txn = Txn::new(Arc::clone(&store));
+    let outcome = rdb_file::import(&mut txn, input, clock.unix_ms(), &mut progress);
+    drop(txn);
+    let closed = store.close();
+    let imported = outcome.map_err(|error| format!("{file}: {error}"))?;
+    closed.map_err(|error| format!("closing the database: {error}"))?;
+    let Imported { keys, expired, empty, of_modules, functions } = imported;
+    log.write('*', &format!("{keys} keys imported, {expired} had expired, {empty} were empty"));
+    if of_modules + functions > 0 {
+        log.write(
+            '#',
+            &format!("Left out: {of_modules} values of modules, {functions} libraries of functions"),
+        );
+    }
+    Ok(())
+}
+
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }
@@ -115,7 +153,8 @@ fn open_failure(dir: &Path, error: &Error) -> String {
 fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.number("workers") {
-        0 => cores,
+        // The rest is left to the log, flush and compaction threads: docs/decisions/0005.
+        0 => (cores * 3 / 4).max(1),
         workers => workers as usize,
     };
     let seed = [clock.unix_us(), u64::from(std::process::id()), clock.monotonic_ns()];
@@ -239,7 +278,10 @@ fn opener(
         options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
-        Store::open(db, StoreOptions { databases, gate_slots: threads, clock, packed })
+        Store::open(
+            db,
+            StoreOptions { databases, gate_slots: threads, clock, packed, ..StoreOptions::default() },
+        )
     })
 }
 
@@ -396,7 +438,7 @@ fn join(server: &ServerState, thread: JoinHandle<()>) {
     }
 }
 
-/// Ten times a second: rates, memory, expiry.
+/// Ten times a second: rates, memory, room for large requests, expiry.
 fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
     let mut busy = false;
     let mut last_ms = 0;
@@ -406,6 +448,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             last_ms = now_ms;
             server.stats.sample(now_ms);
             server.stats.memory_seen(crate::command::info::resident_bytes());
+            server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
         }
         busy = match server.store().background_turn() {
             Ok(more) => more,

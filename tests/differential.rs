@@ -1,16 +1,19 @@
-//! The same random commands to a real redis-server and to ours: equal replies, equal contents.
+//! The same commands to real redis-servers and to ours: equal replies, equal contents.
 //!
-//! One connection to each, pipelined, over RESP2 and RESP3. A difference is printed with the seed, the command and the
-//! commands before it on the same keys; then both are emptied and the stream goes on, so that one run shows many. The
-//! control is redis-server 7.0. Where `HAYPILE_REDIS8` names a later redis-server, a reply that agrees with that one is
-//! right too: where 7.0 and 7.4 differ, 7.4 wins. Every other difference that is meant stands in
-//! `differential/exceptions.txt` with its reason.
+//! Random streams over one connection to each, pipelined, and a catalogue of commands with every odd word they may be given
+//! (`differential/catalogue.txt`); both over RESP2 and RESP3. A difference is printed with the seed, the command and the
+//! commands before it on the same keys; then all are emptied and the stream goes on, so that one run shows many.
+//!
+//! The controls are the machine's redis-server (7.0), and 7.4 and 8 where the environment names them. Each difference that
+//! is meant stands in `differential/exceptions.txt` with the control it is from and its reason. 7.4 is what ours has to be:
+//! a line for it is a deviation, while the lines for 7.0 and 8 mostly say what Redis itself changed.
 //!
 //! | variable | what |
 //! |---|---|
 //! | `HAYPILE_DIFFERENTIAL_COMMANDS` | how many commands a test sends (millions, for a night) |
 //! | `HAYPILE_DIFFERENTIAL_SEED` | repeats a run |
-//! | `HAYPILE_BIN`, `HAYPILE_REDIS`, `HAYPILE_REDIS8` | the server under test and the controls |
+//! | `HAYPILE_DIFFERENTIAL_FLAGS` | more flags for the server under test |
+//! | `HAYPILE_BIN`, `HAYPILE_REDIS`, `HAYPILE_REDIS74`, `HAYPILE_REDIS8` | the server under test and the controls |
 #![expect(
     clippy::disallowed_methods,
     reason = "a test outside the server reads clocks and files as any program"
@@ -19,6 +22,8 @@
 #[expect(dead_code, reason = "each test binary takes its part of what they share")]
 mod support;
 
+#[path = "differential/catalogue.rs"]
+mod catalogue;
 #[path = "differential/compare.rs"]
 mod compare;
 #[path = "differential/generator.rs"]
@@ -53,37 +58,40 @@ fn replies_equal_redis_over_resp3() {
     run("resp3", 3, 1);
 }
 
-/// Hashes with fields that expire, against a later redis-server alone.
+/// Hashes with fields that expire, against later redis-servers alone.
 #[test]
 fn replies_equal_later_redis() {
-    let Some(redis8) = Program::redis8() else { return };
+    let mut controls = Program::controls();
+    controls.retain(|control| control.series() != "7.0");
     let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
     let generator = Generator::of_later_hashes(seed.wrapping_add(2));
-    run_against("later", 3, seed, generator, vec![redis8], &[]);
+    run_against("later", 3, seed, generator, controls, &[]);
 }
 
 /// Collections never packed, and packed only alone.
 #[test]
 fn replies_equal_redis_at_the_border() {
     for (salt, most) in [(3, "0"), (4, "1")] {
-        let Some(redis7) = Program::redis7() else { return };
         let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
         let generator = Generator::new(seed.wrapping_add(salt), true);
-        run_against(
-            &format!("border{most}"),
-            2,
-            seed,
-            generator,
-            vec![redis7],
-            &["--packed-max-elements", most],
-        );
+        let options = ["--packed-max-elements", most];
+        run_against(&format!("border{most}"), 2, seed, generator, Program::controls(), &options);
     }
 }
 
+#[test]
+fn the_catalogue_is_answered_as_redis_does_over_resp2() {
+    run_catalogue("catalogue2", 2);
+}
+
+#[test]
+fn the_catalogue_is_answered_as_redis_does_over_resp3() {
+    run_catalogue("catalogue3", 3);
+}
+
 fn run(name: &str, protocol: u8, salt: u64) {
-    let Some(redis7) = Program::redis7() else { return };
     let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
-    let controls = std::iter::once(redis7).chain(Program::redis8()).collect();
+    let controls = Program::controls();
     run_against(name, protocol, seed, Generator::new(seed.wrapping_add(salt), true), controls, &[]);
 }
 
@@ -96,27 +104,8 @@ fn run_against(
     options: &[&str],
 ) {
     let commands = count_from("HAYPILE_DIFFERENTIAL_COMMANDS", 6000);
-    let versions: Vec<_> = controls.iter().map(|control| control.version.clone()).collect();
-    eprintln!(
-        "HAYPILE_DIFFERENTIAL_SEED={seed} ({name}, {commands} commands, controls: {})",
-        versions.join(", ")
-    );
-    let mut peers = vec![Peer::start(&format!("differential-{name}-ours"), Program::under_test(), options)];
-    for (number, control) in controls.into_iter().enumerate() {
-        peers.push(Peer::start(&format!("differential-{name}-control{number}"), control, &[]));
-    }
-    let mut stream = Stream {
-        peers,
-        protocol,
-        exceptions: read_exceptions(include_str!("differential/exceptions.txt")),
-        history: VecDeque::new(),
-        differences: Vec::new(),
-        classes: BTreeMap::new(),
-        repeated: 0,
-        later: BTreeMap::new(),
-        sent: 0,
-    };
-    stream.empty_all();
+    let Some(mut stream) = Stream::start(name, protocol, controls, options) else { return };
+    eprintln!("HAYPILE_DIFFERENTIAL_SEED={seed} ({name}, {commands} commands)");
     let mut next_walk = 1000;
     while stream.sent < commands
         && stream.differences.len() < DIFFERENCES_MAX
@@ -129,21 +118,41 @@ fn run_against(
         }
     }
     stream.walk();
-    stream.report(seed);
+    stream.report(&format!("HAYPILE_DIFFERENTIAL_SEED={seed}"));
 }
 
-/// One server and its connection. The first is ours, the second the control, the third the later control.
+fn run_catalogue(name: &str, protocol: u8) {
+    let Some(mut stream) = Stream::start(name, protocol, Program::controls(), &[]) else { return };
+    stream.show_all = true;
+    for block in catalogue::blocks() {
+        stream.empty_all();
+        for step in &block {
+            stream.step(step);
+        }
+    }
+    stream.report(name);
+}
+
+/// One server and its connection. The first is ours, the others are the controls.
 struct Peer {
+    /// The version of a control.
+    series: String,
     server: Server,
     client: Client,
 }
 
 impl Peer {
     fn start(name: &str, program: Program, options: &[&str]) -> Peer {
-        let usual = ["--appendfsync", "everysec", "--memory-budget", "64mb"];
-        let server = Server::start_program(name, program, &[&usual, options].concat());
+        let series = program.series();
+        let mut flags = vec!["--appendfsync", "everysec", "--memory-budget", "64mb"];
+        flags.extend(options);
+        let more = std::env::var("HAYPILE_DIFFERENTIAL_FLAGS").unwrap_or_default();
+        if name.ends_with("ours") {
+            flags.extend(more.split_whitespace());
+        }
+        let server = Server::start_program(name, program, &flags);
         let client = server.client();
-        Peer { server, client }
+        Peer { series, server, client }
     }
 }
 
@@ -154,14 +163,40 @@ struct Stream {
     history: VecDeque<Vec<Vec<u8>>>,
     differences: Vec<String>,
     classes: BTreeMap<String, u64>,
+    /// Every difference is shown, not only the first of its class.
+    show_all: bool,
     /// Differences of a class that was seen before.
     repeated: u64,
-    /// Differences from 7.0 in which the later control agrees with us, by command.
-    later: BTreeMap<String, (u64, String)>,
     sent: u64,
 }
 
 impl Stream {
+    /// Empty servers, ours and every control there is. `None` if there is no control.
+    fn start(name: &str, protocol: u8, controls: Vec<Program>, options: &[&str]) -> Option<Stream> {
+        if controls.is_empty() {
+            return None;
+        }
+        let mut peers =
+            vec![Peer::start(&format!("differential-{name}-ours"), Program::under_test(), options)];
+        for control in controls {
+            eprintln!("control: {}", control.version);
+            peers.push(Peer::start(&format!("differential-{name}-redis{}", control.series()), control, &[]));
+        }
+        let mut stream = Stream {
+            peers,
+            protocol,
+            exceptions: read_exceptions(include_str!("differential/exceptions.txt")),
+            history: VecDeque::new(),
+            differences: Vec::new(),
+            classes: BTreeMap::new(),
+            show_all: false,
+            repeated: 0,
+            sent: 0,
+        };
+        stream.empty_all();
+        Some(stream)
+    }
+
     fn act(&mut self, action: &Action) {
         match action {
             Action::Batch(steps) => self.batch(steps),
@@ -244,32 +279,31 @@ impl Stream {
 
     /// Whether the servers may be taken to be in the same state still.
     fn compare(&mut self, command: &[Vec<u8>], check: Check, answers: &[Value]) -> bool {
-        let (ours, control, later) = (&answers[0], &answers[1], answers.get(2));
-        if agree(control, ours, check) {
-            return later.is_none_or(|later| agree(control, later, check));
-        }
+        let (ours, controls) = answers.split_first().expect("our own answer");
         let text = render_command(command);
-        if later.is_some_and(|later| agree(later, ours, check)) {
-            let name = text.split(' ').next().unwrap_or("").to_ascii_uppercase();
-            let sample = format!("{text}\n      7.0 {}\n    later {}", shown(control), shown(ours));
-            self.later.entry(name).or_insert((0, sample)).0 += 1;
-            return false;
+        let mut report = String::new();
+        let mut class = text.split(' ').next().unwrap_or("").to_ascii_uppercase();
+        for (peer, control) in self.peers.iter().skip(1).zip(controls) {
+            if agree(control, ours, check) {
+                continue;
+            }
+            let covering =
+                self.exceptions.iter_mut().find(|one| one.covers(&peer.series, &text, control, ours));
+            if let Some(exception) = covering {
+                exception.used += 1;
+                continue;
+            }
+            report.push_str(&format!("\n{:>9} {}", peer.series, shown(control)));
+            class.push_str(&format!(" {} {}", peer.series, class_of(control)));
         }
-        if let Some(exception) = self.exceptions.iter_mut().find(|one| one.covers(&text, control, ours)) {
-            exception.used += 1;
+        if report.is_empty() {
             return true;
         }
-        let mut report = format!("{text}\n    redis {}\n     ours {}", shown(control), shown(ours));
-        if let Some(later) = later {
-            report.push_str(&format!("\n    later {}", shown(later)));
+        class.push_str(&class_of(ours));
+        if self.show_all {
+            class.clone_from(&text);
         }
-        let class = format!(
-            "{} {} {}",
-            text.split(' ').next().unwrap_or("").to_ascii_uppercase(),
-            class_of(control),
-            class_of(ours)
-        );
-        self.difference(class, report, command);
+        self.difference(class, format!("{text}{report}\n     ours {}", shown(ours)), command);
         false
     }
 
@@ -432,43 +466,44 @@ impl Stream {
                 client.call(&["SELECT", &database.to_string()]);
                 held.push(contents(client));
             }
-            let (ours, control) = (&held[0], &held[1]);
-            for key in ours.keys().chain(control.keys()) {
-                let same = match (ours.get(key), control.get(key)) {
-                    (Some(one), Some(other)) => one.same(other),
-                    _ => false,
-                };
-                if !same {
-                    let report = format!(
-                        "walk of database {database}: key {}\n    redis {:?}\n     ours {:?}",
-                        key.escape_ascii(),
-                        control.get(key),
-                        ours.get(key)
-                    );
-                    self.difference(
-                        format!("walk of key {}", key.escape_ascii()),
-                        report,
-                        &[b"walk".to_vec(), key.clone()],
-                    );
-                    self.empty_all();
-                    return;
-                }
+            let (ours, controls) = held.split_first().expect("what ours holds");
+            let differs = controls.iter().zip(&self.peers[1..]).find_map(|(control, peer)| {
+                let key = ours.keys().chain(control.keys()).find(|key| {
+                    match (ours.get(*key), control.get(*key)) {
+                        (Some(one), Some(other)) => !one.same(other),
+                        _ => true,
+                    }
+                })?;
+                Some((key.clone(), peer.series.clone(), format!("{:?}", control.get(key))))
+            });
+            if let Some((key, series, theirs)) = differs {
+                let name = key.escape_ascii();
+                let report = format!(
+                    "walk of database {database}: key {name}\n{series:>9} {theirs}\n     ours {:?}",
+                    ours.get(&key)
+                );
+                self.difference(format!("walk of key {name}"), report, &[b"walk".to_vec(), key]);
+                self.empty_all();
+                return;
             }
         }
-        let digests: Vec<Value> =
-            connections.iter_mut().map(|client| client.call(&["DEBUG", "DIGEST"])).collect();
-        let same = self.compare(&[b"DEBUG".to_vec(), b"DIGEST".to_vec()], Check::Exact, &digests);
-        if !same {
+        let digests = |connections: &mut Vec<Client>| -> Vec<Value> {
+            connections.iter_mut().map(|client| client.call(&["DEBUG", "DIGEST"])).collect()
+        };
+        let mut found = digests(&mut connections);
+        if found.iter().any(|digest| *digest != found[0]) {
+            // Redis's digest is of expired keys too, until they are swept.
+            std::thread::sleep(Duration::from_millis(300));
+            found = digests(&mut connections);
+        }
+        if !self.compare(&[b"DEBUG".to_vec(), b"DIGEST".to_vec()], Check::Exact, &found) {
             self.empty_all();
         }
     }
 
-    fn report(&mut self, seed: u64) {
-        for exception in &self.exceptions {
+    fn report(&mut self, what: &str) {
+        for exception in self.exceptions.iter().filter(|exception| exception.used > 0) {
             eprintln!("meant, {} times: {}: {}", exception.used, exception.command, exception.reason);
-        }
-        for (name, (count, sample)) in &self.later {
-            eprintln!("as the later control ({count} times) {name}: {sample}");
         }
         eprintln!("{} commands compared", self.sent);
         for peer in &mut self.peers {
@@ -478,7 +513,7 @@ impl Stream {
         }
         assert!(
             self.differences.is_empty(),
-            "{} differences, and {} more like them (HAYPILE_DIFFERENTIAL_SEED={seed}):\n\n{}",
+            "{} differences, and {} more like them ({what}):\n\n{}",
             self.differences.len(),
             self.repeated,
             self.differences.join("\n\n")

@@ -3,6 +3,7 @@
 //! Ours are rendered by the code that answers clients, and are of all commands, also those that no function runs yet. What
 //! is compared: arity, flags, first-last-step, ACL categories, tips, key specifications, group, first version,
 //! deprecation and the tree of arguments. What is not: summaries, costs and histories, which are our own words or not there.
+//! Besides, which words of [`LINES`] are keys: COMMAND GETKEYSANDFLAGS.
 //!
 //! The control is redis-server 7.0. Where `HAYPILE_REDIS8` names a later one (7.4 is the version that the facts are of),
 //! that is a control too. A command or argument later than a control is not asked of it. Every other difference stands in
@@ -19,8 +20,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use haypile::base::args::OwnedArgs;
 use haypile::base::stop::Stop;
-use haypile::command::command_cmd::{write_docs, write_info};
+use haypile::command::command_cmd::{keys_of, write_docs, write_info, write_keys};
 use haypile::command::facts::all;
 use haypile::command::spec::{Class, Context, Table};
 use haypile_resp::{Protocol, ReplyReader, ReplyWriter, Value};
@@ -96,21 +98,175 @@ const EXCEPTIONS: &[Exception] = &[
 /// Commands of later versions that are not ours.
 const NOT_OURS: &[&str] = &["cluster|slot-stats", "xackdel", "xdelex"];
 
+/// Whose keys both are asked for. `""` is the empty word.
+const LINES: &str = r#"
+set k v
+set k v get
+set k v get ex 10
+set k v ex 10
+bitfield k get u8 0
+bitfield k get u8 0 set u8 0 1
+bitfield k incrby u8 0 1
+bitfield_ro k get u8 0
+mset a 1 b 2
+mset a 1 b
+bitop and d a b c
+lcs a b
+copy a b db 1
+rename a b
+object encoding k
+object help
+memory usage k samples 5
+memory doctor
+sort k
+sort k store d
+sort k by w_* get o_* get # limit 0 10 store d
+sort k by store get x
+sort k store a store b
+sort k store
+sort_ro k by w_* get o_*
+migrate h 1 k 0 100
+migrate h 1 k 0 100 copy replace
+migrate h 1 "" 0 100 keys a b
+migrate h 1 "" 0 100 copy auth keys keys a b
+migrate h 1 k 0 100 keys a b
+migrate h 1 "" 0 100 auth2 keys keys keys a
+restore k 0 x replace
+eval script 0
+eval script 2 a b c
+eval script -1 a
+eval script x a
+eval script 5 a
+eval_ro script 1 a
+fcall f 0
+fcall f 1 a
+script load x
+lmove a b left right
+lmpop 2 a b left
+lmpop 0 left right
+lmpop 3 a b left
+blmpop 0 2 a b left
+blpop a b 0
+rpoplpush a b
+sdiffstore d a b
+sinter a b
+sintercard 2 a b limit 1
+smove a b m
+zadd k 1 a
+zunionstore d 2 a b weights 1 2
+zunionstore d 3 a b
+zunionstore d 0 a b
+zunion 2 a b withscores
+zdiffstore d 1 a
+zrangestore d s 0 1
+zmpop 1 a min
+bzmpop 1 2 a b min
+bzpopmin a b 0
+zintercard 1 a
+hset k f v
+hexpire k 10 fields 1 f
+geoadd k 1 1 m
+georadius k 1 1 1 km
+georadius k 1 1 1 km store d
+georadius k 1 1 1 km storedist d
+georadius k 1 1 1 km store d storedist e
+georadiusbymember k m 1 km store d
+georadiusbymember k m 1 km asc storedist d
+georadius_ro k 1 1 1 km
+geosearchstore d s frommember m byradius 1 km
+pfadd k a
+pfcount a b
+pfmerge d a b
+pfdebug encoding k
+xadd k * f v
+xread streams a b 0 0
+xread count 1 block 0 streams a b 0 0
+xread count 1
+xread streams a b 0
+xread count streams streams a 0
+xreadgroup group g c streams a b > >
+xreadgroup group streams c count 1 streams a >
+xgroup create k g $
+xgroup help
+xinfo stream k full
+xinfo help
+xclaim k g c 1 1-1
+spublish ch m
+ssubscribe a b
+subscribe a
+publish a b
+watch a b
+ping
+get
+get a b
+nosuch a
+config get x
+config nosuch
+flushall
+client kill x
+debug object k
+restore-asking k 0 v
+"#;
+
 /// The fields of a command by name, as text that is equal where they mean the same.
 type Fields = BTreeMap<String, String>;
 
 #[test]
 fn facts_equal_those_of_redis() {
-    let controls = [Program::redis7(), Program::redis8()];
-    for control in controls.into_iter().flatten() {
+    for control in Program::controls() {
         eprintln!("control: {}", control.version);
         let version = version_of(&control.version);
         let server = Server::start_program("facts", control, &[]);
-        let theirs = ask(&mut server.client());
-        let mut differences = compare(version, &ours(version), &theirs);
+        let mut client = server.client();
+        client.call(&["HELLO", "3"]);
+        let mut differences = compare(version, &ours(version), &ask(&mut client, version));
         differences.sort();
+        differences.extend(compare_keys(version, &mut client));
         assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
     }
+}
+
+/// COMMAND GETKEYSANDFLAGS of every line of [`LINES`].
+fn compare_keys(version: Version, client: &mut Client) -> Vec<String> {
+    let table = table_of_all();
+    let mut differences = Vec::new();
+    for line in LINES.lines().filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split(' ').map(|word| if word == "\"\"" { "" } else { word }).collect();
+        let known =
+            table.find(words[0].as_bytes()).is_none_or(|command| !later(command.facts.since, version));
+        // Before 7.4, GETKEYS itself wanted a command with an argument.
+        if !known || (BEFORE_7_4.contains(&version) && words.len() < 2) {
+            continue;
+        }
+        let owned = OwnedArgs::from_words(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+        let mut reply = ReplyWriter::new(Protocol::Resp3);
+        match keys_of(&table, &owned.as_args()) {
+            Ok(keys) => write_keys(&mut reply, &keys),
+            Err(error) => reply.error(error.text()),
+        }
+        let ours = canonical(&read_one(reply.buffer()), version);
+        let asked: Vec<&str> = ["COMMAND", "GETKEYSANDFLAGS"].into_iter().chain(words).collect();
+        let theirs = canonical(&client.call(&asked), version);
+        if ours != theirs {
+            differences.push(format!("keys of {line}:\n    ours   {ours}\n    theirs {theirs}"));
+        }
+    }
+    differences
+}
+
+fn read_one(bytes: &[u8]) -> Value {
+    let mut reader = ReplyReader::default();
+    reader.feed(bytes);
+    reader.next().expect("a well-formed reply").expect("a complete reply")
+}
+
+/// All commands, those that no function runs yet as well.
+fn table_of_all() -> Table {
+    Table::new(all::commands(), &|_| Some((nothing, Class::Inline)))
+}
+
+fn nothing(_: &mut Context<'_>) -> Result<(), Stop> {
+    Ok(())
 }
 
 fn compare(
@@ -150,7 +306,7 @@ fn compare(
 
 /// The facts of every command that a server of this version has, as our own code sends them.
 fn ours(version: Version) -> BTreeMap<String, Fields> {
-    let table = Table::new(all::commands(), &|_| Some((nothing, Class::Inline)));
+    let table = table_of_all();
     let mut commands = BTreeMap::new();
     for command in table.top().filter(|command| !command.facts.extension) {
         let mut reply = ReplyWriter::new(Protocol::Resp3);
@@ -167,18 +323,8 @@ fn ours(version: Version) -> BTreeMap<String, Fields> {
     commands
 }
 
-fn nothing(_: &mut Context<'_>) -> Result<(), Stop> {
-    Ok(())
-}
-
 /// The facts of every command that a server of Redis has.
-fn ask(client: &mut Client) -> BTreeMap<String, Fields> {
-    let hello = client.call(&["HELLO", "3"]);
-    let version = pairs(&hello)
-        .iter()
-        .find(|(key, _)| text(key) == "version")
-        .map(|(_, version)| version_of(&text(version)))
-        .expect("HELLO tells the version");
+fn ask(client: &mut Client, version: Version) -> BTreeMap<String, Fields> {
     let mut commands = BTreeMap::new();
     for info in elements(&client.call(&["COMMAND"])) {
         read_info(info, version, &mut commands);

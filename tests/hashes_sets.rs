@@ -41,7 +41,7 @@ fn open(env: &Arc<MemEnv>, clock: Clock, packed: PackedLimits) -> Arc<Store> {
         Options { memtable_bytes: 32 << 10, memtable_total_bytes: 256 << 10, ..Options::tiny() };
     MetaHooks::install(&mut options, clock);
     let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
-    let options = StoreOptions { databases: 2, gate_slots: 2, clock, packed };
+    let options = StoreOptions { databases: 2, gate_slots: 2, clock, packed, ..StoreOptions::default() };
     Store::open(Arc::new(db), options).unwrap()
 }
 

@@ -172,6 +172,112 @@ fn a_large_value_in_small_pieces_takes_linear_time() {
     assert!(took < Duration::from_secs(30), "32 MiB took {took:?}");
 }
 
+/// A number that INFO tells.
+fn info_number(client: &mut Client, section: &str, field: &str) -> u64 {
+    let text = client.text(&["INFO", section]);
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {field} in {text}")).trim().parse().expect("a number")
+}
+
+#[test]
+fn large_values_are_charged_before_they_are_read() {
+    const CLIENTS: usize = 10;
+    const VALUE_BYTES: usize = 30 << 20;
+    let server = Server::start("charged", &["--memory-budget", "64mb"]);
+    if server.family() == Family::Redis {
+        return;
+    }
+    let mut small = server.client();
+    // Once in a row, for what the engine itself keeps of such a value.
+    let value = Random::new(3).bytes(VALUE_BYTES);
+    for key in ["warm:0", "warm:1"] {
+        assert_eq!(small.call(&[b"SET".as_slice(), key.as_bytes(), &value]), ok());
+    }
+    let before = server.resident_bytes();
+    let (mut most, mut took) = (0, Vec::new());
+    std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (server, value) = (&server, &value);
+                scope.spawn(move || {
+                    let mut client = server.client();
+                    let mut request = Vec::new();
+                    encode(&mut request, &[b"SET".as_slice(), format!("large:{number}").as_bytes(), value]);
+                    for piece in request.chunks(256 << 10) {
+                        client.send_raw(piece).expect("send");
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    assert_eq!(client.read().expect("a reply"), ok());
+                })
+            })
+            .collect();
+        while !senders.iter().all(|sender| sender.is_finished()) {
+            let start = Instant::now();
+            assert_eq!(small.call(&["SET", "small", "value"]), ok());
+            took.push(start.elapsed());
+            most = most.max(server.resident_bytes().saturating_sub(before));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    for number in 0..CLIENTS {
+        assert_eq!(small.integer(&["STRLEN", &format!("large:{number}")]), VALUE_BYTES as i64);
+    }
+    took.sort();
+    let late = took[took.len() * 99 / 100];
+    eprintln!("grown by {} MiB, small commands: p99 {late:?}, most {:?}", most / MIB, took.last());
+    // All ten at once would be 300 MiB.
+    assert!(most < 150 * MIB, "ten large values cost {most} bytes");
+    assert!(late < Duration::from_millis(500), "p99 of small commands was {late:?}");
+    assert_eq!(info_number(&mut small, "memory", "mem_large_requests"), 0);
+    assert_eq!(info_number(&mut small, "memory", "mem_large_requests_waiting"), 0);
+}
+
+#[test]
+fn a_charge_is_given_back_by_whoever_goes() {
+    let server = Server::start("given-back", &["--memory-budget", "64mb"]);
+    if server.family() == Family::Redis {
+        return;
+    }
+    let mut observer = server.client();
+    let mut charged = || info_number(&mut observer, "memory", "mem_large_requests");
+    let half = vec![b'x'; 50 << 20];
+    let mut leaving = server.client();
+    leaving.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$104857600\r\n").expect("send");
+    wait_for("the charge", || charged() > 100 << 20);
+    leaving.send_raw(&half).expect("send");
+    // Larger than the budget too, and behind it; a small client notices nothing.
+    let mut waiting = server.client();
+    waiting.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$104857600\r\n").expect("send");
+    let mut small = server.client();
+    wait_for("the second to wait", || {
+        info_number(&mut small, "memory", "mem_large_requests_waiting") > 100 << 20
+    });
+    drop(leaving);
+    wait_for("the second to come", || info_number(&mut small, "memory", "mem_large_requests_waiting") == 0);
+    for _ in 0..2 {
+        waiting.send_raw(&half).expect("send");
+    }
+    waiting.send_raw(b"\r\n").expect("send");
+    assert_eq!(waiting.read().expect("a reply"), ok());
+    wait_for("the charge to be back", || charged() == 0);
+    // By CLIENT KILL, a protocol error, and a command on a pool.
+    let mut killed = server.client();
+    let id = killed.integer(&["CLIENT", "ID"]);
+    killed.send_raw(b"*2\r\n$4\r\nECHO\r\n$4000000\r\nabc").expect("send");
+    wait_for("the charge", || charged() > 0);
+    assert_eq!(small.integer(&["CLIENT", "KILL", "ID", &id.to_string()]), 1);
+    wait_for("the charge to be back", || charged() == 0);
+    let mut wrong = server.client();
+    wrong.send_raw(b"*3\r\n$4\r\nECHO\r\n$4000000\r\n").expect("send");
+    wait_for("the charge", || charged() > 0);
+    wrong.send_raw(&half[..4_000_000]).expect("send");
+    wrong.send_raw(b"\r\n+\r\n").expect("send");
+    wait_for("the charge to be back", || charged() == 0);
+    let reply = small.call(&[b"MSET".as_slice(), b"a", &half[..3 << 20], b"b", &half[..3 << 20]]);
+    assert_eq!(reply, ok());
+    wait_for("the charge to be back", || charged() == 0);
+}
+
 #[test]
 fn an_announced_length_allocates_nothing() {
     let server = Server::start("announced", &[]);

@@ -5,6 +5,7 @@
 
 use haypile_lsm::base::error::Error;
 use haypile_lsm::base::hooks::Note;
+use haypile_lsm::base::key::SEQUENCE_MAX;
 use haypile_lsm::base::options::KeyspaceOptions;
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::env::env::Env;
@@ -14,6 +15,7 @@ use haypile_lsm::version::edit::{FileAdded, FileRemoved, KeyspaceCreated, LogEnd
 use haypile_lsm::version::file_meta::FileMeta;
 use haypile_lsm::version::manifest::{Manifest, decode_current, decode_manifest};
 use haypile_lsm::version::state::ManifestState;
+use haypile_lsm::{Db, Options, ReadOptions};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -92,6 +94,7 @@ fn next_edit(state: &ManifestState, rng: &mut Rng) -> VersionEdit {
             edit.files_added.push(FileAdded { keyspace, level: 0, meta });
             edit.flushed.push((keyspace, sequence));
             edit.first_needed_segment = Some(state.first_needed_segment + rng.below(2));
+            edit.log_start = Some(state.log_start + rng.below(2));
             let bytes = vec![7; rng.below(20) as usize];
             edit.notes_added.push(Note { id: state.next_note, keyspace, bytes });
         }
@@ -439,4 +442,36 @@ fn a_large_state_is_a_snapshot_of_many_edits() {
     manifest.append(&VersionEdit::default()).unwrap();
     assert_ne!(manifest.path(), dir().join("MANIFEST-000001"));
     assert_eq!(&Manifest::recover(env, dir()).unwrap().1, manifest.state());
+}
+
+/// Numbers on the disk size nothing: a keyspace of a huge number is a keyspace like any other, until the numbers end.
+#[test]
+fn a_huge_keyspace_number_costs_nothing() {
+    let env = disk();
+    let id = u32::MAX - 3;
+    let mut state = ManifestState::new(77);
+    let mut edit = VersionEdit::default();
+    let options = KeyspaceOptions::default();
+    edit.keyspaces_created.push(KeyspaceCreated { id, name: "far".into(), options });
+    state.check(&edit).unwrap();
+    state.apply(&edit);
+    Manifest::create_with(env.clone(), dir(), state).unwrap();
+    let db = Db::open(env, dir(), Options::tiny()).unwrap();
+    assert_eq!((db.keyspace("far"), db.default_keyspace()), (Some(id), id + 1));
+    db.put(id, b"key", b"value").unwrap();
+    assert_eq!(db.get(id, b"key", &ReadOptions::default()).unwrap().as_deref(), Some(&b"value"[..]));
+    assert_eq!(db.keyspace_or_create("the last", options).unwrap(), id + 2);
+    assert!(db.keyspace_or_create("one more", options).is_err(), "every number was used");
+    db.drop_keyspace(id + 1).unwrap();
+    assert!(db.put(id + 1, b"key", b"").is_err());
+    db.put(id + 2, b"key", b"").unwrap();
+}
+
+#[test]
+fn a_database_at_the_end_of_its_sequence_numbers_is_refused() {
+    let env = disk();
+    let state = ManifestState { last_sequence: SEQUENCE_MAX, ..ManifestState::new(77) };
+    Manifest::create_with(env.clone(), dir(), state).unwrap();
+    let error = Db::open(env, dir(), Options::tiny()).unwrap_err();
+    assert!(error.is_corruption() && error.to_string().contains("MANIFEST"), "{error}");
 }

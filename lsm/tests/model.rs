@@ -172,3 +172,12 @@ fn behaves_as_a_map_when_everything_is_a_level() {
         run(seed, 300, options);
     }
 }
+
+#[test]
+fn behaves_as_a_map_with_two_open_tables() {
+    for seed in seeds(15) {
+        let options =
+            Options { open_tables_max: 2, block_cache_bytes: 2 << 10, table_bytes: 600, ..Options::tiny() };
+        run(seed, 300, options);
+    }
+}

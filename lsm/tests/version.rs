@@ -37,7 +37,7 @@ impl Disk {
         env.create_dir_all(dir).unwrap();
         let metrics = Arc::new(Metrics::default());
         let cache = Arc::new(BlockCache::new(1 << 20, metrics.clone()));
-        let opener = Arc::new(TableOpener::new(env.clone(), dir, cache, metrics));
+        let opener = Arc::new(TableOpener::new(env.clone(), dir, 100, cache, metrics));
         Disk { env, opener }
     }
 

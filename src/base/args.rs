@@ -49,9 +49,17 @@ impl<'a> Args<'a> {
     }
 
     /// The words from `index` on.
-    pub fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+    pub fn from(
+        &self,
+        index: usize,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone + use<'a> {
         let args = *self;
         (index.min(args.len())..args.len()).map(move |index| args.get(index))
+    }
+
+    /// The words from `index` on as a command of their own.
+    pub fn tail(&self, index: usize) -> Args<'a> {
+        Args { buffer: self.buffer, ranges: self.ranges.get(index..).unwrap_or_default() }
     }
 
     /// Word `index` as a 64-bit integer, or Redis's usual complaint.

@@ -204,7 +204,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("hash-max-listpack-entries", UINT, "512").alias("hash-max-ziplist-entries"),
     inert("hash-max-listpack-value", UINT, "64").alias("hash-max-ziplist-value"),
     inert("hide-user-data-from-log", Kind::Bool, "no"),
-    inert("hll-sparse-max-bytes", MEMORY, "3000"),
+    honoured("hll-sparse-max-bytes", MEMORY, "3000"),
     inert("hz", INT, "10"),
     inert("ignore-warnings", Kind::Text, ""),
     // How many threads run commands that have to wait for the disk.
@@ -315,7 +315,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("socket-mark-id", UINT, "0"),
     inert("stop-writes-on-bgsave-error", Kind::Bool, "yes"),
     inert("stream-node-max-bytes", MEMORY, "4096"),
-    inert("stream-node-max-entries", UINT, "100"),
+    honoured("stream-node-max-entries", UINT, "100"),
     inert_start("supervised", Kind::Word(&["no", "upstart", "systemd", "auto"]), "no"),
     inert_start("syslog-enabled", Kind::Bool, "no"),
     inert_start("syslog-facility", Kind::Text, "local0"),
@@ -348,7 +348,7 @@ pub static DIRECTIVES: &[Directive] = &[
     row("unixsocketperm", Kind::Octal, "0", When::Start, Class::Inert),
     inert("use-exit-on-panic", Kind::Bool, "no").hidden(),
     inert("watchdog-period", INT, "0").hidden(),
-    // Threads that serve connections; 0 for one a core.
+    // Threads that serve connections; 0 for three quarters of the cores.
     honoured_start("workers", Kind::Integer(0, 1024), "0").fixed(RESTART),
     inert("zset-max-listpack-entries", UINT, "128").alias("zset-max-ziplist-entries"),
     inert("zset-max-listpack-value", UINT, "64").alias("zset-max-ziplist-value"),
@@ -448,11 +448,9 @@ impl Config {
         }
     }
 
-    /// Value of a directive that only its full name shows.
-    pub fn hidden(&self, name: &str) -> Option<(&'static str, &str)> {
-        let index = find(name)?;
-        let directive = DIRECTIVES.get(index).filter(|directive| directive.hidden)?;
-        Some((directive.name, self.values.get(index)?))
+    /// Value of the directive of this very name, in any case; hidden ones too.
+    pub fn lookup(&self, name: &str) -> Option<&str> {
+        self.values.get(find(name)?).map(String::as_str)
     }
 
     /// Name and value of every directive, aliases included.
@@ -848,8 +846,9 @@ fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<Strin
 
 fn percentiles(words: &[String]) -> Result<String, String> {
     for word in words {
-        match word.parse::<f64>() {
-            Ok(percent) if (0.0..=100.0).contains(&percent) => {}
+        let number = word.parse::<f64>();
+        match number.map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_string())? {
+            percent if (0.0..=100.0).contains(&percent) => {}
             _ => {
                 return Err(
                     "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()

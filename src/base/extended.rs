@@ -40,6 +40,39 @@ impl Extended {
         !self.infinite
     }
 
+    /// A thousand times this, rounded as the arithmetic of this type rounds, then up to a whole number. Below zero any number
+    /// below zero stands for all. `None` if it is too large.
+    pub fn thousandfold_ceil(&self) -> Option<i64> {
+        if self.infinite {
+            return if self.negative { Some(i64::MIN) } else { None };
+        }
+        let mut product = u128::from(self.mantissa) * 1000;
+        let mut exponent = self.exponent;
+        // To 64 bits, to nearest, ties to even.
+        let excess = (128 - product.leading_zeros()).saturating_sub(64);
+        if excess > 0 {
+            let (half, rest) = (1u128 << (excess - 1), product & ((1 << excess) - 1));
+            product >>= excess;
+            product += u128::from(rest > half || rest == half && product & 1 == 1);
+            exponent += i64::from(excess);
+        }
+        let whole = match u32::try_from(exponent) {
+            Ok(0..=62) => product << exponent,
+            Ok(_) if product == 0 => 0,
+            Ok(_) => u128::MAX,
+            Err(_) => {
+                let shift = u32::try_from(-exponent).unwrap_or(u32::MAX).min(127);
+                let whole = product >> shift;
+                let fraction = product != whole << shift;
+                whole + u128::from(fraction && !self.negative)
+            }
+        };
+        match (self.negative, i64::try_from(whole)) {
+            (false, whole) => whole.ok(),
+            (true, whole) => Some(whole.map_or(i64::MIN, |whole| -whole)),
+        }
+    }
+
     /// Reads what `strtold` takes whole: decimal or hexadecimal, with or without exponent, or an infinity. `None` for
     /// anything else, and for what is too large or too small to be told from infinity or zero.
     pub fn parse(text: &[u8]) -> Option<Extended> {
@@ -414,6 +447,30 @@ impl Natural {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousandfold() {
+        let of = |text: &str| Extended::parse(text.as_bytes()).unwrap().thousandfold_ceil();
+        for (text, wanted) in [
+            ("0", 0),
+            ("0.1", 100),
+            ("1.5", 1500),
+            ("0.0001", 1),
+            ("0.001", 1),
+            ("0.0011", 2),
+            ("-0.0001", 0),
+            ("-1", -1000),
+            ("1e3", 1_000_000),
+            ("9223372036854775", 9_223_372_036_854_775_000),
+            ("1e-4000", 1),
+        ] {
+            assert_eq!(of(text), Some(wanted), "{text}");
+        }
+        assert_eq!(of("9223372036854776"), None);
+        assert_eq!(of("1e4000"), None);
+        assert_eq!(of("inf"), None);
+        assert!(of("-inf").unwrap() < 0 && of("-1e300").unwrap() < 0);
+    }
     use proptest::prelude::*;
 
     fn sum(a: &str, b: &str) -> String {

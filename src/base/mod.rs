@@ -3,9 +3,12 @@
 pub mod clock;
 pub mod extended;
 pub mod number;
+pub mod double;
 pub mod glob;
 pub mod reply_error;
 pub mod args;
 pub mod stop;
 pub mod sha1;
+pub mod crc64;
+pub mod lzf;
 pub mod config;

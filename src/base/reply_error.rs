@@ -6,8 +6,11 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyError(Cow<'static, str>);
 
-/// The longest piece of a client's own words that an error repeats, in bytes.
-const ECHO_BYTES_MAX: usize = 128;
+/// The longest piece of a client's own words that an error repeats, in bytes. Redis has no such bound.
+const ECHO_BYTES_MAX: usize = 64 << 10;
+
+/// The same for names of commands, as in Redis.
+const ECHO_NAME_BYTES_MAX: usize = 128;
 
 impl ReplyError {
     /// A command on a key of another type.
@@ -64,19 +67,33 @@ impl ReplyError {
 
     /// A subcommand that a container command does not have.
     pub fn unknown_subcommand(container: &str, subcommand: &[u8]) -> ReplyError {
-        let subcommand = ReplyError::echo(subcommand);
+        let subcommand = ReplyError::echo_name(subcommand);
         ReplyError::new(format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP."))
+    }
+
+    /// A subcommand with words that it does not take.
+    pub fn wrong_words(container: &[u8], subcommand: &[u8]) -> ReplyError {
+        let container = ReplyError::echo(&container.to_ascii_uppercase());
+        let subcommand = ReplyError::echo_name(subcommand);
+        ReplyError::new(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {container} HELP."
+        ))
     }
 
     /// A client's own word, made fit to be repeated in an error: each byte as the character of that number, which the reply
     /// writer turns back into the byte.
     pub fn echo(word: &[u8]) -> String {
+        ReplyError::echo_up_to(word, ECHO_BYTES_MAX)
+    }
+
+    /// The same for the name of a command.
+    pub fn echo_name(word: &[u8]) -> String {
+        ReplyError::echo_up_to(word, ECHO_NAME_BYTES_MAX)
+    }
+
+    fn echo_up_to(word: &[u8], bytes_max: usize) -> String {
         // Redis prints a C string: it ends at the first zero.
-        word.iter()
-            .take_while(|&&byte| byte != 0)
-            .take(ECHO_BYTES_MAX)
-            .map(|&byte| char::from(byte))
-            .collect()
+        word.iter().take_while(|&&byte| byte != 0).take(bytes_max).map(|&byte| char::from(byte)).collect()
     }
 
     /// The text, its code first.

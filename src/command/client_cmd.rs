@@ -94,10 +94,9 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
         4.. if is_keyword(args.get(2), "ID") => {
             let mut wanted = Vec::new();
             for word in args.from(3) {
-                let id = parse_i64(word).and_then(|id| u64::try_from(id).ok());
-                wanted.push(id.ok_or(ReplyError::fixed("ERR Invalid client ID"))?);
+                wanted.push(parse_i64(word).ok_or(ReplyError::fixed("ERR Invalid client ID"))?);
             }
-            clients.retain(|client| wanted.contains(&client.id));
+            clients.retain(|client| wanted.contains(&(client.id as i64)));
         }
         _ => return Err(ReplyError::SYNTAX.into()),
     }
@@ -310,7 +309,7 @@ pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
         4 if is_keyword(ctx.args.get(3), "ALL") => true,
         4 if is_keyword(ctx.args.get(3), "WRITE") => false,
         4 => return Err(ReplyError::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL").into()),
-        _ => return Err(ReplyError::SYNTAX.into()),
+        _ => return Err(ReplyError::wrong_words(ctx.args.name(), ctx.args.get(1)).into()),
     };
     let now_ms = ctx.server.clock.monotonic_ms();
     ctx.server.pause.set(now_ms.saturating_add(timeout_ms), all, now_ms);
@@ -333,7 +332,7 @@ pub fn unblock(ctx: &mut Context<'_>) -> Result<(), Stop> {
         4 if is_keyword(ctx.args.get(3), "TIMEOUT") => false,
         4 if is_keyword(ctx.args.get(3), "ERROR") => true,
         4 => return Err(ReplyError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR").into()),
-        _ => return Err(ReplyError::wrong_arity("client|unblock").into()),
+        _ => return Err(ReplyError::wrong_words(ctx.args.name(), ctx.args.get(1)).into()),
     };
     let id = ctx.args.integer(2)?;
     let client = u64::try_from(id).ok().and_then(|id| ctx.server.clients.get(id));
@@ -362,13 +361,27 @@ pub fn trackinginfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// CLIENT TRACKING: only OFF.
+/// CLIENT TRACKING: only OFF, with any options.
 pub fn tracking(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    if ctx.args.len() == 3 && is_keyword(ctx.args.get(2), "OFF") {
-        ctx.reply.ok();
-        return Ok(());
+    let mut options = ctx.args.options(3);
+    while let Some(option) = options.next_word() {
+        if is_keyword(option, "REDIRECT") {
+            let id = parse_i64(options.value()?).ok_or(ReplyError::NOT_AN_INTEGER)?;
+            if u64::try_from(id).ok().and_then(|id| ctx.server.clients.get(id)).is_none() {
+                let error = "ERR The client ID you want redirect to does not exist";
+                return Err(ReplyError::fixed(error).into());
+            }
+        } else if is_keyword(option, "PREFIX") {
+            options.value()?;
+        } else if !["BCAST", "OPTIN", "OPTOUT", "NOLOOP"].iter().any(|known| is_keyword(option, known)) {
+            return Err(ReplyError::SYNTAX.into());
+        }
     }
-    Err(ReplyError::fixed("ERR client tracking is not supported").into())
+    if on_off(ctx.args.get(2))? {
+        return Err(ReplyError::fixed("ERR client tracking is not supported").into());
+    }
+    ctx.reply.ok();
+    Ok(())
 }
 
 /// CLIENT CACHING.

@@ -5,9 +5,9 @@ use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::{
-    Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, KeyFlag, KeyFlagSet, KeySpec,
+    Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, Flag, KeyFlag, KeyFlagSet, KeySpec,
 };
-use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::key_finder::{find_command_keys, names_keys};
 use crate::command::spec::{Command, Context, Table};
 use haypile_resp::ReplyWriter;
 
@@ -288,56 +288,66 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The keys of the command that the words from index 2 on are, with what is done to them.
-fn keys_of<'a>(ctx: &Context<'a>) -> Result<Vec<(&'a [u8], KeyFlagSet)>, ReplyError> {
-    let args: Args<'a> = ctx.args;
-    let inner = args.from(2).map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let words: Vec<&[u8]> = inner.iter().map(Vec::as_slice).collect();
-    let owned = crate::base::args::OwnedArgs::from_words(&words);
-    let inner = owned.as_args();
-    let command = ctx.table.find(inner.name());
-    let command = match command {
-        Some(container) if !container.subcommands.is_empty() && inner.len() > 1 => {
-            ctx.table.find_subcommand(container, inner.get(1)).or(Some(container))
+/// The keys that a command with these words names, with what is done to them: what COMMAND GETKEYSANDFLAGS tells.
+pub fn keys_of<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<(&'a [u8], KeyFlagSet)>, ReplyError> {
+    let command = match table.find(args.name()) {
+        Some(container) if !container.subcommands.is_empty() && args.len() > 1 => {
+            table.find_subcommand(container, args.get(1))
         }
         other => other,
     };
-    let command = command.ok_or(ReplyError::fixed("ERR Invalid command specified"))?;
-    let specs: Vec<&KeySpec> = command.facts.keys.iter().filter(|spec| names_keys(spec)).collect();
-    if specs.is_empty() {
+    let facts = command.ok_or(ReplyError::fixed("ERR Invalid command specified"))?.facts;
+    if !facts.keys.iter().any(names_keys) {
         return Err(ReplyError::fixed("ERR The command has no key arguments"));
     }
-    if !command.facts.accepts(inner.len()) {
+    if !facts.accepts(args.len()) {
         return Err(ReplyError::fixed("ERR Invalid number of arguments specified for command"));
     }
     let mut keys = Vec::new();
-    for spec in specs {
-        let flags = flags_with(command.facts.name, spec, &inner);
-        find_keys(spec, &inner, |index| keys.push((args.get(index + 2), flags)));
+    let complete = find_command_keys(facts, args, |index, flags| {
+        keys.push((args.get(index), flags_with(facts.name, flags, args)));
+    });
+    match complete && !keys.is_empty() {
+        true => Ok(keys),
+        false if facts.flags.has(Flag::NoMandatoryKeys) => Ok(Vec::new()),
+        false => Err(ReplyError::fixed("ERR Invalid arguments specified for command")),
     }
-    if keys.is_empty() {
-        return Err(ReplyError::fixed("ERR Invalid arguments specified for command"));
-    }
-    Ok(keys)
 }
 
-/// What a command does to its key with these very words, where the specification says that it depends.
-fn flags_with(name: &str, spec: &KeySpec, args: &Args<'_>) -> KeyFlagSet {
-    if !spec.flags.has(KeyFlag::VariableFlags) {
-        return spec.flags;
+/// What a command does to its key with these very words, where the facts say that it depends.
+fn flags_with(name: &str, flags: KeyFlagSet, args: &Args<'_>) -> KeyFlagSet {
+    if !flags.has(KeyFlag::VariableFlags) {
+        return flags;
     }
-    let has =
-        |words: &[&str], from: usize| args.from(from).any(|arg| words.iter().any(|w| is_keyword(arg, w)));
+    let changes = KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]);
     match name {
-        "set" if !has(&["GET"], 3) => KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update]),
-        "bitfield" if !has(&["SET", "INCRBY"], 2) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
-        _ => KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]),
+        "set" if !args.from(3).any(|word| is_keyword(word, "GET")) => {
+            KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update])
+        }
+        "bitfield" if only_reads_fields(args) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
+        _ => changes,
     }
+}
+
+/// Whether a BITFIELD, as far as its words make sense, only reads. If they do not it is taken to write.
+fn only_reads_fields(args: &Args<'_>) -> bool {
+    let mut words = args.options(2);
+    while let Some(word) = words.next_word() {
+        let values = match word {
+            _ if is_keyword(word, "GET") && words.left() >= 2 => 2,
+            _ if is_keyword(word, "OVERFLOW") && words.left() >= 1 => 1,
+            _ => return false,
+        };
+        for _ in 0..values {
+            words.next_word();
+        }
+    }
+    true
 }
 
 /// COMMAND GETKEYS.
 pub fn getkeys(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let keys = keys_of(ctx)?;
+    let keys = keys_of(ctx.table, &ctx.args.tail(2))?;
     ctx.reply.array(keys.len());
     for (key, _) in keys {
         ctx.reply.bulk(key);
@@ -347,12 +357,17 @@ pub fn getkeys(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// COMMAND GETKEYSANDFLAGS.
 pub fn getkeysandflags(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let keys = keys_of(ctx)?;
-    ctx.reply.array(keys.len());
-    for (key, flags) in keys {
-        ctx.reply.array(2);
-        ctx.reply.bulk(key);
-        write_key_flags(ctx.reply, flags);
-    }
+    let keys = keys_of(ctx.table, &ctx.args.tail(2))?;
+    write_keys(ctx.reply, &keys);
     Ok(())
+}
+
+/// Keys with what is done to them.
+pub fn write_keys(reply: &mut ReplyWriter, keys: &[(&[u8], KeyFlagSet)]) {
+    reply.array(keys.len());
+    for (key, flags) in keys {
+        reply.array(2);
+        reply.bulk(key);
+        write_key_flags(reply, *flags);
+    }
 }

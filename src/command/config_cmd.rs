@@ -14,15 +14,22 @@ use std::sync::Arc;
 pub fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let config = ctx.server.config();
     let dir = ctx.server.identity.dir.display().to_string();
-    let patterns: Vec<&[u8]> = ctx.args.from(2).collect();
-    let found: Vec<(&str, &str)> = config
-        .all()
-        .filter(|(name, _)| patterns.iter().any(|pattern| glob::matches_case(pattern, name.as_bytes(), true)))
-        .map(|(name, value)| if name == "dir" { (name, dir.as_str()) } else { (name, value) })
-        .collect();
-    let hidden =
-        patterns.iter().flat_map(|name| std::str::from_utf8(name)).filter_map(|name| config.hidden(name));
-    let found: Vec<(&str, &str)> = found.into_iter().chain(hidden).collect();
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for pattern in ctx.args.from(2) {
+        // A name is answered as it was written, hidden ones too; a pattern finds those that are not hidden.
+        let is_pattern = pattern.iter().any(|byte| b"[*?".contains(byte));
+        let by_name = std::str::from_utf8(pattern).ok().filter(|_| !is_pattern);
+        let named = by_name.and_then(|name| Some((name, config.lookup(name)?)));
+        let matching =
+            config.all().filter(|(name, _)| is_pattern && glob::matches_case(pattern, name.as_bytes(), true));
+        let matching = matching.map(|(name, value): (&str, &str)| (name, value));
+        for (name, value) in named.into_iter().chain(matching) {
+            if !found.iter().any(|(known, _)| *known == name) {
+                let value = if name.eq_ignore_ascii_case("dir") { dir.as_str() } else { value };
+                found.push((name, value));
+            }
+        }
+    }
     ctx.reply.map(found.len());
     for (name, value) in found {
         ctx.reply.bulk(name.as_bytes());
@@ -46,9 +53,16 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if !args.len().is_multiple_of(2) {
         return Err(ReplyError::SYNTAX.into());
     }
-    let text = |index: usize| String::from_utf8_lossy(args.get(index)).into_owned();
-    let pairs: Vec<(String, String)> =
-        (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
+    let mut pairs = Vec::with_capacity(args.len() / 2);
+    for at in (2..args.len()).step_by(2) {
+        let name = ReplyError::echo(args.get(at));
+        // The configuration is a text, as its file is.
+        let value = std::str::from_utf8(args.get(at + 1)).map_err(|_| {
+            let why = "the value is not UTF-8";
+            ReplyError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+        })?;
+        pairs.push((name, value.to_string()));
+    }
     let protected = is_enabled(ctx.server, ctx.session, "enable-protected-configs");
     ctx.server.change_config(|config| config.set_all(&pairs, protected)).map_err(ReplyError::new)?;
     ctx.reply.ok();

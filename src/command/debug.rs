@@ -82,7 +82,7 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
             let digest = digest::of_everything(ctx.txn)?;
             ctx.reply.simple(&digest.to_string());
         }
-        (b"digest-value", 3..) => {
+        (b"digest-value", _) => {
             ctx.reply.array(count - 2);
             for key in ctx.args.from(2) {
                 let at = ctx.txn.at(key)?;
@@ -116,10 +116,7 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
             _,
         ) => ctx.reply.ok(),
         _ => {
-            let word = ReplyError::echo(ctx.args.get(1));
-            let text =
-                format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP.");
-            return Err(ReplyError::new(text).into());
+            return Err(ReplyError::wrong_words(ctx.args.name(), ctx.args.get(1)).into());
         }
     }
     Ok(())
@@ -129,9 +126,10 @@ fn object(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let key = ctx.args.get(2);
     let encoding = keys::encoding_of(ctx.server, ctx.txn, key)?.ok_or(ReplyError::NO_SUCH_KEY)?;
     let at = ctx.txn.at(key)?;
-    let bytes = ctx.txn.view(at, |record| record.map_or(0, |record| record.body.len()))?;
+    let bytes = ctx.txn.peek(at, |record| record.map_or(0, |record| record.body.len()))?;
+    let idle_s = ctx.txn.idle_s(at);
     ctx.reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"
+        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:{idle_s}"
     ));
     Ok(())
 }

@@ -14,7 +14,8 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
-use crate::command::key_finder::{find_keys, names_keys};
+use crate::command::key_finder::find_command_keys;
+use crate::command::service::{self, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::session::clients::ClientInfo;
 use crate::session::server_state::{Fsync, ServerState};
@@ -103,6 +104,8 @@ pub struct Executor {
     slot: usize,
     /// Keys to lock; reused.
     keys: Vec<LockKey>,
+    /// Those who wait for what the last command wrote, and whom it could not serve here.
+    unserved: Option<Box<Service>>,
     random: u64,
     /// The end of the last command is the beginning of the next: one look at the clock a command.
     now_ns: u64,
@@ -123,6 +126,7 @@ impl Executor {
             table,
             slot,
             keys: Vec::new(),
+            unserved: None,
             random: seed | 1,
             now_ns: 0,
             wall_offset_us: 0,
@@ -133,9 +137,7 @@ impl Executor {
     /// Calls `found` with each key that the words of a command name, if there is such a command.
     pub fn keys_of<'a>(&self, args: &Args<'a>, mut found: impl FnMut(&'a [u8])) {
         let Some(command) = self.table.find(args.name()) else { return };
-        for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-            find_keys(spec, args, |index| found(args.get(index)));
-        }
+        find_command_keys(command.facts, args, |index, _| found(args.get(index)));
     }
 
     /// Sets the time at which the next command begins. To be called when there may have been a pause since the last.
@@ -159,7 +161,7 @@ impl Executor {
             }
             self.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
             if let Ok(at) = self.txn.at(key) {
-                let _ = self.txn.view(at, |_| ());
+                let _ = self.txn.peek(at, |_| ());
             }
             self.txn.abandon();
             return;
@@ -246,6 +248,7 @@ impl Executor {
         self.account(command, session, reply, start, &request.args, started_ns);
         if reply_is_skipped(session) {
             reply.truncate(start);
+            session.block_muted = session.block.is_some();
         }
         Outcome::Done { need }
     }
@@ -265,7 +268,7 @@ impl Executor {
         }
         let server = &*self.server;
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
-            let writes = command.writes() || facts.flags.has(Flag::MayReplicate);
+            let writes = command.always_locks || facts.flags.has(Flag::MayReplicate);
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, writes) {
                 return Ok(Some(until_ms));
@@ -339,9 +342,14 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
-            let writes = command.writes();
-            let _locks: Option<KeyGuard<'_>> = if writes {
-                collect_keys(&mut self.keys, command, session, &request.args);
+            let locks_keys = command.locks_keys(&request.args);
+            let (db, waiters) = (session.db, &self.server.waiters);
+            let locks: Option<KeyGuard<'_>> = if locks_keys {
+                collect_keys(&mut self.keys, command, db, &request.args);
+                if !waiters.is_simple() {
+                    let other = other_database(command, &request.args);
+                    service::add_also(waiters, &mut self.keys, command, db, &request.args, other);
+                }
                 match store.locks().try_lock(&mut self.keys) {
                     Some(guard) => Some(guard),
                     None => {
@@ -356,23 +364,93 @@ impl Executor {
             } else {
                 None
             };
+            if locks.is_some() && !waiters.is_simple() {
+                // Under the locks the lines are settled. Somebody may have come in between who needs more.
+                let locked = self.keys.len();
+                let other = other_database(command, &request.args);
+                service::add_also(waiters, &mut self.keys, command, db, &request.args, other);
+                let (locked, needed) = self.keys.split_at(locked);
+                if !needed.iter().all(|key| locked.contains(key)) {
+                    continue;
+                }
+            }
             let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
             let read_point = match self.server.settings.fsync() {
-                Fsync::Always if !writes => ReadPoint::SyncedOr(session.last_own_lsn),
+                Fsync::Always if !locks_keys => ReadPoint::SyncedOr(session.last_own_lsn),
                 _ => ReadPoint::Latest,
             };
             self.txn.begin(session.db, mode, draws, read_point);
-            return call(
-                &self.server,
-                self.table,
-                &mut self.txn,
-                command,
-                session,
-                reply,
-                request,
-                place,
+            self.txn.set_no_touch(session.no_touch);
+            let outcome =
+                call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
+            let done = matches!(outcome, Outcome::Done { .. });
+            if session.wanted.is_some() {
+                match done && locks.is_some() {
+                    true => service::enter(&self.server, session, &request.args),
+                    false => session.wanted = None,
+                }
+            } else if done
+                && !waiters.is_empty()
+                && let Some(guard) = locks
+            {
+                let other = other_database(command, &request.args);
+                let mut line = service::line_of(waiters, command, db, &request.args, other);
+                let mut servant = Servant {
+                    server: &self.server,
+                    table: self.table,
+                    txn: &mut self.txn,
+                    mode,
+                    draws,
+                    obeys_pause: true,
+                };
+                if servant.serve(&mut line) != Progress::Done {
+                    self.unserved = Some(Box::new(Service::new(&self.store, guard, line)));
+                }
+            }
+            return outcome;
+        }
+    }
+
+    /// Takes the service that the last command could not end here.
+    pub fn take_unserved(&mut self) -> Option<Box<Service>> {
+        self.unserved.take()
+    }
+
+    /// Goes on with a service, on a pool. What comes back waits for the gate or, if the store was opened anew, for its keys; the waker
+    /// is called when they may be free.
+    pub fn serve(&mut self, mut service: Box<Service>, waker: &dyn Fn() -> Waker) -> Option<Box<Service>> {
+        self.look_at_clock();
+        let draws = self.draw();
+        loop {
+            let store = Arc::clone(&self.store);
+            let Some(gate) = store.gate().enter_or_queue(self.slot, waker) else { return Some(service) };
+            if self.server.generation() != self.generation {
+                drop(gate);
+                self.follow_store();
+                continue;
+            }
+            let (held, mut line) = if Arc::ptr_eq(service.store(), &store) {
+                service.take()
+            } else {
+                let mut keys = service.keys();
+                match store.locks().lock_or_queue(&mut keys, waker) {
+                    Some(guard) => (guard.detach(), service.take().1),
+                    None => return Some(service),
+                }
+            };
+            let guard = store.locks().adopt(held);
+            let mut servant = Servant {
+                server: &self.server,
+                table: self.table,
+                txn: &mut self.txn,
+                mode: Mode::Pool,
                 draws,
-            );
+                obeys_pause: true,
+            };
+            if servant.serve(&mut line) != Progress::Done {
+                self.unserved = Some(Box::new(Service::new(&store, guard, line)));
+            }
+            return None;
         }
     }
 
@@ -393,7 +471,7 @@ impl Executor {
                 continue;
             }
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
-            return call(
+            let outcome = call(
                 &self.server,
                 self.table,
                 &mut self.txn,
@@ -404,6 +482,21 @@ impl Executor {
                 Place::Pool,
                 draws,
             );
+            if !self.server.waiters.is_empty() {
+                // DEBUG RELOAD may have opened another store: then nothing has changed for anyone.
+                let mut servant = Servant {
+                    server: &self.server,
+                    table: self.table,
+                    txn: &mut self.txn,
+                    mode: Mode::Pool,
+                    draws,
+                    obeys_pause: false,
+                };
+                if self.server.generation() == self.generation {
+                    servant.serve(&mut service::line_of_all(&self.server.waiters));
+                }
+            }
+            return outcome;
         }
     }
 
@@ -503,11 +596,9 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
 }
 
 /// Collects what a writing command has to lock.
-fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, session: &Session, args: &Args<'_>) {
+fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, db: usize, args: &Args<'_>) {
     keys.clear();
-    for spec in command.facts.keys.iter().filter(|spec| names_keys(spec)) {
-        find_keys(spec, args, |index| keys.push(LockKey::new(session.db, args.get(index))));
-    }
+    find_command_keys(command.facts, args, |index, _| keys.push(LockKey::new(db, args.get(index))));
     if let Some((db, key)) = other_database(command, args) {
         keys.push(LockKey::new(db, key));
     }
@@ -628,7 +719,7 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
         let word = word.get(..room).unwrap_or(word);
         shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
     }
-    let name = ReplyError::echo(args.name());
+    let name = ReplyError::echo_name(args.name());
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )

@@ -129,7 +129,7 @@ fn clients(ctx: &Context<'_>, out: &mut String) {
         "watching_clients": 0,
         "clients_in_timeout_table": state.clients.blocked(),
         "total_watched_keys": 0,
-        "total_blocking_keys": 0,
+        "total_blocking_keys": state.waiters.keys(),
         "total_blocking_keys_on_nokey": 0,
         "peak_clients": state.stats.clients_peak.load(RELAXED),
         "paused_reason": if pause == "none" { "none" } else { "client_pause" },
@@ -150,6 +150,7 @@ fn memory(ctx: &Context<'_>, out: &mut String) {
     let peak = state.stats.memory_peak_bytes.load(RELAXED);
     let maximum = state.settings.memory_max_bytes.load(RELAXED);
     let total = total_system_memory();
+    let large = state.allowance.usage();
     let mut clients = 0;
     for client in state.clients.all() {
         clients += 1024 + client.query_bytes.load(RELAXED) + client.output_bytes.load(RELAXED);
@@ -191,6 +192,8 @@ fn memory(ctx: &Context<'_>, out: &mut String) {
         "mem_total_replication_buffers": 0,
         "mem_clients_slaves": 0,
         "mem_clients_normal": clients,
+        "mem_large_requests": large.charged_bytes,
+        "mem_large_requests_waiting": large.waiting_bytes,
         "mem_cluster_links": 0,
         "mem_aof_buffer": 0,
         "mem_allocator": "system",

@@ -1,11 +1,79 @@
-//! Which arguments of a command are keys: key specifications applied to words.
+//! Which arguments of a command are keys: key specifications applied to words, and for the few commands whose specifications do
+//! not tell all (SORT, MIGRATE), the words read as the command reads them.
 
 use crate::base::args::{Args, is_keyword};
-use crate::command::facts::model::{BeginSearch, FindKeys, KeyFlag, KeySpec};
+use crate::command::facts::model::{BeginSearch, CommandFacts, FindKeys, Flag, KeyFlag, KeyFlagSet, KeySpec};
 
-/// Calls `found` with the index of each key that `spec` names. False if the words do not fit the specification; the command itself will
-/// say what is wrong with them.
-pub fn find_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize)) -> bool {
+/// Calls `found` with the index of each key that a command with these words names, and with what is done to it. False if the words do
+/// not fit the command; the command itself will say what is wrong with them.
+pub fn find_command_keys(
+    facts: &CommandFacts,
+    args: &Args<'_>,
+    mut found: impl FnMut(usize, KeyFlagSet),
+) -> bool {
+    // Only the name of a command with the flag is looked at: this is on the way of every command.
+    if facts.flags.has(Flag::MovableKeys) {
+        match (facts.name, facts.keys) {
+            ("sort", [source, _, destination]) => {
+                return find_sort_keys(source, Some(destination), args, found);
+            }
+            ("sort_ro", [source, ..]) => return find_sort_keys(source, None, args, found),
+            ("migrate", [key, ..]) => return find_migrate_keys(key, args, found),
+            _ => {}
+        }
+    }
+    let mut named = facts.keys.iter().filter(|spec| names_keys(spec));
+    named.all(|spec| find_keys(spec, args, |index| found(index, spec.flags)))
+}
+
+/// The key that is sorted, and the last STORE. The keys that patterns of BY and GET will make are not known before the elements.
+fn find_sort_keys(
+    source: &KeySpec,
+    destination: Option<&KeySpec>,
+    args: &Args<'_>,
+    mut found: impl FnMut(usize, KeyFlagSet),
+) -> bool {
+    let mut store = None;
+    let mut at = 2;
+    while at < args.len() {
+        let word = args.get(at);
+        at += 1;
+        if is_keyword(word, "LIMIT") {
+            at += 2;
+        } else if is_keyword(word, "BY") || is_keyword(word, "GET") {
+            at += 1;
+        } else if is_keyword(word, "STORE") {
+            store = (at < args.len()).then_some(at).or(store);
+            at += 1;
+        }
+    }
+    let complete = find_keys(source, args, |index| found(index, source.flags));
+    if let (Some(store), Some(destination)) = (store, destination) {
+        found(store, destination.flags);
+    }
+    complete
+}
+
+/// The key in its place, or, where that is empty, all behind KEYS.
+fn find_migrate_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize, KeyFlagSet)) -> bool {
+    let mut at = 6;
+    while at < args.len() {
+        let word = args.get(at);
+        at += 1;
+        if is_keyword(word, "AUTH") {
+            at += 1;
+        } else if is_keyword(word, "AUTH2") {
+            at += 2;
+        } else if is_keyword(word, "KEYS") {
+            (at..args.len()).for_each(|index| found(index, spec.flags));
+            return args.get(3).is_empty();
+        }
+    }
+    find_keys(spec, args, |index| found(index, spec.flags))
+}
+
+/// Calls `found` with the index of each key that `spec` names. False if the words do not fit the specification.
+fn find_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize)) -> bool {
     let count = args.len() as i64;
     let begin = match spec.begin {
         BeginSearch::Index(index) => i64::from(index),
@@ -40,7 +108,7 @@ pub fn find_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize)) 
             }
             let Ok(keys) = args.integer(at as usize) else { return false };
             let first = begin + i64::from(first);
-            if keys < 0 || keys > count {
+            if keys < 1 || keys > count {
                 return false;
             }
             (first, first + (keys - 1) * i64::from(step), i64::from(step))
@@ -67,6 +135,7 @@ pub fn names_keys(spec: &KeySpec) -> bool {
 mod tests {
     use super::*;
     use crate::base::args::OwnedArgs;
+    use crate::command::facts::all::find;
 
     fn keys(spec: KeySpec, line: &str) -> Option<Vec<usize>> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
@@ -85,6 +154,7 @@ mod tests {
         assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop 2 a b left"), Some(vec![2, 3]));
         assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop 9 a b left"), None);
         assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop x a"), None);
+        assert_eq!(keys(KeySpec::counted(1, &[]), "lmpop 0 left"), None);
         let streams = KeySpec::half_after_keyword("STREAMS", 1, &[]);
         assert_eq!(keys(streams, "xread count 1 streams a b 0 0"), Some(vec![4, 5]));
         assert_eq!(keys(KeySpec::after_keyword("STORE", 1, &[]), "sort k"), Some(vec![]));
@@ -92,5 +162,23 @@ mod tests {
         assert_eq!(keys(store, "georadiusbymember k m 1 km asc store d"), Some(vec![7]));
         assert_eq!(keys(store, "georadiusbymember k m 1 km asc store"), None);
         assert_eq!(keys(KeySpec::unknown(&[]), "sort k"), None);
+    }
+
+    #[test]
+    fn keys_that_specifications_do_not_tell() {
+        let keys = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let args = OwnedArgs::from_words(&words);
+            let facts = find(&line[..line.find(' ').unwrap()]).unwrap();
+            let mut indexes = Vec::new();
+            find_command_keys(facts, &args.as_args(), |index, _| indexes.push(index)).then_some(indexes)
+        };
+        assert_eq!(keys("sort k by store get store limit 0 1 store d"), Some(vec![1, 10]));
+        assert_eq!(keys("sort k desc store"), Some(vec![1]));
+        assert_eq!(keys("sort_ro k store d"), Some(vec![1]));
+        assert_eq!(keys("migrate host 1 k 0 9 copy"), Some(vec![3]));
+        assert_eq!(keys("migrate host 1  0 9 auth keys keys a b"), Some(vec![9, 10]));
+        assert_eq!(keys("migrate host 1 k 0 9 keys a"), None);
+        assert_eq!(keys("zunionstore d 3 a b"), None);
     }
 }

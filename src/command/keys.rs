@@ -12,7 +12,9 @@ use crate::store::txn::{At, Mode, Txn};
 use crate::types::elements::CompactSizes;
 use crate::types::hashes;
 use crate::types::keys::{self, ExpireConditions, Scan};
+use crate::types::lists;
 use crate::types::sets;
+use crate::types::sorted_set;
 
 /// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
 pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
@@ -25,15 +27,28 @@ pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// EXISTS key [key ..]; also TOUCH: nothing here depends on when a key was last used.
+/// EXISTS key [key ..]
 pub fn exists(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    count_keys(ctx, keys::exists)
+}
+
+/// TOUCH key [key ..]
+pub fn touch(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.txn.set_no_touch(false);
+    count_keys(ctx, keys::touch)
+}
+
+fn count_keys(
+    ctx: &mut Context<'_>,
+    is_there: fn(&mut Txn, At<'_>) -> Result<bool, Stop>,
+) -> Result<(), Stop> {
     if ctx.args.len() > 2 {
         ctx.txn.pin();
     }
     let mut found = 0;
     for key in ctx.args.from(1) {
         let at = ctx.txn.at(key)?;
-        found += i64::from(keys::exists(ctx.txn, at)?);
+        found += i64::from(is_there(ctx.txn, at)?);
     }
     ctx.reply.integer(found);
     Ok(())
@@ -307,12 +322,17 @@ pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Any number that fits 64 bits, as Redis takes it: a sign is allowed.
+/// A cursor as Redis takes it: what C reads as an unsigned number, blanks and a sign in front, and a sign turns it round; but no
+/// negative number in its usual spelling.
 pub fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
-    if text.is_empty() {
-        return Ok(0);
+    const INVALID: ReplyError = ReplyError::fixed("ERR invalid cursor");
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    if let Some(number) = parse_i64(text) {
+        return u64::try_from(number).map_err(|_| INVALID);
     }
-    let (negative, digits) = match text {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let start = text.iter().position(|byte| !is_blank(byte)).ok_or(INVALID)?;
+    let (negative, digits) = match &text[start..] {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
@@ -321,7 +341,7 @@ pub fn parse_cursor(text: &[u8]) -> Result<u64, ReplyError> {
         .ok()
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse::<u64>().ok())
-        .ok_or(ReplyError::fixed("ERR invalid cursor"))?;
+        .ok_or(INVALID)?;
     Ok(if negative { value.wrapping_neg() } else { value })
 }
 
@@ -346,20 +366,21 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// What Redis would call the encoding of a key's value. `None` if there is no such key.
 pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
     let at = txn.at(key)?;
-    txn.view(at, |record| {
-        let Some(record) = record else { return Ok(None) };
+    let mut is_list = false;
+    let name = txn.peek(at, |record| {
+        let Some(record) = record else { return Ok::<_, Stop>(None) };
+        is_list = record.head.kind == Kind::List;
         Ok(Some(match record.head.kind {
             Kind::String if record.head.id != 0 => "raw",
             Kind::String => encoding_name(record.body, record.head.raw),
-            Kind::List if record.head.id == 0 => "listpack",
-            Kind::List => "quicklist",
+            Kind::List => "listpack",
             Kind::Set => sets::encoding_name(&record, &compact_sizes(server, "set"))?,
             Kind::Hash => hashes::encoding_name(&record, &compact_sizes(server, "hash"))?,
-            Kind::SortedSet if record.head.id == 0 => "listpack",
-            Kind::SortedSet => "skiplist",
+            Kind::SortedSet => sorted_set::encoding_name(&record, &compact_sizes(server, "zset"))?,
             Kind::Stream => "stream",
         }))
-    })?
+    })??;
+    if is_list { lists::encoding_name(txn, at) } else { Ok(name) }
 }
 
 /// Up to what sizes a collection of this type is compact, as the configuration says.
@@ -384,10 +405,11 @@ pub fn object_freq(ctx: &mut Context<'_>) -> Result<(), Stop> {
     })
 }
 
-/// OBJECT IDLETIME key. Nothing is evicted, so nobody keeps the time of the last access.
+/// OBJECT IDLETIME key
 pub fn object_idletime(ctx: &mut Context<'_>) -> Result<(), Stop> {
     reply_if_present(ctx, |ctx| {
-        ctx.reply.integer(0);
+        let at = ctx.txn.at(ctx.args.get(2))?;
+        ctx.reply.integer(ctx.txn.idle_s(at) as i64);
         Ok(())
     })
 }

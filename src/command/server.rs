@@ -69,10 +69,8 @@ pub fn waitaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if !(0..=1).contains(&local) {
         return Err(ReplyError::fixed("ERR value is out of range, value must between 0 and 1").into());
     }
-    let replicas = ctx.args.integer(2)?;
-    if replicas < 0 {
-        return Err(ReplyError::fixed("ERR value is out of range, must be positive").into());
-    }
+    let replicas = ctx.args.integer(2).ok().filter(|replicas| *replicas >= 0);
+    let replicas = replicas.ok_or(ReplyError::fixed("ERR value is out of range, must be positive"))?;
     let until_ms = deadline(ctx, 3)?;
     let lsn = ctx.session.last_own_lsn;
     let synced = lsn <= ctx.server.store().db().synced_lsn();
@@ -86,11 +84,9 @@ pub fn waitaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// A subcommand with words it does not take.
-fn wrong_words(subcommand: &str, container: &str) -> ReplyError {
-    ReplyError::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {container} HELP."
-    ))
+/// A subcommand with words that it does not take.
+fn wrong_words(ctx: &Context<'_>) -> ReplyError {
+    ReplyError::wrong_words(ctx.args.name(), ctx.args.get(1))
 }
 
 // ---- SLOWLOG ----
@@ -104,7 +100,7 @@ pub fn slowlog_get(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Some(count @ 0..) => count as usize,
             _ => return Err(ReplyError::fixed("ERR count should be greater than or equal to -1").into()),
         },
-        _ => return Err(wrong_words("get", "SLOWLOG").into()),
+        _ => return Err(wrong_words(ctx).into()),
     };
     let entries = ctx.server.slowlog.latest(count);
     let reply = &mut *ctx.reply;
@@ -275,7 +271,7 @@ pub fn memory_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 // ---- MODULE, ACL, FUNCTION ----
 
-/// Replies that are empty lists: MODULE LIST, FUNCTION LIST, ACL LOG.
+/// Replies that are empty lists: MODULE LIST.
 pub fn empty_list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.reply.array(0);
     Ok(())
@@ -354,13 +350,13 @@ pub fn acl_cat(ctx: &mut Context<'_>) -> Result<(), Stop> {
             let wanted = ctx.args.get(2);
             let category = Acl::ALL.iter().find(|category| is_keyword(wanted, category.name()));
             let Some(category) = category else {
-                let name = ReplyError::echo(wanted);
+                let name = ReplyError::echo_name(wanted);
                 return Err(ReplyError::new(format!("ERR Unknown category '{name}'")).into());
             };
             let commands = ctx.table.all().filter(|command| command.handler.is_some());
             commands.filter(|c| c.facts.acl().has(*category)).map(|command| command.facts.name).collect()
         }
-        _ => return Err(wrong_words("cat", "ACL").into()),
+        _ => return Err(wrong_words(ctx).into()),
     };
     ctx.reply.array(names.len());
     for name in names {
@@ -377,7 +373,7 @@ pub fn acl_genpass(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let bits = match ctx.args.len() {
         2 => 256,
         3 => Some(ctx.args.integer(2)?).filter(|bits| (1..=4096).contains(bits)).ok_or(RANGE)?,
-        _ => return Err(wrong_words("genpass", "ACL").into()),
+        _ => return Err(wrong_words(ctx).into()),
     };
     let digits = (bits as usize).div_ceil(4);
     let env = haypile_lsm::OsEnv::new();
@@ -408,11 +404,31 @@ pub fn function_flush(ctx: &mut Context<'_>) -> Result<(), Stop> {
     match ctx.args.len() {
         2 => {}
         3 if is_keyword(ctx.args.get(2), "SYNC") || is_keyword(ctx.args.get(2), "ASYNC") => {}
+        4.. => return Err(wrong_words(ctx).into()),
         _ => {
             return Err(ReplyError::fixed("ERR FUNCTION FLUSH only supports SYNC|ASYNC option").into());
         }
     }
     ctx.reply.ok();
+    Ok(())
+}
+
+/// FUNCTION LIST of an empty library.
+pub fn function_list(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let mut words = ctx.args.options(2);
+    let (mut with_code, mut library) = (false, false);
+    while let Some(word) = words.next_word() {
+        if !with_code && is_keyword(word, "WITHCODE") {
+            with_code = true;
+        } else if !library && is_keyword(word, "LIBRARYNAME") {
+            library = true;
+            let given = words.next_word();
+            given.ok_or(ReplyError::fixed("ERR library name argument was not given"))?;
+        } else {
+            return Err(ReplyError::new(format!("ERR Unknown argument {}", ReplyError::echo(word))).into());
+        }
+    }
+    ctx.reply.array(0);
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 //! The table is built once, at start, by the file that knows all handlers; here is only its shape, so that handlers (COMMAND, INFO) can
 //! read it through their [`Context`].
 
-use crate::base::args::Args;
+use crate::base::args::{Args, is_keyword};
 use crate::base::stop::Stop;
-use crate::command::facts::model::{CommandFacts, Flag};
+use crate::command::facts::model::{CommandFacts, Flag, KeyFlag};
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
 use crate::store::txn::Txn;
@@ -53,6 +53,8 @@ pub struct Command {
     pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
+    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
+    pub always_locks: bool,
     /// Its number in the table, by which statistics are kept.
     pub index: usize,
     /// Numbers of its subcommands.
@@ -71,6 +73,13 @@ impl Command {
     /// Whether it changes data.
     pub fn writes(&self) -> bool {
         self.facts.flags.has(Flag::Write)
+    }
+
+    /// Whether its keys are locked while it runs: it writes, or it may wait for them (XREAD BLOCK), and then nothing may come between
+    /// its look at them and its wait.
+    pub fn locks_keys(&self, args: &Args<'_>) -> bool {
+        self.always_locks
+            || self.facts.flags.has(Flag::Blocking) && args.iter().any(|word| is_keyword(word, "BLOCK"))
     }
 }
 
@@ -94,6 +103,11 @@ fn hash(name: &[u8]) -> usize {
     (hash ^ (hash >> 29)) as usize
 }
 
+fn always_locks(facts: &CommandFacts) -> bool {
+    let changes_key = facts.keys.iter().any(|spec| spec.flags.has(KeyFlag::Rw));
+    facts.flags.has(Flag::Write) || facts.flags.has(Flag::ReadOnly) && changes_key
+}
+
 impl Table {
     /// A table of `rows`: every command that has a handler, or subcommands that have.
     pub fn new(
@@ -114,13 +128,22 @@ impl Table {
                 facts,
                 handler: found.map(|(handler, _)| handler),
                 class: found.map_or(Class::Inline, |(_, class)| class),
+                always_locks: always_locks(facts),
                 index,
                 subcommands: (index + 1..=index + subcommands.len()).collect(),
             });
             for (sub, (handler, class)) in subcommands {
                 let index = commands.len();
                 let handler = Some(handler);
-                commands.push(Command { facts: sub, handler, class, index, subcommands: Vec::new() });
+                let always_locks = always_locks(sub);
+                commands.push(Command {
+                    facts: sub,
+                    handler,
+                    class,
+                    always_locks,
+                    index,
+                    subcommands: Vec::new(),
+                });
             }
         }
         let size = (commands.len() * 2).next_power_of_two().max(2);

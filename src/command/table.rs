@@ -2,20 +2,29 @@
 //! exist for clients.
 
 use crate::command::bitmaps;
+use crate::command::blocking_lists;
 use crate::command::client_cmd;
 use crate::command::command_cmd;
 use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
+use crate::command::dump;
 use crate::command::facts::all;
+use crate::command::geo;
 use crate::command::hashes;
 use crate::command::help;
+use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::keys;
+use crate::command::lists;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
+use crate::command::sort;
+use crate::command::sorted_sets;
 use crate::command::spec::{Class, Handler, Table};
+use crate::command::stream_groups;
+use crate::command::streams;
 use crate::command::strings;
 use std::sync::OnceLock;
 
@@ -46,6 +55,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("bitfield_ro", bitmaps::bitfield_ro, Inline),
     ("bitop", bitmaps::bitop, Inline),
     ("bitpos", bitmaps::bitpos, Inline),
+    ("blmove", blocking_lists::blmove, Inline),
+    ("blmpop", blocking_lists::blmpop, Inline),
+    ("blpop", blocking_lists::blpop, Inline),
+    ("brpop", blocking_lists::brpop, Inline),
+    ("brpoplpush", blocking_lists::brpoplpush, Inline),
     ("client|caching", client_cmd::caching, Inline),
     ("client|getname", client_cmd::getname, Inline),
     ("client|getredir", client_cmd::getredir, Inline),
@@ -111,6 +125,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("decr", strings::decr, Inline),
     ("decrby", strings::decrby, Inline),
     ("del", keys::del, Inline),
+    ("dump", dump::dump, Inline),
     ("echo", connection::echo, Inline),
     ("exists", keys::exists, Inline),
     ("expire", keys::expire, Inline),
@@ -120,8 +135,18 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("flushdb", keys::flushdb, Exclusive),
     ("function|flush", server::function_flush, Inline),
     ("function|help", help::help, Inline),
-    ("function|list", server::empty_list, Inline),
+    ("function|list", server::function_list, Inline),
     ("function|stats", server::function_stats, Inline),
+    ("geoadd", geo::geoadd, Inline),
+    ("geodist", geo::geodist, Inline),
+    ("geohash", geo::geohash, Inline),
+    ("geopos", geo::geopos, Inline),
+    ("georadius", geo::georadius, Inline),
+    ("georadius_ro", geo::georadius_ro, Inline),
+    ("georadiusbymember", geo::georadiusbymember, Inline),
+    ("georadiusbymember_ro", geo::georadiusbymember_ro, Inline),
+    ("geosearch", geo::geosearch, Inline),
+    ("geosearchstore", geo::geosearchstore, Inline),
     ("get", strings::get, Inline),
     ("getbit", bitmaps::getbit, Inline),
     ("getdel", strings::getdel, Inline),
@@ -173,7 +198,20 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("latency|latest", server::latency_nothing, Inline),
     ("latency|reset", server::latency_reset, Inline),
     ("lcs", strings::lcs, Inline),
+    ("lindex", lists::lindex, Inline),
+    ("linsert", lists::linsert, Inline),
+    ("llen", lists::llen, Inline),
+    ("lmove", lists::lmove, Inline),
+    ("lmpop", lists::lmpop, Inline),
     ("lolwut", server::lolwut, Inline),
+    ("lpop", lists::lpop, Inline),
+    ("lpos", lists::lpos, Inline),
+    ("lpush", lists::lpush, Inline),
+    ("lpushx", lists::lpushx, Inline),
+    ("lrange", lists::lrange, Inline),
+    ("lrem", lists::lrem, Inline),
+    ("lset", lists::lset, Inline),
+    ("ltrim", lists::ltrim, Inline),
     ("memory|doctor", server::memory_doctor, Inline),
     ("memory|help", help::help, Inline),
     ("memory|malloc-stats", server::memory_malloc_stats, Inline),
@@ -198,6 +236,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("pexpire", keys::pexpire, Inline),
     ("pexpireat", keys::pexpireat, Inline),
     ("pexpiretime", keys::pexpiretime, Inline),
+    ("pfadd", hyperloglogs::pfadd, Inline),
+    ("pfcount", hyperloglogs::pfcount, Inline),
+    ("pfdebug", hyperloglogs::pfdebug, Inline),
+    ("pfmerge", hyperloglogs::pfmerge, Inline),
+    ("pfselftest", hyperloglogs::pfselftest, Slow),
     ("ping", connection::ping, Inline),
     ("psetex", strings::psetex, Inline),
     ("pttl", keys::pttl, Inline),
@@ -209,8 +252,14 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("renamenx", keys::renamenx, Inline),
     ("replicaof", server::replicaof, Inline),
     ("reset", connection::reset, Inline),
+    ("restore", dump::restore, Inline),
+    ("restore-asking", dump::restore, Inline),
     ("role", server::role, Inline),
     ("sadd", sets::sadd, Inline),
+    ("rpop", lists::rpop, Inline),
+    ("rpoplpush", lists::rpoplpush, Inline),
+    ("rpush", lists::rpush, Inline),
+    ("rpushx", lists::rpushx, Inline),
     ("save", save::save, Slow),
     ("scan", keys::scan, Inline),
     ("scard", sets::scard, Inline),
@@ -235,6 +284,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("smembers", sets::smembers, Inline),
     ("smismember", sets::smismember, Inline),
     ("smove", sets::smove, Inline),
+    ("sort", sort::sort, Inline),
+    ("sort_ro", sort::sort_ro, Inline),
     ("spop", sets::spop, Inline),
     ("srandmember", sets::srandmember, Inline),
     ("srem", sets::srem, Inline),
@@ -245,12 +296,67 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("sunionstore", sets::sunionstore, Inline),
     ("swapdb", keys::swapdb, Exclusive),
     ("time", server::time, Inline),
-    ("touch", keys::exists, Inline),
+    ("touch", keys::touch, Inline),
     ("ttl", keys::ttl, Inline),
     ("type", keys::type_, Inline),
     ("unlink", keys::del, Inline),
     ("wait", server::wait, Inline),
     ("waitaof", server::waitaof, Inline),
+    ("xack", stream_groups::xack, Inline),
+    ("xadd", streams::xadd, Inline),
+    ("xautoclaim", stream_groups::xautoclaim, Inline),
+    ("xclaim", stream_groups::xclaim, Inline),
+    ("xdel", streams::xdel, Inline),
+    ("xgroup|create", stream_groups::xgroup_create, Inline),
+    ("xgroup|createconsumer", stream_groups::xgroup_createconsumer, Inline),
+    ("xgroup|delconsumer", stream_groups::xgroup_delconsumer, Inline),
+    ("xgroup|destroy", stream_groups::xgroup_destroy, Inline),
+    ("xgroup|help", help::help, Inline),
+    ("xgroup|setid", stream_groups::xgroup_setid, Inline),
+    ("xinfo|consumers", stream_groups::xinfo_consumers, Inline),
+    ("xinfo|groups", stream_groups::xinfo_groups, Inline),
+    ("xinfo|help", help::help, Inline),
+    ("xinfo|stream", stream_groups::xinfo_stream, Inline),
+    ("xlen", streams::xlen, Inline),
+    ("xpending", stream_groups::xpending, Inline),
+    ("xrange", streams::xrange, Inline),
+    ("xread", streams::xread, Inline),
+    ("xreadgroup", streams::xreadgroup, Inline),
+    ("xrevrange", streams::xrevrange, Inline),
+    ("xsetid", streams::xsetid, Inline),
+    ("xtrim", streams::xtrim, Inline),
+    ("zadd", sorted_sets::zadd, Inline),
+    ("zcard", sorted_sets::zcard, Inline),
+    ("zcount", sorted_sets::zcount, Inline),
+    ("zdiff", sorted_sets::zdiff, Inline),
+    ("zdiffstore", sorted_sets::zdiffstore, Inline),
+    ("zincrby", sorted_sets::zincrby, Inline),
+    ("zinter", sorted_sets::zinter, Inline),
+    ("zintercard", sorted_sets::zintercard, Inline),
+    ("zinterstore", sorted_sets::zinterstore, Inline),
+    ("zlexcount", sorted_sets::zlexcount, Inline),
+    ("zmpop", sorted_sets::zmpop, Inline),
+    ("zmscore", sorted_sets::zmscore, Inline),
+    ("zpopmax", sorted_sets::zpopmax, Inline),
+    ("zpopmin", sorted_sets::zpopmin, Inline),
+    ("zrandmember", sorted_sets::zrandmember, Inline),
+    ("zrange", sorted_sets::zrange, Inline),
+    ("zrangebylex", sorted_sets::zrangebylex, Inline),
+    ("zrangebyscore", sorted_sets::zrangebyscore, Inline),
+    ("zrangestore", sorted_sets::zrangestore, Inline),
+    ("zrank", sorted_sets::zrank, Inline),
+    ("zrem", sorted_sets::zrem, Inline),
+    ("zremrangebylex", sorted_sets::zremrangebylex, Inline),
+    ("zremrangebyrank", sorted_sets::zremrangebyrank, Inline),
+    ("zremrangebyscore", sorted_sets::zremrangebyscore, Inline),
+    ("zrevrange", sorted_sets::zrevrange, Inline),
+    ("zrevrangebylex", sorted_sets::zrevrangebylex, Inline),
+    ("zrevrangebyscore", sorted_sets::zrevrangebyscore, Inline),
+    ("zrevrank", sorted_sets::zrevrank, Inline),
+    ("zscan", sorted_sets::zscan, Inline),
+    ("zscore", sorted_sets::zscore, Inline),
+    ("zunion", sorted_sets::zunion, Inline),
+    ("zunionstore", sorted_sets::zunionstore, Inline),
 ];
 
 /// The table.

@@ -10,10 +10,10 @@
 //! member   = space | id | 4 | hash u32 BE | member -> empty                                      set, in the order of a hash
 //! zmember  = space | id | 5 | member           -> score                                          sorted set
 //! zscore   = space | id | 6 | score | member   -> empty                                          sorted set
-//! zfence   = space | id | 7 | score | member   -> how many elements from here to the next fence  sorted set
+//! zfence   = space | id | 7 | level u8 | score | member -> varint: elements to the next fence    sorted set, see `sorted_set`
 //! element  = space | id | 8 | position u64 BE  -> element                                        list
-//! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields                                   stream
-//! group    = space | id | 10 | ..              -> consumer groups, see types/stream              stream
+//! entry    = space | id | 9 | ms u64 BE | seq u64 BE -> fields, see stream.rs                    stream
+//! group    = space | id | 10 | ..              -> consumer groups, see stream.rs                 stream
 //! ```
 //!
 //! A score is eight bytes that sort as the numbers do: the bits of the double, all flipped if it is negative, else the
@@ -73,6 +73,14 @@ pub fn put_element_prefix(out: &mut Vec<u8>, space: Space, id: u64, kind: u8) {
     out.push(kind);
 }
 
+/// Key of a list's element.
+pub fn list_element_key(space: Space, id: u64, position: u64) -> [u8; PREFIX_BYTES + 9] {
+    let mut key = [ELEMENT; PREFIX_BYTES + 9];
+    key[..PREFIX_BYTES].copy_from_slice(&prefix(space, id));
+    key[PREFIX_BYTES + 1..].copy_from_slice(&position.to_be_bytes());
+    key
+}
+
 /// Bounds of all elements of one kind under an id.
 pub fn element_bounds(space: Space, id: u64, kind: u8) -> (Vec<u8>, Vec<u8>) {
     let (mut start, mut end) = (Vec::new(), Vec::new());
@@ -110,6 +118,13 @@ pub fn prefix(space: Space, id: u64) -> [u8; PREFIX_BYTES] {
     key
 }
 
+/// The space and the id that a key begins with.
+pub fn split_prefix(key: &[u8]) -> Option<(Space, u64)> {
+    let (space, rest) = key.split_first_chunk::<4>()?;
+    let (id, _) = rest.split_first_chunk::<8>()?;
+    Some((u32::from_be_bytes(*space), u64::from_be_bytes(*id)))
+}
+
 /// Whether a key, stripped of space and id, is that of an owner.
 pub fn is_owner(key: &[u8]) -> bool {
     key.get(PREFIX_BYTES..) == Some(&[OWNER])
@@ -128,6 +143,7 @@ mod tests {
             let (a, b) = (segment_key(space, id, index), segment_key(space, id, other_index));
             prop_assert!(start[..] <= owner[..] && owner[..] < a[..] && a[..] < end[..]);
             prop_assert_eq!(a.cmp(&b), index.cmp(&other_index));
+            prop_assert_eq!(split_prefix(&a), Some((space, id)));
             prop_assert!(is_owner(&owner) && !is_owner(&a));
         }
 

@@ -32,6 +32,16 @@ impl<'a> Items<'a> {
         Items { rest: body, damaged: false }
     }
 
+    /// How many bytes are left behind the last item.
+    pub fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// What is behind the items taken so far.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether it ended before the end.
     pub fn is_damaged(&self) -> bool {
         self.damaged

@@ -7,6 +7,8 @@
 //! "gc" | space u32 BE | id u64 BE   -> empty                          look whether this id is still held
 //! "dead" | space u32 BE             -> empty                          a flushed space whose ttl entries are still there
 //! "count" | space u32 BE            -> keys i64 | expires i64 | seconds i64, all BE; only after a clean close
+//! "owner-sweep"                     -> ms u64 BE | (space u32 BE | id u64 BE)?   when the next search for lost ids is due, and
+//!                                                                     where the one under way is
 //! "clean"                           -> beliefs u64 BE                 the counts are right, but for this many blind writes that
 //!                                                                     only believed in a record; gone while the server runs
 //! ```
@@ -22,6 +24,8 @@ pub const NEXT_SPACE_KEY: &[u8] = b"next-space";
 pub const NEXT_ID_KEY: &[u8] = b"next-id";
 /// Key of the mark of a clean close.
 pub const CLEAN_KEY: &[u8] = b"clean";
+/// Key of the record of the search for lost ids.
+pub const OWNER_SWEEP_KEY: &[u8] = b"owner-sweep";
 /// What gc records begin with.
 pub const GC_PREFIX: &[u8] = b"gc";
 /// What records of dead spaces begin with.
@@ -78,6 +82,19 @@ pub fn split_gc_note(note: &[u8]) -> Option<(Space, u64)> {
     Some((u32::from_be_bytes(*space), read_u64(id)?))
 }
 
+/// Value of the record of the search for lost ids: when the next is due, and where the one under way is.
+pub fn owner_sweep_value(due_ms: u64, from: Option<(Space, u64)>) -> Vec<u8> {
+    let from = from.map(|(space, id)| gc_note(space, id));
+    [&due_ms.to_be_bytes()[..], from.as_ref().map_or(&[], |from| &from[..])].concat()
+}
+
+/// Reads [`owner_sweep_value`].
+pub fn read_owner_sweep(value: &[u8]) -> Option<(u64, Option<(Space, u64)>)> {
+    let (due_ms, from) = value.split_first_chunk::<8>()?;
+    let from = if from.is_empty() { None } else { Some(split_gc_note(from)?) };
+    Some((u64::from_be_bytes(*due_ms), from))
+}
+
 /// Bounds of the gc records of one space, for a range delete.
 pub fn gc_bounds(space: Space) -> ([u8; 14], [u8; 14]) {
     (gc_key(space, 0), gc_key(space.saturating_add(1), 0))
@@ -132,6 +149,9 @@ mod tests {
             prop_assert_eq!(split_gc_key(&gc_key(space, id)), Some((space, id)));
             prop_assert_eq!(split_gc_note(&gc_note(space, id)), Some((space, id)));
             prop_assert_eq!(split_dead_key(&dead_key(space)), Some(space));
+            for from in [None, Some((space, id))] {
+                prop_assert_eq!(read_owner_sweep(&owner_sweep_value(id, from)), Some((id, from)));
+            }
             prop_assert_eq!(read_space(&space_value(space)), Some((space, false)));
             prop_assert_eq!(read_counts(&count_value(counts)), Some(counts));
             let (low, high) = gc_bounds(space);
@@ -142,7 +162,7 @@ mod tests {
         #[test]
         fn any_bytes_never_panic(bytes: Vec<u8>) {
             let _ = (split_gc_key(&bytes), split_gc_note(&bytes), split_dead_key(&bytes));
-            let _ = (read_space(&bytes), read_counts(&bytes));
+            let _ = (read_space(&bytes), read_counts(&bytes), read_owner_sweep(&bytes));
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
 use crate::net::output::Output;
+use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
 use crate::session::session::{Block, Session};
 use crate::store::txn::Draws;
@@ -37,6 +38,8 @@ pub struct Blocked {
     pub since_ms: u64,
     /// Its words, if the wait counts as its running time.
     pub args: OwnedArgs,
+    /// It is not answered (CLIENT REPLY).
+    pub muted: bool,
 }
 
 /// A command that was read but not run.
@@ -77,6 +80,8 @@ pub struct Connection {
     pub fenced: bool,
     /// Unfinished input.
     pub tail: Tail,
+    /// Memory for the large request that it is sending; away with the command while a pool runs it.
+    pub charge: Option<Box<Charge>>,
     /// Waiting output.
     pub output: Output,
     /// Why it runs nothing.
@@ -107,6 +112,7 @@ impl Connection {
             dirty: false,
             fenced: false,
             tail: Tail::default(),
+            charge: None,
             output: Output::default(),
             parked: None,
             pending: None,
@@ -121,7 +127,13 @@ impl Connection {
         self.parked.is_none()
             && !self.closing
             && !self.output.is_full()
+            && !self.waits_for_memory()
             && (self.pending.is_some() || self.tail.is_unparsed() || (self.readable && !self.ended))
+    }
+
+    /// Whether its request is large, and there is no memory for it yet. It is not read meanwhile.
+    pub fn waits_for_memory(&self) -> bool {
+        self.charge.as_ref().is_some_and(|charge| charge.is_waiting())
     }
 
     /// Whether nothing of it will run any more: closed once its output has left.

@@ -6,5 +6,6 @@ pub mod timer;
 pub mod shutdown;
 pub mod connection;
 pub mod pool;
+pub mod blocking;
 pub mod worker;
 pub mod acceptor;

@@ -1,10 +1,10 @@
-//! Timers of one worker: a heap. There are few (parked clients); what many connections need (idle time, soft limits) is
+//! Timers of one worker, in order. There are few (parked clients); what many connections need (idle time, soft limits) is
 //! looked at once a second instead.
 //!
-//! A timer is never removed: whoever it fires for checks whether it still means anything.
+//! Whoever a timer fires for checks whether it still means anything. A timer that may be far away (a client waits for a key for an
+//! hour at most, and is served at once) is removed.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 /// Who a timer fires for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,20 +20,25 @@ pub struct Alarm {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<Alarm>>,
+    alarms: BTreeSet<Alarm>,
 }
 
 impl Timers {
     /// Sets a timer.
     pub fn add(&mut self, alarm: Alarm) {
         if alarm.at_ms != u64::MAX {
-            self.heap.push(Reverse(alarm));
+            self.alarms.insert(alarm);
         }
+    }
+
+    /// Removes a timer.
+    pub fn remove(&mut self, alarm: Alarm) {
+        self.alarms.remove(&alarm);
     }
 
     /// When the next one fires.
     pub fn next_ms(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse(alarm)| alarm.at_ms)
+        self.alarms.first().map(|alarm| alarm.at_ms)
     }
 
     /// Takes one that is due.
@@ -41,17 +46,17 @@ impl Timers {
         if self.next_ms()? > now_ms {
             return None;
         }
-        self.heap.pop().map(|Reverse(alarm)| alarm)
+        self.alarms.pop_first()
     }
 
     /// Timers set.
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.alarms.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.alarms.is_empty()
     }
 }
 
@@ -74,5 +79,7 @@ mod tests {
         }
         assert_eq!(fired, [(1, 1), (5, 0), (5, 3)]);
         assert_eq!(timers.next_ms(), Some(9));
+        timers.remove(Alarm { at_ms: 9, token: 2, client: 1 });
+        assert!(timers.is_empty());
     }
 }

@@ -16,11 +16,15 @@
 use crate::base::args::{Args, OwnedArgs};
 use crate::base::clock::Clock;
 use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
+use crate::command::service::Service;
+use crate::net::blocking::{self, Held, Parking, Settled};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
 use crate::net::connection::{Blocked, Connection, Parked, Pending};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
 use crate::net::timer::{Alarm, Timers};
+use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
+use crate::session::claim::Ending;
 use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, WorkerHandle};
 use crate::session::mailbox::Mailbox;
 use crate::session::server_state::{Fsync, ServerState};
@@ -49,6 +53,8 @@ const EVENTS_PER_TURN: usize = 1024;
 const SPARE_BUFFERS_MAX: usize = 64;
 /// How long the worker sleeps at most: idle clients and soft limits are looked at that often.
 const TICK_MS: u64 = 1000;
+/// The same while a connection waits for memory, since whoever gives some back wakes nobody.
+const MEMORY_TICK_MS: u64 = 20;
 /// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
 
@@ -64,6 +70,10 @@ pub enum Letter {
     Kill(u64),
     /// End this client's blocking command; with an error or as a timeout.
     Unblock(u64, bool),
+    /// What this client waited for was served.
+    Served(u64),
+    /// Service that could not go on where it was begun.
+    Serve(Box<Service>),
     /// Pause or settings changed.
     Refresh,
     /// The server ends: read no more, answer what runs, close. With true, do not wait for clients to take their answers.
@@ -77,6 +87,9 @@ pub struct Job {
     token: usize,
     session: Box<Session>,
     pending: Pending,
+    /// Memory for its words; given back with them.
+    #[expect(dead_code, reason = "given back when the job is dropped")]
+    charge: Option<Box<Charge>>,
     /// Its reply, once it has run.
     reply: Vec<u8>,
     need: Lsn,
@@ -104,6 +117,10 @@ impl WorkerHandle for WorkerShared {
     fn refresh(&self) {
         self.mailbox.post(Letter::Refresh);
     }
+
+    fn served(&self, client: u64) {
+        self.mailbox.post(Letter::Served(client));
+    }
 }
 
 /// What a pool does.
@@ -112,6 +129,8 @@ pub enum Work {
     Run(Box<Job>),
     /// Bring a key into memory: a command for it will come.
     Warm(usize, Vec<u8>),
+    /// Serve those who wait for keys. What cannot go on here goes to this worker.
+    Serve(Arc<WorkerShared>, Box<Service>),
 }
 
 /// Both pools.
@@ -241,6 +260,11 @@ pub struct Worker {
     timers: Timers,
     /// Connections whose blocking command waits for the disk (WAITAOF).
     blocked_on_log: Vec<usize>,
+    /// Service that waits for the end of a pause.
+    held: Held,
+    /// Connections (place, client) that wait for memory for a large request, and the allowance's changes that they know of.
+    waiting_for_memory: Vec<(usize, u64)>,
+    memory_changes: u64,
     letters: Vec<Letter>,
     read_buffer: Vec<u8>,
     /// The parser of connections that are between commands.
@@ -300,6 +324,9 @@ impl Worker {
             fenced: Vec::new(),
             timers: Timers::default(),
             blocked_on_log: Vec::new(),
+            held: Held::default(),
+            waiting_for_memory: Vec::new(),
+            memory_changes: 0,
             letters: Vec::new(),
             read_buffer: vec![0; SHARED_BYTES],
             parser: None,
@@ -326,8 +353,10 @@ impl Worker {
             }
             self.now_ms = self.server.clock.monotonic_ms();
             self.read_letters();
+            self.release_held();
             self.note_events(&events);
             self.fire_timers();
+            self.look_for_memory();
             self.serve_ready();
             self.finish_turn();
             if self.now_ms >= self.last_tick_ms + TICK_MS {
@@ -345,7 +374,10 @@ impl Worker {
         let mut timeout = Some(Duration::ZERO);
         let mut announced = false;
         if self.ready.is_empty() {
-            let wake_ms = self.timers.next_ms().unwrap_or(u64::MAX).min(self.last_tick_ms + TICK_MS);
+            let mut wake_ms = self.timers.next_ms().unwrap_or(u64::MAX).min(self.last_tick_ms + TICK_MS);
+            if !self.waiting_for_memory.is_empty() {
+                wake_ms = wake_ms.min(self.now_ms + MEMORY_TICK_MS);
+            }
             let waits = !self.fenced.is_empty() || !self.blocked_on_log.is_empty();
             // SeqCst: pairs with the load in `LogWatch::advance`; the watermark is looked at only after.
             self.shared.waits_for_log.store(waits, Ordering::SeqCst);
@@ -383,6 +415,8 @@ impl Worker {
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
+                Letter::Served(client) => self.settle(client),
+                Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
                 Letter::Stop(now) => self.begin_to_stop(now),
             }
@@ -445,6 +479,13 @@ impl Worker {
                 continue;
             }
             match connection.parked {
+                Some(Parked::Block(Blocked { block: Block::Keys(ref waiter), until_ms, .. }))
+                    if until_ms <= self.now_ms =>
+                {
+                    // If it is lost, a reply is on its way.
+                    let _ = waiter.claim.end(Ending::TimedOut);
+                    self.settle(alarm.client);
+                }
                 Some(Parked::Until(at_ms)) if at_ms <= self.now_ms => {
                     connection.parked = None;
                     self.make_ready(alarm.token);
@@ -502,6 +543,14 @@ impl Worker {
         let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else { return };
         // Fails only if it is not registered.
         let _ = self.poll.registry().deregister(&mut connection.stream);
+        let block = match &connection.parked {
+            Some(Parked::Block(blocked)) => {
+                self.timers.remove(alarm_of(&connection, blocked));
+                Some(&blocked.block)
+            }
+            _ => None,
+        };
+        blocking::abandon(&self.server.waiters, &connection, block);
         set_blocked(&self.server, &mut connection, false);
         self.by_client.remove(&connection.info.id);
         self.server.clients.remove(connection.info.id);
@@ -547,7 +596,11 @@ impl Worker {
         let mut closing = Vec::new();
         for connection in self.connections.iter_mut().flatten() {
             let idle_ms = now_ms.saturating_sub(connection.info.last_interaction_ms());
-            if timeout_ms > 0 && idle_ms > timeout_ms && connection.parked.is_none() {
+            if timeout_ms > 0
+                && idle_ms > timeout_ms
+                && connection.parked.is_none()
+                && !connection.waits_for_memory()
+            {
                 closing.push(connection.token);
             }
             if limit.soft_bytes > 0 && limited_bytes(connection) > limit.soft_bytes {
@@ -578,11 +631,16 @@ impl Worker {
             connection.readable = false;
             connection.ended = true;
             connection.tail.clear();
-            if matches!(connection.parked, Some(Parked::Block(_))) {
+            if let Some(Parked::Block(blocked)) = &connection.parked {
+                // One that is being served still takes its reply.
+                if !blocking::abandon(&self.server.waiters, connection, Some(&blocked.block)) {
+                    continue;
+                }
                 connection.parked = None;
             }
             set_blocked(&self.server, connection, false);
         }
+        self.held.take();
     }
 
     /// Closes what has nothing left to do; whether nothing is left.
@@ -590,7 +648,9 @@ impl Worker {
         let now = self.stopping == Some(true);
         for token in 0..self.connections.len() {
             let Some(Some(connection)) = self.connections.get_mut(token) else { continue };
-            let busy = connection.session.is_none() || connection.pending.is_some();
+            let served =
+                matches!(connection.parked, Some(Parked::Block(Blocked { block: Block::Keys(_), .. })));
+            let busy = connection.session.is_none() || connection.pending.is_some() || served;
             let unsent = !connection.output.is_empty();
             if !busy && (now || !unsent) {
                 self.close(token);
@@ -661,6 +721,7 @@ impl Worker {
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         if connection.closing {
             connection.info.set_flag(FLAG_CLOSING, true);
+            connection.charge = None;
         }
         if (!connection.output.is_empty() || connection.is_finished()) && !connection.dirty {
             connection.dirty = true;
@@ -704,17 +765,68 @@ impl Worker {
             }
         }
         connection.info.query_bytes.store(connection.tail.len() + filled, RELAXED);
+        let (taken, lacking);
         let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
-            let (taken, more) = self.run_input(connection, reply, &mut parser, input, ran);
-            self.keep_rest(connection, input.get(taken..).unwrap_or_default().to_vec(), parser, more)
+            (taken, lacking) = self.run_input(connection, reply, &mut parser, input, ran);
+            let rest = input.get(taken..).unwrap_or_default().to_vec();
+            self.keep_rest(connection, rest, parser, lacking.is_none())
         } else {
             let input = connection.tail.take_with(shared.get(..filled).unwrap_or_default());
-            let (taken, more) = self.run_input(connection, reply, &mut parser, &input, ran);
-            self.keep_rest(connection, cut_front(input, taken), parser, more)
+            (taken, lacking) = self.run_input(connection, reply, &mut parser, &input, ran);
+            self.keep_rest(connection, cut_front(input, taken), parser, lacking.is_none())
         };
+        let request_bytes = lacking.map_or(0, |lacking| connection.tail.len().saturating_add(lacking));
+        if request_bytes > LARGE_REQUEST_BYTES || connection.charge.is_some() {
+            self.charge(connection, *ran > 0, request_bytes);
+        }
         self.read_buffer = shared;
         fate
+    }
+
+    /// Charges for a request that is or may become large, before more of it is read; gives back what was charged for one that is
+    /// over. A command that is to be run again keeps its charge beside its words.
+    #[cold]
+    fn charge(&mut self, connection: &mut Connection, command_ran: bool, request_bytes: usize) {
+        if connection.pending.is_some() {
+            return;
+        }
+        if command_ran || connection.closing || request_bytes <= LARGE_REQUEST_BYTES {
+            connection.charge = None;
+        }
+        if request_bytes > LARGE_REQUEST_BYTES && !connection.closing {
+            let allowance = &self.server.allowance;
+            let charge = connection.charge.get_or_insert_with(|| Box::new(Charge::new(allowance)));
+            if !charge.grow(request_bytes) {
+                self.waiting_for_memory.push((connection.token, connection.info.id));
+            }
+        }
+    }
+
+    /// Goes on with connections for which there is memory now.
+    fn look_for_memory(&mut self) {
+        if self.waiting_for_memory.is_empty() {
+            return;
+        }
+        // Read before asking: what changes later is asked for again.
+        let changes = self.server.allowance.changes();
+        if changes == self.memory_changes {
+            return;
+        }
+        self.memory_changes = changes;
+        let mut waiting = std::mem::take(&mut self.waiting_for_memory);
+        waiting.retain(|&(token, client)| {
+            let Some(Some(connection)) = self.connections.get_mut(token) else { return false };
+            if connection.info.id != client {
+                return false;
+            }
+            let waits = connection.charge.as_mut().is_some_and(|charge| !charge.ask_again());
+            if !waits {
+                self.make_ready(token);
+            }
+            waits
+        });
+        self.waiting_for_memory = waiting;
     }
 
     /// Keeps what was not run for the next turn.
@@ -768,7 +880,8 @@ impl Worker {
         }
     }
 
-    /// Parses and runs commands of `input`. Returns how many bytes were taken, and whether what is left may hold whole commands.
+    /// Parses and runs commands of `input`. Returns how many bytes were taken, and how many at least the command that is left lacks;
+    /// `None` if what is left may hold whole commands.
     fn run_input(
         &mut self,
         connection: &mut Connection,
@@ -776,22 +889,22 @@ impl Worker {
         parser: &mut RequestParser,
         input: &[u8],
         ran: &mut usize,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<usize>) {
         let mut taken = 0;
         let before = *ran;
         loop {
             if *ran >= COMMANDS_PER_TURN || reply.len() >= crate::net::output::UNSENT_BYTES_MAX {
                 connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
-                return (taken, true);
+                return (taken, None);
             }
             let Some(session) = connection.session.as_ref() else { break };
             parser.set_authenticated(session.authenticated);
             let rest = input.get(taken..).unwrap_or_default();
             let consumed = match parser.parse(rest) {
                 Ok(Progress::Complete { consumed }) => consumed,
-                Ok(Progress::Incomplete { .. }) => {
+                Ok(Progress::Incomplete { wanted_bytes }) => {
                     connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
-                    return (taken, false);
+                    return (taken, Some(wanted_bytes));
                 }
                 Err(error) => {
                     reply.error(&format!("ERR {error}"));
@@ -816,7 +929,7 @@ impl Worker {
             }
         }
         connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
-        (taken, true)
+        (taken, None)
     }
 
     /// A command missed and waits for the disk: starts to read the keys of those behind it, so that a pipeline of misses costs
@@ -862,7 +975,12 @@ impl Worker {
             Box::new(move || shared.mailbox.post(Letter::Retry(token, client)))
         };
         let request = Request { args, draws, delayed };
-        match self.executor.run_inline(session, reply, request, &waker) {
+        let outcome = self.executor.run_inline(session, reply, request, &waker);
+        if let Some(service) = self.executor.take_unserved() {
+            // By letter: it may have to wait for the end of a pause.
+            self.shared.mailbox.post(Letter::Serve(service));
+        }
+        match outcome {
             Outcome::Done { need } => {
                 if need > 0 {
                     self.turn_need = self.turn_need.max(need);
@@ -877,9 +995,11 @@ impl Worker {
                     reply.clear();
                 }
                 if let Some((block, until_ms)) = session.block.take() {
-                    let args = if block == Block::Sleep { args.to_owned() } else { OwnedArgs::default() };
+                    let sleeps = matches!(block, Block::Sleep);
+                    let args = if sleeps { args.to_owned() } else { OwnedArgs::default() };
                     let since_ms = self.server.clock.monotonic_ms();
-                    self.park_block(connection, Blocked { block, until_ms, since_ms, args });
+                    let muted = std::mem::take(&mut session.block_muted);
+                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted });
                 }
                 None
             }
@@ -910,6 +1030,7 @@ impl Worker {
                     token,
                     session,
                     pending,
+                    charge: connection.charge.take(),
                     reply: Vec::new(),
                     need: 0,
                 }));
@@ -920,10 +1041,15 @@ impl Worker {
 
     /// A pool has run a command.
     fn take_back(&mut self, job: Job) {
-        let Some(Some(connection)) = self.connections.get_mut(job.token) else { return };
-        if connection.info.id != job.session.id || connection.session.is_some() {
+        let connection = self.connections.get_mut(job.token).and_then(Option::as_mut);
+        let connection = connection.filter(|own| own.info.id == job.session.id && own.session.is_none());
+        let Some(connection) = connection else {
+            // Nobody waits any more.
+            if let Some((Block::Keys(waiter), _)) = &job.session.block {
+                self.server.waiters.leave(waiter);
+            }
             return;
-        }
+        };
         let mut session = job.session;
         connection.parked = None;
         let mut buffer = connection.output.take();
@@ -944,6 +1070,7 @@ impl Worker {
             connection.closing = true;
         }
         let block = session.block.take();
+        let muted = std::mem::take(&mut session.block_muted);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         connection.info.touch(self.now_ms);
         connection.session = Some(session);
@@ -952,10 +1079,13 @@ impl Worker {
         {
             let since_ms = self.server.clock.monotonic_ms();
             let args = OwnedArgs::default();
-            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args });
+            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args, muted });
+            let client = connection.info.id;
             if let Some(place) = self.connections.get_mut(job.token) {
                 *place = Some(connection);
             }
+            // It may be over already.
+            self.settle(client);
         }
         self.mark_dirty(job.token);
         self.make_ready(job.token);
@@ -968,13 +1098,66 @@ impl Worker {
             self.blocked_on_log.push(connection.token);
             self.executor.db().request_sync();
         }
-        self.timers.add(Alarm {
-            at_ms: blocked.until_ms,
-            token: connection.token,
-            client: connection.info.id,
-        });
+        if matches!(blocked.block, Block::Keys(_)) && (connection.hung_up || self.stopping.is_some()) {
+            // Nobody will take what is served, and no event will say so again. What was answered before still leaves.
+            blocking::abandon(&self.server.waiters, connection, Some(&blocked.block));
+            connection.closing = true;
+            return;
+        }
+        self.timers.add(alarm_of(connection, &blocked));
         connection.parked = Some(Parked::Block(blocked));
         set_blocked(&self.server, connection, true);
+    }
+
+    /// Looks whether a wait for keys is over, and answers if it is.
+    fn settle(&mut self, client: u64) {
+        let Some(&token) = self.by_client.get(&client) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = &connection.parked else { return };
+        let Block::Keys(waiter) = &blocked.block else { return };
+        let (settled, muted) = (blocking::look(waiter), blocked.muted);
+        if matches!(settled, Settled::Waits) {
+            return;
+        }
+        self.server.waiters.leave(waiter);
+        self.timers.remove(alarm_of(connection, blocked));
+        connection.info.end_wait();
+        match settled {
+            Settled::Waits => {}
+            Settled::Served(served) => {
+                connection.parked = None;
+                set_blocked(&self.server, connection, false);
+                blocking::append(connection, &served, muted, self.watermark);
+                connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+                self.turn_need = self.turn_need.max(served.need);
+                self.mark_dirty(token);
+                self.make_ready(token);
+            }
+            Settled::Empty => self.end_block(token, None),
+            Settled::Error(error) => self.end_block(token, Some(error)),
+            Settled::Gone => self.close(token),
+        }
+    }
+
+    /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
+    fn go_on(&mut self, service: Box<Service>) {
+        match self.server.pause.until(self.now_ms, true) {
+            Some(until_ms) if self.stopping.is_none() => {
+                // For nobody: only so that the loop turns then.
+                self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
+                self.held.keep(service);
+            }
+            _ => self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service)),
+        }
+    }
+
+    /// Goes on with service once clients are paused no more.
+    fn release_held(&mut self) {
+        if !self.held.is_empty() && self.server.pause.until(self.now_ms, true).is_none() {
+            for service in self.held.take() {
+                self.go_on(service);
+            }
+        }
     }
 
     fn unblock(&mut self, client: u64, with_error: bool) {
@@ -982,6 +1165,10 @@ impl Worker {
             && let Some(Some(connection)) = self.connections.get(token)
             && matches!(connection.parked, Some(Parked::Block(_)))
         {
+            if let Some(Parked::Block(Blocked { block: Block::Keys(_), .. })) = &connection.parked {
+                self.settle(client);
+                return;
+            }
             let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
             self.end_block(token, with_error.then_some(error));
         }
@@ -1000,7 +1187,9 @@ impl Worker {
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
+            _ if blocked.muted => {}
             (Some(error), _) => reply.error(error),
+            (None, Block::Keys(_)) => reply.null_array(),
             (None, Block::Sleep) => reply.ok(),
             (None, Block::Replicas) => reply.integer(0),
             (None, Block::Synced { lsn, .. }) => {
@@ -1128,6 +1317,11 @@ impl Worker {
     }
 }
 
+/// The timer of a blocking command.
+fn alarm_of(connection: &Connection, blocked: &Blocked) -> Alarm {
+    Alarm { at_ms: blocked.until_ms, token: connection.token, client: connection.info.id }
+}
+
 /// Counts a connection as blocked, or no more.
 fn set_blocked(server: &ServerState, connection: &mut Connection, on: bool) {
     if connection.blocked != on {
@@ -1148,6 +1342,24 @@ pub fn do_work(executor: &mut Executor, pools: &Arc<Pools>, work: Work) {
     match work {
         Work::Run(job) => run_job(executor, pools, job),
         Work::Warm(db, key) => executor.warm(db, &key),
+        Work::Serve(worker, service) => run_service(executor, pools, worker, service),
+    }
+}
+
+fn run_service(
+    executor: &mut Executor,
+    pools: &Arc<Pools>,
+    worker: Arc<WorkerShared>,
+    service: Box<Service>,
+) {
+    let (own_pools, own_worker) = (Arc::clone(pools), Arc::clone(&worker));
+    let again = move |service| own_pools.io.push(Work::Serve(Arc::clone(&own_worker), service));
+    let (parking, waker) = Parking::new(again);
+    if let Some(service) = executor.serve(service, &waker).and_then(|service| parking.park(service)) {
+        pools.io.push(Work::Serve(Arc::clone(&worker), service));
+    }
+    if let Some(service) = executor.take_unserved() {
+        worker.mailbox.post(Letter::Serve(service));
     }
 }
 
@@ -1168,7 +1380,11 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     };
     let request =
         Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
-    match executor.run_on_pool(&mut job.session, &mut reply, request, &waker) {
+    let outcome = executor.run_on_pool(&mut job.session, &mut reply, request, &waker);
+    if let Some(service) = executor.take_unserved() {
+        job.worker.mailbox.post(Letter::Serve(service));
+    }
+    match outcome {
         Outcome::Done { need } => {
             job.need = need;
             job.reply = reply.take_buffer();

@@ -3,6 +3,7 @@
 //! A [`ClientInfo`] is shared between the worker that owns the connection (which writes) and whoever asks (who reads); all its
 //! numbers are `Relaxed` atomics, a listing is a snapshot of each field and not of the whole.
 
+use crate::session::claim::{Claim, Ending, Served};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -30,6 +31,8 @@ pub trait WorkerHandle: Send + Sync {
     fn unblock(&self, client: u64, with_error: bool);
     /// The server's pause or configuration changed: look at it again.
     fn refresh(&self);
+    /// What this client waited for was served; its reply lies in its claim.
+    fn served(&self, client: u64);
 }
 
 impl fmt::Debug for dyn WorkerHandle {
@@ -49,6 +52,15 @@ pub struct Names {
     pub lib_version: String,
 }
 
+/// Whether a client waits for a key.
+#[derive(Debug, Default)]
+struct Wait {
+    /// Decides how the wait ends.
+    claim: Option<Arc<Claim<Served>>>,
+    /// It was killed or has gone: it waits for nothing any more.
+    closed: bool,
+}
+
 /// One client as others may see it.
 #[derive(Debug)]
 pub struct ClientInfo {
@@ -66,6 +78,7 @@ pub struct ClientInfo {
     pub worker: usize,
     handle: Arc<dyn WorkerHandle>,
     names: Mutex<Names>,
+    wait: Mutex<Wait>,
     db: AtomicUsize,
     resp: AtomicU32,
     flags: AtomicU32,
@@ -113,6 +126,7 @@ impl ClientInfo {
             worker: arrival.worker,
             handle: arrival.handle,
             names: Mutex::default(),
+            wait: Mutex::default(),
             db: AtomicUsize::new(0),
             resp: AtomicU32::new(2),
             flags: AtomicU32::new(0),
@@ -191,10 +205,46 @@ impl ClientInfo {
         self.killed.load(RELAXED)
     }
 
-    /// Closes it soon; nothing it sends from now on is run.
+    /// Closes it soon; nothing it sends from now on is run, and nothing is served to it.
     pub fn kill(&self) {
         self.killed.store(true, RELAXED);
+        self.close_wait();
         self.handle.kill(self.id);
+    }
+
+    fn wait(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It begins to wait for a key: from here on CLIENT UNBLOCK and CLIENT KILL find the claim. If it was killed or has gone, the wait
+    /// has ended already.
+    pub fn begin_wait(&self, claim: &Arc<Claim<Served>>) {
+        let mut wait = self.wait();
+        if wait.closed {
+            // Lost only to another ending.
+            let _ = claim.end(Ending::Gone);
+        }
+        wait.claim = Some(Arc::clone(claim));
+    }
+
+    /// The wait is over, one way or the other.
+    pub fn end_wait(&self) {
+        self.wait().claim = None;
+    }
+
+    /// It waits no more, now or later.
+    pub fn close_wait(&self) {
+        let mut wait = self.wait();
+        wait.closed = true;
+        if let Some(claim) = &wait.claim {
+            // If it is lost, the reply comes and is dropped with the connection.
+            let _ = claim.end(Ending::Gone);
+        }
+    }
+
+    /// Tells its worker that its reply lies in its claim.
+    pub fn served(&self) {
+        self.handle.served(self.id);
     }
 
     /// Has its worker look at pause and settings again.
@@ -202,8 +252,16 @@ impl ClientInfo {
         self.handle.refresh();
     }
 
-    /// Ends its blocking command.
+    /// Ends its blocking command. False if there is none, or if it is being served.
     pub fn unblock(&self, with_error: bool) -> bool {
+        let claim = self.wait().claim.clone();
+        if let Some(claim) = claim {
+            let ended = claim.end(if with_error { Ending::Refused } else { Ending::Unblocked });
+            if ended {
+                self.handle.unblock(self.id, with_error);
+            }
+            return ended;
+        }
         if self.flags() & FLAG_BLOCKED == 0 {
             return false;
         }

@@ -1,8 +1,11 @@
 //! What the server knows of its clients and of itself, without any socket.
 
 pub mod mailbox;
+pub mod claim;
 pub mod stats;
 pub mod clients;
+pub mod waiters;
 pub mod slowlog;
 pub mod session;
+pub mod allowance;
 pub mod server_state;

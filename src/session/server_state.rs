@@ -9,9 +9,11 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
+use crate::session::allowance::Allowance;
 use crate::session::clients::ClientRegistry;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
+use crate::session::waiters::WaitTable;
 use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
@@ -61,6 +63,10 @@ pub struct Settings {
     pub protected_mode: AtomicBool,
     /// TCP keepalive in seconds.
     pub keepalive_s: AtomicU64,
+    /// How many entries approximate trimming takes for a node.
+    pub stream_node_entries_max: AtomicU64,
+    /// How long a sparse HyperLogLog may get.
+    pub hll_sparse_bytes_max: AtomicU64,
 }
 
 impl Settings {
@@ -81,6 +87,8 @@ impl Settings {
             memory_max_bytes: AtomicU64::new(0),
             protected_mode: AtomicBool::new(true),
             keepalive_s: AtomicU64::new(0),
+            stream_node_entries_max: AtomicU64::new(0),
+            hll_sparse_bytes_max: AtomicU64::new(0),
         };
         settings.apply(config);
         settings
@@ -96,6 +104,8 @@ impl Settings {
         self.fsync.store(fsync, RELAXED);
         self.slowlog_slower_than_us.store(config.number("slowlog-log-slower-than"), RELAXED);
         self.slowlog_max_len.store(unsigned("slowlog-max-len"), RELAXED);
+        self.stream_node_entries_max.store(unsigned("stream-node-max-entries"), RELAXED);
+        self.hll_sparse_bytes_max.store(unsigned("hll-sparse-max-bytes"), RELAXED);
         self.latency_tracking.store(config.flag("latency-tracking"), RELAXED);
         self.timeout_s.store(unsigned("timeout"), RELAXED);
         self.clients_max.store(unsigned("maxclients"), RELAXED);
@@ -248,10 +258,14 @@ pub struct ServerState {
     pub stats: Stats,
     /// Connected clients.
     pub clients: ClientRegistry,
+    /// Memory for large requests.
+    pub allowance: Arc<Allowance>,
     /// SLOWLOG.
     pub slowlog: SlowLog,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// Clients that wait for keys.
+    pub waiters: WaitTable,
     /// What does not change.
     pub identity: Identity,
     /// When the server started (monotonic ms).
@@ -310,8 +324,10 @@ impl ServerState {
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
             clients: ClientRegistry::default(),
+            allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
             pause: Pause::default(),
+            waiters: WaitTable::default(),
             identity: parts.identity,
             started_ms,
             clock: parts.clock,

@@ -5,6 +5,7 @@
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
 use crate::session::clients::ClientInfo;
+use crate::session::waiters::{Waiter, Wanted};
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub enum ReplyMode {
 }
 
 /// What a command asks the connection to wait for before anything else of it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Block {
     /// DEBUG SLEEP: answer OK at this time.
     Sleep,
@@ -36,6 +37,8 @@ pub enum Block {
         /// Whether replicas are waited for as well; there are none, so only the deadline ends it.
         replicas: bool,
     },
+    /// BLPOP and its kin: answer when served.
+    Keys(Arc<Waiter>),
 }
 
 /// One connection as its commands see it.
@@ -69,6 +72,14 @@ pub struct Session {
     pub drop_replies: bool,
     /// Set by a command that wants the connection parked, with the time (monotonic ms) at which to give up; `u64::MAX` for never.
     pub block: Option<(Block, u64)>,
+    /// The command that blocks is not answered (CLIENT REPLY).
+    pub block_muted: bool,
+    /// Set by a command that found nothing and wants to wait for keys; the dispatcher enters it while they are locked.
+    pub wanted: Option<Box<Wanted>>,
+    /// Whether commands may wait. Those within a transaction or a script may not: they answer as if their time had come.
+    pub may_block: bool,
+    /// A command that waited is run again because this key is ready: it may take from no other.
+    pub ready_key: Option<Vec<u8>>,
 }
 
 impl Session {
@@ -89,7 +100,25 @@ impl Session {
             close_after_reply: false,
             drop_replies: false,
             block: None,
+            block_muted: false,
+            wanted: None,
+            may_block: true,
+            ready_key: None,
         }
+    }
+
+    /// A session in which the command of a waiter is run again, for a key that is ready.
+    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8]) -> Session {
+        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true);
+        session.db = waiter.db;
+        session.protocol = waiter.protocol;
+        session.ready_key = Some(ready_key.to_vec());
+        session
+    }
+
+    /// Whether a blocking command may take from a key: always, but when it is run again because another one is ready.
+    pub fn may_take(&self, key: &[u8]) -> bool {
+        self.ready_key.as_ref().is_none_or(|ready| ready == key)
     }
 
     /// Selects a database.

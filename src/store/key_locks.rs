@@ -146,6 +146,11 @@ impl KeyLocks {
         }
     }
 
+    /// Takes keys over that [`KeyGuard::detach`] left held. Each only once.
+    pub fn adopt(&self, keys: Vec<LockKey>) -> KeyGuard<'_> {
+        KeyGuard { locks: self, keys: Keys::Many(keys.into()) }
+    }
+
     fn guard(&self, keys: &[LockKey]) -> KeyGuard<'_> {
         let keys = match keys {
             [key] => Keys::One(*key),
@@ -210,6 +215,16 @@ pub struct KeyGuard<'a> {
     keys: Keys,
 }
 
+impl KeyGuard<'_> {
+    /// The keys, which stay held until they are [adopted](KeyLocks::adopt) again: for work that another thread goes on with.
+    pub fn detach(mut self) -> Vec<LockKey> {
+        match std::mem::replace(&mut self.keys, Keys::Many(Box::default())) {
+            Keys::One(key) => vec![key],
+            Keys::Many(keys) => keys.into_vec(),
+        }
+    }
+}
+
 impl Drop for KeyGuard<'_> {
     fn drop(&mut self) {
         match &self.keys {
@@ -242,6 +257,19 @@ mod tests {
         drop(guard);
         assert_eq!(locks.held(), 0);
         assert!(locks.try_lock(&mut vec![]).is_some());
+    }
+
+    #[test]
+    fn detached_keys_stay_held() {
+        let locks = KeyLocks::new();
+        for names in [&["a"][..], &["a", "b"]] {
+            let mut keys = names.iter().map(|name| key(name)).collect();
+            let detached = locks.try_lock(&mut keys).unwrap().detach();
+            assert_eq!(locks.held(), names.len());
+            assert!(locks.try_lock_one(key("a")).is_none());
+            drop(locks.adopt(detached));
+            assert_eq!(locks.held(), 0);
+        }
     }
 
     #[test]

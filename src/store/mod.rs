@@ -1,6 +1,7 @@
 //! Keys and values on the engine: locks, transactions, expiry, reclaiming, counting. Knows no command and no client.
 
 pub mod limits;
+pub mod access_times;
 pub mod key_locks;
 pub mod gate;
 pub mod hooks;
@@ -14,4 +15,5 @@ pub mod aside;
 pub mod txn;
 pub mod field_expiry;
 pub mod reaper;
+pub mod owner_sweep;
 pub mod sweeper;

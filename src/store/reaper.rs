@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Whether each id is dead.
-    fn verify(&self, ids: &[SpaceId]) -> Result<Vec<bool>> {
+    pub(super) fn verify(&self, ids: &[SpaceId]) -> Result<Vec<bool>> {
         let reader = self.db().reader(&ReadOptions::default());
         ids.iter().map(|id| self.is_dead(&reader, *id)).collect()
     }

@@ -14,14 +14,15 @@
 use crate::base::clock::Clock;
 use crate::encoding::meta::Space;
 use crate::encoding::system;
+use crate::store::access_times::AccessTimes;
 use crate::store::cursors::Cursors;
 use crate::store::databases::{Counts, Database};
 use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
-use crate::store::limits::{PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
-use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, UnderConstruction};
+use crate::store::limits::{FENCE_ELEMENTS_MAX, FENCE_TALL_ONE_IN, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
+use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -43,11 +44,34 @@ pub struct StoreOptions {
     pub clock: Clock,
     /// Up to where a collection stays in its record.
     pub packed: PackedLimits,
+    /// How close the fences of large sorted sets stand.
+    pub fences: FenceLimits,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { databases: 16, gate_slots: 64, clock: Clock::new(), packed: PackedLimits::default() }
+        StoreOptions {
+            databases: 16,
+            gate_slots: 64,
+            clock: Clock::new(),
+            packed: PackedLimits::default(),
+            fences: FenceLimits::default(),
+        }
+    }
+}
+
+/// How close the fences of large sorted sets stand. `tall_one_in` is part of the format: the same for a database's whole life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceLimits {
+    /// Most elements between two fences; 2 at least.
+    pub elements_max: u64,
+    /// One in so many fences is one of the upper level too.
+    pub tall_one_in: u64,
+}
+
+impl Default for FenceLimits {
+    fn default() -> Self {
+        FenceLimits { elements_max: FENCE_ELEMENTS_MAX, tall_one_in: FENCE_TALL_ONE_IN }
     }
 }
 
@@ -82,6 +106,19 @@ pub(super) struct DeadWalk {
     pub(super) from: Vec<u8>,
 }
 
+/// Where the walk over the owners of ids is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnerWalk {
+    /// When the next one begins.
+    pub(super) due_ms: u64,
+    /// Where the next slice begins, if one is under way.
+    pub(super) from: Option<SpaceId>,
+    /// When the next turn may be.
+    pub(super) pause_until_ms: u64,
+    /// How many there were.
+    pub(super) turns: u32,
+}
+
 /// Numbers of the four keyspaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyspaces {
@@ -110,12 +147,14 @@ pub struct Store {
     keyspaces: Keyspaces,
     clock: Clock,
     packed: PackedLimits,
+    fences: FenceLimits,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
     next_space: Mutex<Space>,
     ids: Ids,
     cursors: Cursors,
+    access_times: AccessTimes,
     /// Ids being built aside.
     pub(super) under_construction: UnderConstruction,
     /// Ids for the reaper.
@@ -131,6 +170,8 @@ pub struct Store {
     /// Whether the sweeper looks for keys that nobody asked for (DEBUG SET-ACTIVE-EXPIRE).
     active_expire: AtomicBool,
     dead_walk: Mutex<DeadWalk>,
+    /// None until it was read.
+    owner_walk: Mutex<Option<OwnerWalk>>,
     recount: Mutex<Option<Recount>>,
     /// The counts are not known yet: a recount after a crash is under way.
     counting: AtomicBool,
@@ -179,12 +220,14 @@ impl Store {
             keyspaces,
             clock: options.clock,
             packed: options.packed,
+            fences: options.fences,
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
             next_space: Mutex::new(found.next_space),
             ids: Ids::new(found.next_id),
             cursors: Cursors::new(options.clock.unix_us().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            access_times: AccessTimes::new(options.clock.unix_ms()),
             under_construction: UnderConstruction::default(),
             gc_hints: GcHints::new(),
             expired_seen: ExpiredSeen::default(),
@@ -193,6 +236,7 @@ impl Store {
             dead_spaces: AtomicBool::new(true),
             active_expire: AtomicBool::new(true),
             dead_walk: Mutex::default(),
+            owner_walk: Mutex::default(),
             recount: Mutex::new(None),
             counting: AtomicBool::new(false),
             beliefs: AtomicU64::new(found.beliefs),
@@ -220,6 +264,11 @@ impl Store {
         self.packed
     }
 
+    /// How close the fences of large sorted sets stand.
+    pub fn fences(&self) -> FenceLimits {
+        self.fences
+    }
+
     /// The keyspaces.
     pub fn keyspaces(&self) -> Keyspaces {
         self.keyspaces
@@ -228,6 +277,11 @@ impl Store {
     /// The clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// When keys were last used.
+    pub fn access_times(&self) -> &AccessTimes {
+        &self.access_times
     }
 
     /// Locks of keys.
@@ -328,6 +382,11 @@ impl Store {
     /// The search for entries of flushed databases.
     pub(super) fn dead_walk(&self) -> MutexGuard<'_, DeadWalk> {
         lock(&self.dead_walk)
+    }
+
+    /// The walk over the owners of ids.
+    pub(super) fn owner_walk(&self) -> MutexGuard<'_, Option<OwnerWalk>> {
+        lock(&self.owner_walk)
     }
 
     /// An id that was never used.

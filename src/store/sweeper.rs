@@ -232,7 +232,7 @@ impl Store {
         Ok(spaces)
     }
 
-    /// One turn of everything that goes on in the background: expiry, reclaiming, counting. Whether there is more to do at
+    /// One turn of everything that goes on in the background: expiry, reclaiming, counting, the search for lost ids. Whether there is more to do at
     /// once; if not, call again within a tenth of a second.
     pub fn background_turn(self: &Arc<Self>) -> Result<bool> {
         const TURN: usize = 256;
@@ -240,6 +240,7 @@ impl Store {
         let dead = self.dead_space_turn()?;
         let reclaimed = self.reclaim_turn(TURN)?;
         let counted = self.recount_turn()?;
+        self.owner_sweep_turn()?;
         Ok(expired || dead || reclaimed || counted)
     }
 }

@@ -235,6 +235,8 @@ pub struct Txn {
     believed: u64,
     /// Nothing staged takes more room than it frees.
     frees_space: bool,
+    /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
+    no_touch: bool,
     /// What is staged for which key (by hash of its `meta` key), once somebody asked.
     staged: HashMap<u64, Before>,
     staged_is_complete: bool,
@@ -277,6 +279,7 @@ impl Txn {
             expired: 0,
             believed: 0,
             frees_space: true,
+            no_touch: false,
             staged: HashMap::new(),
             staged_is_complete: false,
             meta_key: Vec::new(),
@@ -299,6 +302,7 @@ impl Txn {
             Mode::Pool => (u32::MAX, u64::MAX),
         };
         self.has_read = false;
+        self.no_touch = false;
         self.need = None;
         self.stats = TxnStats::default();
     }
@@ -496,9 +500,44 @@ impl Txn {
         }
     }
 
+    /// Whether this command's reads leave the keys' times of last use alone.
+    pub fn set_no_touch(&mut self, no_touch: bool) {
+        self.no_touch = no_touch;
+    }
+
+    /// The key is used now.
+    #[inline]
+    fn mark_used(&self, meta_key: &[u8]) {
+        if !self.no_touch {
+            self.store.access_times().touch(xxh3_64(meta_key), self.draws.now_ms);
+        }
+    }
+
+    /// For how many seconds, about, nobody used a key.
+    pub fn idle_s(&mut self, at: At<'_>) -> u64 {
+        meta::put_key(&mut self.meta_key, at.space, at.key);
+        self.store.access_times().idle_s(xxh3_64(&self.meta_key), self.draws.now_ms)
+    }
+
     /// A plain read: hands the value to `f` where it lies. An expired one is none.
     #[inline]
     pub fn view<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
+        self.view_or_peek(at, true, f)
+    }
+
+    /// The same, of a command that asks about the key rather than for it: that is no use of the key.
+    #[inline]
+    pub fn peek<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
+        self.view_or_peek(at, false, f)
+    }
+
+    #[inline]
+    fn view_or_peek<R>(
+        &mut self,
+        at: At<'_>,
+        is_use: bool,
+        f: impl FnOnce(Option<Record<'_>>) -> R,
+    ) -> Result<R, Stop> {
         self.charge(1, 0)?;
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
@@ -516,6 +555,9 @@ impl Txn {
             bytes = record.body.len() as u64;
             Ok(f(Some(record)))
         });
+        if is_use && live {
+            self.mark_used(&key);
+        }
         self.meta_key = key;
         let result = outcome.map_err(Stop::from)??;
         if expired {
@@ -535,6 +577,7 @@ impl Txn {
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
+        self.mark_used(&key);
         let mut slot = Slot { body: std::mem::take(&mut self.spare), ..Slot::default() };
         let outcome = match self.staged_record(&key) {
             Some(None) => Ok(()),
@@ -576,6 +619,7 @@ impl Txn {
         self.charge(1, 0)?;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
+        self.mark_used(&key);
         let before = match self.staged_before(&key) {
             Some(before) => Ok(before),
             None => self.look_below(&key),
@@ -710,6 +754,10 @@ impl Txn {
         let due = head.due();
         if due != before.due {
             self.move_due(at, before.due, due, &mut change)?;
+        }
+        if self.no_touch && !before.counted {
+            // A key's life begins with a use, whoever makes it.
+            self.store.access_times().touch(xxh3_64(&self.meta_key), self.draws.now_ms);
         }
         self.finish_staging(at, before, head.id, change)?;
         if self.staged_is_complete {

@@ -8,17 +8,23 @@
 //!
 //! string    mix bytes
 //! set       add each member
+//! zset      add, for each element, the digest: mix member, mix score with 17 digits
 //! hash      add, for each field, the digest: mix name, mix value, and add "!!hexpire!!" if it expires
 //! ```
 //!
 //! When it expires does not count, nor does the order of keys.
 
+use crate::base::double::text_17g;
 use crate::base::sha1::Sha1;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind, Record, damaged, space_bounds, split_key};
+use crate::encoding::stream::StreamId;
 use crate::store::txn::{At, Txn};
 use crate::types::hash_value;
+use crate::types::lists;
 use crate::types::set_value;
+use crate::types::sorted_set::{SortedSet, Span};
+use crate::types::stream::{self, Order};
 use crate::types::string_value::{Stored, stored};
 use std::ops::ControlFlow;
 
@@ -100,7 +106,28 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
         Kind::Set => {
             set_value::View::of_record(at, *head, body).for_each(txn, |member| digest.add(member))?;
         }
-        _ => digest.mix(body),
+        Kind::SortedSet => {
+            let set = SortedSet::decode(at.space, head, body.to_vec())?;
+            set.walk(txn, &Span::Ranks(0..u64::MAX), false, 0, |member, score| {
+                let mut element = Digest::default();
+                element.mix(member);
+                element.mix(text_17g(score).as_bytes());
+                digest.add(&element.0);
+                ControlFlow::Continue(())
+            })?;
+        }
+        Kind::List => lists::for_each(txn, at, head, body, |element| digest.mix(element))?,
+        Kind::Stream => {
+            let all = (StreamId::MIN, StreamId::MAX);
+            let stream = stream::of_record(at.space, head, body)?;
+            stream.for_each(txn, all, Order::Forward, 0, |_, id, mut fields| {
+                digest.mix(format!("{}.{}", id.ms, id.seq).as_bytes());
+                while let Some(item) = fields.next_item() {
+                    digest.mix(item);
+                }
+                Ok(())
+            })?;
+        }
     }
     if head.expire_ms != 0 {
         digest.add(b"!!expire!!");
@@ -111,7 +138,7 @@ fn mix_value(digest: &mut Digest, txn: &mut Txn, at: At<'_>, head: &Head, body: 
 /// The digest of one key's value, without its name. `None` if there is no such key.
 pub fn of_value(txn: &mut Txn, at: At<'_>) -> Result<Option<Digest>, Stop> {
     txn.pin();
-    let found = txn.view(at, |record| record.map(|record| (record.head, record.body.to_vec())))?;
+    let found = txn.peek(at, |record| record.map(|record| (record.head, record.body.to_vec())))?;
     let Some((head, body)) = found else { return Ok(None) };
     let mut digest = Digest::default();
     mix_value(&mut digest, txn, at, &head, &body)?;

@@ -93,8 +93,8 @@ pub struct CompactSizes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+    use super::{Rng, Wanted, positions};
+    use proptest::{prop_assert, prop_assert_eq, proptest};
 
     proptest! {
         #[test]

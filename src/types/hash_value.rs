@@ -665,33 +665,6 @@ fn gather(
     Ok((stored == size.count).then_some(body))
 }
 
-/// Stages a whole hash in place of what is there: value and expiry of each field. Nothing is left without fields.
-pub fn store(
-    txn: &mut Txn,
-    at: At<'_>,
-    before: &Before,
-    expire_ms: u64,
-    fields: &BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
-) -> Result<(), Stop> {
-    if fields.is_empty() {
-        return txn.delete(at, before);
-    }
-    if fields.keys().any(|name| name.len() > USER_KEY_BYTES_MAX) {
-        return Err(NAME_TOO_LONG.into());
-    }
-    let head = Head { expire_ms, ..Head::plain(Kind::Hash) };
-    let bytes = fields.iter().map(|(name, (value, expire_ms))| field_bytes(name, value, *expire_ms)).sum();
-    if !txn.store().packed().allow(fields.len(), bytes) {
-        return store_fields(txn, at, before, head, fields);
-    }
-    let mut body = txn.take_buffer();
-    fields.iter().for_each(|(name, (value, expire_ms))| put_field(&mut body, name, value, *expire_ms));
-    let field_expire_ms = earliest_packed(&body)?;
-    txn.put(at, before, Head { field_expire_ms, ..head }, &[&body])?;
-    txn.recycle_buffer(body);
-    Ok(())
-}
-
 /// Lowers the bound of a hash whose field gets an expiry; whether it moved.
 fn note_expiry(head: &mut Head, expire_ms: u64) -> bool {
     let lower = expire_ms != 0 && (head.field_expire_ms == 0 || expire_ms < head.field_expire_ms);
@@ -699,6 +672,44 @@ fn note_expiry(head: &mut Head, expire_ms: u64) -> bool {
         head.field_expire_ms = expire_ms;
     }
     lower
+}
+
+/// Stages a whole hash in place of whatever is there: name, value and expiry (0 for never) of each field. No
+/// name comes twice. What has expired is left out, and without fields the key goes.
+pub fn store<'v>(
+    txn: &mut Txn,
+    at: At<'_>,
+    before: &Before,
+    fields: impl Iterator<Item = (&'v [u8], &'v [u8], u64)>,
+    expire_ms: u64,
+) -> Result<(), Stop> {
+    let now_ms = txn.now_ms();
+    let mut kept: Vec<(&[u8], &[u8], u64)> = Vec::new();
+    let mut bytes = 0;
+    for (name, value, expire_ms) in fields {
+        if name.len() > USER_KEY_BYTES_MAX {
+            return Err(NAME_TOO_LONG.into());
+        }
+        if !is_expired(expire_ms, now_ms) {
+            bytes += field_bytes(name, value, expire_ms);
+            kept.push((name, value, expire_ms));
+        }
+    }
+    if kept.is_empty() {
+        return txn.delete(at, before);
+    }
+    let head = Head { expire_ms, ..Head::plain(Kind::Hash) };
+    if txn.store().packed().allow(kept.len(), bytes) {
+        let mut body = Vec::with_capacity(bytes);
+        kept.iter().for_each(|(name, value, expire_ms)| put_field(&mut body, name, value, *expire_ms));
+        let expiries = kept.iter().map(|(.., expire_ms)| *expire_ms).filter(|expire_ms| *expire_ms != 0);
+        let field_expire_ms = expiries.min().unwrap_or(0);
+        return txn.put(at, before, Head { field_expire_ms, ..head }, &[&body]);
+    }
+    let owned =
+        |(name, value, expire_ms): &(&[u8], &[u8], u64)| (name.to_vec(), (value.to_vec(), *expire_ms));
+    let fields: BTreeMap<Vec<u8>, (Vec<u8>, u64)> = kept.iter().map(owned).collect();
+    store_fields(txn, at, before, head, &fields)
 }
 
 /// Stages a hash under a new id.

@@ -14,17 +14,22 @@ const ELEMENT_BYTES_GUESS: u64 = 64;
 
 /// Whether a key is there.
 pub fn exists(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
+    txn.peek(at, |record| record.is_some())
+}
+
+/// TOUCH: whether a key is there, which is then in use.
+pub fn touch(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
     txn.view(at, |record| record.is_some())
 }
 
 /// Type of a key.
 pub fn kind(txn: &mut Txn, at: At<'_>) -> Result<Option<Kind>, Stop> {
-    txn.view(at, |record| record.map(|record| record.head.kind))
+    txn.peek(at, |record| record.map(|record| record.head.kind))
 }
 
 /// Expiry of a key: `None` if there is no key, 0 if it has none.
 pub fn expiry(txn: &mut Txn, at: At<'_>) -> Result<Option<u64>, Stop> {
-    txn.view(at, |record| record.map(|record| record.head.expire_ms))
+    txn.peek(at, |record| record.map(|record| record.head.expire_ms))
 }
 
 /// At most so many elements are looked at to guess the size of a collection.

@@ -13,6 +13,18 @@ mod hashes_sets;
 use crate::support::random::Random;
 use hashes_sets::{HASH_KEYS, SET_KEYS};
 
+#[path = "sort_commands.rs"]
+mod sort_commands;
+#[path = "streams.rs"]
+mod streams;
+#[path = "list_commands.rs"]
+mod list_commands;
+#[path = "sorted_set_commands.rs"]
+mod sorted_set_commands;
+
+use list_commands::LIST_KEYS;
+use sorted_set_commands::{GEO_KEYS, SORTED_SET_KEYS};
+
 /// How two replies to one command are compared. Two errors are always compared as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -26,10 +38,20 @@ pub enum Check {
     Size,
     /// Numbers (alone or in a list) that may differ by this much if both are above zero.
     Near(i64),
+    /// Equal, but a number in a text may be spelled otherwise: 7.0 gives scores 17 digits, 7.2 the fewest that will do.
+    Numbers,
+    /// What ZSCAN answers: the same cursor and the same pairs in any order, numbers as above.
+    ScannedPairs,
     /// The same kind of reply; the content is each server's own.
     Shape,
     /// HELLO: equal but for version and id.
     Hello,
+    /// XPENDING: equal but for how long ago something was.
+    Pending,
+    /// XINFO: equal but for times, what 7.0 has not, and consumers that have nothing.
+    StreamInfo,
+    /// Texts with the same names of fields in the same order.
+    Fields,
 }
 
 /// One command of a stream.
@@ -172,7 +194,11 @@ const LARGE_KEYS: &[&[u8]] = &[b"L0", b"L1", b"L2", b"L3", b"L4", b"L5"];
 pub fn is_key(key: &[u8]) -> bool {
     HASH_KEYS.contains(&key)
         || SET_KEYS.contains(&key)
+        || streams::is_key(key)
         || SMALL_KEYS.contains(&key)
+        || LIST_KEYS.contains(&key)
+        || SORTED_SET_KEYS.contains(&key)
+        || GEO_KEYS.contains(&key)
         || LARGE_KEYS.contains(&key)
         || HOSTILE_WORDS.contains(&key)
         || is_long_key(key)
@@ -188,6 +214,8 @@ pub struct Generator {
     /// Keys and values of the command at hand are of the large kind.
     large: bool,
     reload: bool,
+    /// The ms part of new ids of streams.
+    stream_clock: u64,
     /// Only hashes and sets, with what Redis 7.0 has not.
     later: bool,
 }
@@ -232,12 +260,12 @@ struct Drawn {
 impl Generator {
     /// `reload`: DEBUG RELOAD is among the actions.
     pub fn new(seed: u64, reload: bool) -> Generator {
-        Generator { random: Random::new(seed), large: false, reload, later: false }
+        Generator { random: Random::new(seed), large: false, reload, stream_clock: 1, later: false }
     }
 
     /// Hashes and sets only, with all that a Redis of today does.
     pub fn of_later_hashes(seed: u64) -> Generator {
-        Generator { random: Random::new(seed), large: false, reload: true, later: true }
+        Generator { later: true, ..Generator::new(seed, true) }
     }
 
     pub fn action(&mut self) -> Action {
@@ -264,6 +292,7 @@ impl Generator {
         if drawn.mutable && self.random.chance(100) {
             self.make_hostile(&mut drawn.command);
         }
+        list_commands::avoid_what_changed(&mut drawn.command);
         if self.random.chance(300) {
             let random = &mut self.random;
             for byte in &mut drawn.command[0] {
@@ -283,9 +312,24 @@ impl Generator {
 
     fn command(&mut self) -> Drawn {
         self.large = self.random.chance(80);
-        match self.random.below(140) {
-            100..120 => self.hash_command(),
-            120..140 => self.set_command(),
+        match self.random.below(212) {
+            100..120 => {
+                self.large = false;
+                self.list_command()
+            }
+            120..124 => self.hyperloglog_command(),
+            124..140 => self.stream_command(),
+            140..144 => self.sort_command(),
+            144..164 => self.hash_command(),
+            164..184 => self.set_command(),
+            184..206 => {
+                self.large = false;
+                self.sorted_set_command()
+            }
+            206..212 => {
+                self.large = false;
+                self.geo_command()
+            }
             0..40 if self.later => self.field_expiry_command(),
             40..100 if self.later => self.hash_command(),
             0..40 => self.string_command(),
@@ -332,6 +376,12 @@ impl Generator {
         }
         if self.random.chance(5) {
             return vec![b'k'; 300];
+        }
+        if self.random.chance(60) {
+            return self.random.pick(LIST_KEYS).to_vec();
+        }
+        if self.random.chance(60) {
+            return self.random.pick(SORTED_SET_KEYS).to_vec();
         }
         if self.random.chance(150) {
             return self
@@ -707,7 +757,8 @@ impl Generator {
             19 => Words::of("RANDOMKEY x").fixed(Check::Exact),
             20 | 21 => Words::of("OBJECT ENCODING").and(key).exact(),
             22 => Words::of("OBJECT REFCOUNT").and(key).exact(),
-            23 => Words::of("OBJECT IDLETIME").and(key).checked(Check::Near(SLACK_SECONDS)),
+            // Redis's shared integers have a time of their own.
+            23 => Words::of("OBJECT IDLETIME").and(key).checked(Check::Shape),
             24 => Words::of("OBJECT FREQ").and(key).exact(),
             25 => {
                 let (cursor, options) = (self.random.below(2) * 17, self.scan_options());

@@ -290,7 +290,7 @@ impl Generator {
         let (key, field) = (self.random.pick(HASH_KEYS).to_vec(), self.element());
         let command = match self.random.below(2) {
             0 => Words::of("HPEXPIRE").and(key.clone()).and("5 FIELDS 1".replace(' ', "\0")),
-            _ => Words::of("HSETEX").and(key.clone()).and("PX\05\0FIELDS\01"),
+            _ => Words::of("HSETEX").and(key.clone()).and("PX\x005\0FIELDS\x001"),
         };
         let mut command: Vec<Vec<u8>> =
             command.0.iter().flat_map(|word| word.split(|byte| *byte == 0).map(<[u8]>::to_vec)).collect();

@@ -37,24 +37,30 @@ impl Program {
         Some(Program { path: path.to_path_buf(), family, version })
     }
 
-    /// The real redis-server that answers for Redis 7.0: `HAYPILE_REDIS`, else `redis-server` on the path.
-    pub fn redis7() -> Option<Program> {
-        let program = match std::env::var_os("HAYPILE_REDIS") {
+    /// The real redis-servers to compare with: `HAYPILE_REDIS` (else `redis-server` on the path), and those later ones that
+    /// `HAYPILE_REDIS74` and `HAYPILE_REDIS8` name (`tests/redis_controls.sh` fetches them).
+    pub fn controls() -> Vec<Program> {
+        let installed = match std::env::var_os("HAYPILE_REDIS") {
             Some(path) => Program::at(Path::new(&path)),
             None => tool("redis-server").and_then(|path| Program::at(&path)),
         };
-        let program = program.filter(|program| program.family == Family::Redis);
-        if program.is_none() {
+        let later = ["HAYPILE_REDIS74", "HAYPILE_REDIS8"].into_iter().filter_map(|variable| {
+            let path = std::env::var_os(variable)?;
+            let program = Program::at(Path::new(&path));
+            Some(program.unwrap_or_else(|| panic!("{variable}: {} --version failed", path.display())))
+        });
+        let controls: Vec<Program> =
+            installed.into_iter().chain(later).filter(|program| program.family == Family::Redis).collect();
+        if controls.is_empty() {
             missing("redis-server");
         }
-        program
+        controls
     }
 
-    /// A second control of a later version, if `HAYPILE_REDIS8` names one.
-    pub fn redis8() -> Option<Program> {
-        let path = std::env::var_os("HAYPILE_REDIS8")?;
-        let program = Program::at(Path::new(&path));
-        Some(program.unwrap_or_else(|| panic!("HAYPILE_REDIS8: {} --version failed", path.display())))
+    /// The first two parts of a redis-server's version: `7.0`.
+    pub fn series(&self) -> String {
+        let version = self.version.split_once("v=").map_or("", |(_, rest)| rest);
+        version.split(['.', ' ']).take(2).collect::<Vec<_>>().join(".")
     }
 }
 

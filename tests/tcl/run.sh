@@ -26,7 +26,7 @@ if [ "${1:-}" = -v ]; then
 fi
 units=("$@")
 if [ ${#units[@]} -eq 0 ]; then
-  mapfile -t units < <(grep -v '^ *\(#\|$\)' "$here/units.txt")
+  mapfile -t units < <(sed -n 's/^\([^# ][^ ]*\).*/\1/p' "$here/units.txt")
 fi
 
 cannot() {
@@ -150,6 +150,11 @@ plain() {
   sed 's/\x1b\[[0-9;]*m//g' "$1"
 }
 
+# What units.txt has behind the name of a unit: flags of the suite.
+flags_of() {
+  sed -n "s|^$1 ||p" "$here/units.txt"
+}
+
 count() {
   grep -c "^\[$1\]:" "$2" || true
 }
@@ -165,8 +170,9 @@ for unit in "${units[@]}"; do
   skip_names "$unit" > "$work/skip"
   start=$SECONDS
   status=0
+  # shellcheck disable=SC2046 # the flags are words
   (cd "$cache/redis" && timeout 900 tclsh tests/test_helper.tcl --host 127.0.0.1 --port "$port" --single "$unit" \
-    --durable --tags -large-memory --skipfile "$work/skip") > "$work/output" 2>&1 || status=$?
+    --baseport "$((port + 10000))" --durable --tags -large-memory --skipfile "$work/skip" $(flags_of "$unit")) > "$work/output" 2>&1 || status=$?
   plain "$work/output" > "$work/plain"
   [ "$verbose" = no ] || cat "$work/plain"
   passed=$(count ok "$work/plain")

@@ -1,13 +1,52 @@
 //! Counters of one database. All relaxed: they are statistics, nothing is ordered by them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Cells of a [`Striped`] counter.
+const STRIPES: usize = 16;
+
+/// A counter that many threads grow at once: each in a cell of its own (up to [`STRIPES`] threads), on a cache line of its own.
+#[derive(Debug, Default)]
+pub struct Striped([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+impl Striped {
+    /// Adds to the calling thread's cell.
+    #[inline]
+    pub fn add(&self, by: u64) {
+        self.0[stripe()].0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// The sum of all cells.
+    pub fn load(&self, order: Ordering) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.load(order)).sum()
+    }
+}
+
+/// The calling thread's cell: threads are numbered as they come.
+#[inline]
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<usize> = const { Cell::new(usize::MAX) });
+    let mine = MINE.get();
+    if mine != usize::MAX {
+        return mine;
+    }
+    let mine = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
+    MINE.set(mine);
+    mine
+}
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)?) => {
         /// Live counters; shared by every floor of one database.
         #[derive(Debug, Default)]
         pub struct Metrics {
-            $($(#[$doc])* pub $name: AtomicU64,)*
+            $($(#[$doc])* pub $name: $kind,)*
         }
 
         /// A copy of all counters at one moment.
@@ -34,59 +73,59 @@ macro_rules! counters {
 
 counters! {
     /// Batches committed.
-    batches_committed,
+    batches_committed: Striped,
     /// Entries in them.
-    entries_committed,
+    entries_committed: Striped,
     /// Bytes of records appended to the WAL.
-    wal_bytes_written,
+    wal_bytes_written: AtomicU64,
     /// System calls that wrote the WAL.
-    wal_writes,
+    wal_writes: AtomicU64,
     /// Syncs of the WAL.
-    wal_syncs,
+    wal_syncs: AtomicU64,
     /// Microseconds spent in them.
-    wal_sync_us,
+    wal_sync_us: AtomicU64,
     /// Point reads.
-    gets,
+    gets: Striped,
     /// Point reads answered by a memtable.
-    gets_from_memtable,
+    gets_from_memtable: Striped,
     /// Point reads that had to be redone with the disk.
-    reads_needing_io,
+    reads_needing_io: AtomicU64,
     /// Filter probes.
-    filter_probes,
+    filter_probes: AtomicU64,
     /// Filter probes that said "absent".
-    filter_negatives,
+    filter_negatives: AtomicU64,
     /// Filter probes that said "maybe" where the table had no such key.
-    filter_false_positives,
+    filter_false_positives: AtomicU64,
     /// Block lookups that the cache answered.
-    cache_hits,
+    cache_hits: AtomicU64,
     /// Block lookups that it did not.
-    cache_misses,
+    cache_misses: AtomicU64,
     /// Bytes read from table files for reads.
-    table_bytes_read,
+    table_bytes_read: AtomicU64,
     /// Memtables flushed.
-    flushes,
+    flushes: AtomicU64,
     /// Bytes of tables that flushes wrote.
-    flush_bytes_written,
+    flush_bytes_written: AtomicU64,
     /// Compactions that merged.
-    compactions,
+    compactions: AtomicU64,
     /// Compactions that only moved a file down.
-    trivial_moves,
+    trivial_moves: AtomicU64,
     /// Bytes of tables that compactions read.
-    compaction_bytes_read,
+    compaction_bytes_read: AtomicU64,
     /// Bytes of tables that compactions wrote.
-    compaction_bytes_written,
+    compaction_bytes_written: AtomicU64,
     /// Entries that flushes and compactions dropped.
-    entries_dropped,
+    entries_dropped: AtomicU64,
     /// Microseconds of background CPU-bound work (wall time of jobs).
-    background_us,
+    background_us: AtomicU64,
     /// Microseconds that writers were asked to wait.
-    write_delay_us,
+    write_delay_us: AtomicU64,
     /// Writers that were asked to wait.
-    write_delays,
+    write_delays: AtomicU64,
     /// Background jobs that failed and were retried.
-    background_errors,
+    background_errors: AtomicU64,
     /// Table files deleted.
-    files_deleted,
+    files_deleted: AtomicU64,
 }
 
 impl Metrics {

@@ -79,10 +79,9 @@ pub struct Options {
     pub debt_bytes_soft: u64,
     /// Bytes on the disk that only deletes and reclaim may use. 0 for none. Default 0.
     pub reserve_bytes: u64,
-    /// The most table files held open. Default 4096.
+    /// The most table files kept open; reads in flight may open one more each. A table needs its file only for what is not in memory.
+    /// At least 1. Default 4096.
     pub open_tables_max: usize,
-    /// Zero the cost of fsync for tests: never. Kept false; the in-memory Env is the fast one.
-    pub paranoid_checks: bool,
     /// Hooks by keyspace name; they cannot be stored, so each open gives them.
     pub hooks: HashMap<String, Arc<dyn CompactionHooks>>,
     /// Told when the log's watermarks advance.
@@ -110,7 +109,6 @@ impl Default for Options {
             debt_bytes_soft: 1 << 30,
             reserve_bytes: 0,
             open_tables_max: 4096,
-            paranoid_checks: false,
             hooks: HashMap::new(),
             log_listener: None,
             event_listener: None,
@@ -155,7 +153,6 @@ impl Options {
             level_multiplier: 3,
             compaction_threads: 2,
             debt_bytes_soft: 1 << 20,
-            paranoid_checks: true,
             ..Options::default()
         }
     }
@@ -177,6 +174,9 @@ impl Options {
         }
         if self.compaction_threads == 0 || self.compaction_threads > 64 {
             return bad("compaction_threads must be from 1 to 64");
+        }
+        if self.open_tables_max == 0 {
+            return bad("open_tables_max must be at least 1");
         }
         Ok(())
     }

@@ -319,14 +319,15 @@ impl<W: Write> Dump<W> {
         )?;
         writeln!(
             self.out,
-            "{:>12}history {:016x}, next file {}, next keyspace {}, next note {}, last sequence {}, log from segment {}",
+            "{:>12}history {:016x}, next file {}, next keyspace {}, next note {}, last sequence {}, log from segment {} behind {}",
             "",
             state.history,
             state.next_file_number,
             state.next_keyspace,
             state.next_note,
             state.last_sequence,
-            state.first_needed_segment
+            state.first_needed_segment,
+            state.log_start
         )?;
         for (id, keyspace) in &state.keyspaces {
             writeln!(
@@ -364,6 +365,7 @@ impl<W: Write> Dump<W> {
             ("next note", edit.next_note),
             ("last sequence", edit.last_sequence),
             ("log from segment", edit.first_needed_segment),
+            ("log behind", edit.log_start),
         ];
         for (name, number) in numbers {
             if let Some(number) = number {

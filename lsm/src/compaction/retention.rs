@@ -35,7 +35,8 @@ use crate::base::iter::InternalIterator;
 use crate::base::key::{SequenceNumber, ValueKind, pack_trailer};
 use crate::base::limits::{HEAD_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::base::range_delete::{Fragment, RangeTombstones};
-use crate::merge::merging_iter::split_point_trailer;
+use crate::merge::merging_iter::{out_of_order, split_point_trailer};
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -147,8 +148,8 @@ impl<'a> Retention<'a> {
     }
 
     /// The next version that stays; `None` at the end. The caller positions `source` before the first call and passes the
-    /// same one each time. After an error the run is over. Errors: those of the source; `InvalidArgument` if a filter makes a
-    /// value too long.
+    /// same one each time. After an error the run is over. Errors: those of the source; `Corruption` if it goes back;
+    /// `InvalidArgument` if a filter makes a value too long.
     pub fn next<'s>(&'s mut self, source: &'s mut dyn InternalIterator) -> Result<Option<Kept<'s>>> {
         let Some(decision) = self.decide(source)? else { return Ok(None) };
         let first_of_key = !std::mem::replace(&mut self.key_is_out, true);
@@ -185,8 +186,12 @@ impl<'a> Retention<'a> {
             }
             self.step_first = true;
             let (sequence, kind) = split_point_trailer(source.trailer())?;
-            if self.versions_in == 0 || source.key() != self.key.as_slice() {
-                self.begin_key(source.key());
+            let first = self.versions_in == 0;
+            match if first { Ordering::Less } else { self.key.as_slice().cmp(source.key()) } {
+                Ordering::Less => self.begin_key(source.key()),
+                Ordering::Equal => {}
+                // Of a table whose checksums are right and whose order is not.
+                Ordering::Greater => return Err(out_of_order(source.key())),
             }
             self.versions_in += 1;
             if self.newer.is_some_and(|newer| newer.sequence == sequence) {
@@ -227,7 +232,6 @@ impl<'a> Retention<'a> {
     }
 
     fn begin_key(&mut self, key: &[u8]) {
-        debug_assert!(self.versions_in == 0 || self.key.as_slice() < key, "the source is not sorted");
         self.key.clear();
         self.key.extend_from_slice(key);
         self.key_is_out = false;
@@ -684,6 +688,23 @@ mod tests {
         let (output, _) = run(&case, &input, Some(hooks.clone()));
         assert_eq!(output.points, [copy]);
         assert_eq!(*hooks.dropped.lock().unwrap(), [(vec![0], 4, Why::Put(5))]);
+    }
+
+    #[test]
+    fn a_source_that_goes_back_is_damaged() {
+        let versions = [1, 3, 2].map(|k| version(&[k], 1, Some(b"v")));
+        let mut source = VectorIter::unsorted(versions.to_vec());
+        source.seek_to_first().unwrap();
+        let mut retention = Retention::new(RetentionInput {
+            snapshots: Vec::new(),
+            bottom: &|_| true,
+            tombstones: RangeTombstones::default(),
+            hooks: None,
+            keep_sequences: false,
+        });
+        assert!(retention.next(&mut source).unwrap().is_some());
+        assert!(retention.next(&mut source).unwrap().is_some());
+        assert!(retention.next(&mut source).unwrap_err().is_corruption());
     }
 
     #[test]

@@ -3,15 +3,16 @@
 //! ```text
 //! log         writes the log for those who must not wait for the disk          (wal/log.rs)
 //! sync        syncs the log when due or asked, prepares and recycles segments  (wal/log.rs)
-//! flush       flushes, bounds the log, janitor: drops retired views, unlinks obsolete files
+//! flush       flushes, bounds the log, readies the next memtable, janitor: drops retired views, unlinks obsolete files
 //! compact i   compactions; asked to run at low priority
 //! ```
 //!
 //! A failed job is tried again after a growing pause and said aloud; a full disk heals by itself. Nothing here ever sleeps while
 //! holding a lock.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::metrics::Metrics;
+use crate::db::commit::prepare_spare;
 use crate::db::compact;
 use crate::db::flush;
 use crate::db::space;
@@ -89,6 +90,7 @@ fn flush_thread(shared: &Arc<Shared>) {
         space::watch(shared, false);
         let worked = flush::flush_one(shared).and_then(|flushed| Ok(flush::bound_log(shared)? || flushed));
         janitor(shared);
+        let worked = prepare_spare(shared).and(worked);
         settle(shared, Work::Flush, worked, generation, &mut failures);
     }
 }
@@ -112,6 +114,11 @@ enum Work {
 
 /// After a turn: go on, wait for something to do, or back off.
 fn settle(shared: &Shared, work: Work, worked: Result<bool>, generation: u64, failures: &mut u32) {
+    if matches!(work, Work::Flush) {
+        // Relaxed: a hint for writers that wait; they look again and again.
+        let lacks_space = worked.as_ref().is_err_and(Error::is_no_space);
+        shared.flush_lacks_space.store(lacks_space, Ordering::Relaxed);
+    }
     match worked {
         Ok(true) => *failures = 0,
         Ok(false) => {

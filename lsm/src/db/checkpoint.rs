@@ -42,6 +42,7 @@ pub fn checkpoint(shared: &Arc<Shared>, target: &Path) -> Result<Lsn> {
     let hold = shared.log.hold(first);
     drop(append);
     let mut edit = describe(shared, &view, first, lsn);
+    edit.log_start = shared.log_start(first);
     // Segments that an earlier open adopted end where it said.
     edit.log_ends = manifest.state().log_ends.iter().filter(|old| old.segment > first).copied().collect();
     edit.log_ends.push(end);

@@ -17,7 +17,7 @@ use crate::base::key::{Lsn, ValueKind};
 use crate::base::metrics::Metrics;
 use crate::base::options::{Durability, WriteOptions};
 use crate::db::delay::delay;
-use crate::db::state::Shared;
+use crate::db::state::{Shared, lock};
 use crate::db::view::{KeyspaceView, View, ViewWriter};
 use crate::memtable::memtable::Memtable;
 use crate::wal::log::AppendGuard;
@@ -67,6 +67,9 @@ fn wait_for_room(shared: &Shared, bytes: usize) -> Result<()> {
         let hard = shared.pressure() >= 1.0;
         if !hard && !first {
             break;
+        }
+        if hard && shared.flush_lacks_space.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace { operation: "flush to make room in", path: shared.path.clone() });
         }
         if first {
             Metrics::add(&shared.metrics.write_delays, 1);
@@ -132,8 +135,8 @@ fn append_and_apply(shared: &Shared, batch: &WriteBatch, options: &WriteOptions)
     shared.publisher.applied(ticket, last);
     std::mem::forget(unwinding);
 
-    Metrics::add(&shared.metrics.batches_committed, 1);
-    Metrics::add(&shared.metrics.entries_committed, u64::from(batch.count()));
+    shared.metrics.batches_committed.add(1);
+    shared.metrics.entries_committed.add(u64::from(batch.count()));
     if !shared.publisher.wait_visible(last) {
         return Err(Error::Poisoned(shared.log.poisoned().unwrap_or_else(|| "a commit was lost".into())));
     }
@@ -207,12 +210,33 @@ pub fn switch_memtable(
     bytes: usize,
     _append: &mut AppendGuard<'_>,
 ) -> Result<()> {
-    let capacity = shared.options.memtable_bytes.max(bytes);
-    let fresh = Arc::new(Memtable::new(capacity, shared.next_memtable.fetch_add(1, Ordering::Relaxed))?);
+    let fresh = match lock(&shared.spare_memtable).take() {
+        Some(spare) if bytes <= shared.options.memtable_bytes => spare,
+        _ => new_memtable(shared, shared.options.memtable_bytes.max(bytes))?,
+    };
     let writer = shared.view.writer();
     install_memtable(&writer, id, fresh);
     drop(writer);
     shared.signal();
+    Ok(())
+}
+
+fn new_memtable(shared: &Shared, capacity_bytes: usize) -> Result<Arc<Memtable>> {
+    let id = shared.next_memtable.fetch_add(1, Ordering::Relaxed);
+    Ok(Arc::new(Memtable::new(capacity_bytes, id)?))
+}
+
+/// Keeps a memtable ready once some keyspace's is half full. The first touch of each page costs a fault, and of a huge one the zeroing
+/// of 2 MiB; this way a thread pays that for whom nobody waits.
+pub fn prepare_spare(shared: &Shared) -> Result<()> {
+    let half = shared.options.memtable_bytes / 2;
+    let filling = |view: &View| view.keyspaces().any(|keyspace| keyspace.memtable.bytes_used() > half);
+    if lock(&shared.spare_memtable).is_some() || !filling(&shared.view.load_owned()) {
+        return Ok(());
+    }
+    let spare = new_memtable(shared, shared.options.memtable_bytes)?;
+    spare.prefault();
+    *lock(&shared.spare_memtable) = Some(spare);
     Ok(())
 }
 

@@ -198,7 +198,6 @@ fn run(shared: &Arc<Shared>, claimed: &Claimed) -> Result<()> {
 
     let elapsed = shared.env.monotonic().saturating_sub(started);
     Metrics::add(&shared.metrics.compactions, 1);
-    Metrics::add(&shared.metrics.compaction_bytes_read, plan.input_bytes());
     Metrics::add(&shared.metrics.compaction_bytes_written, written);
     Metrics::add(&shared.metrics.entries_dropped, output.dropped);
     Metrics::add(&shared.metrics.background_us, elapsed.as_micros() as u64);
@@ -273,21 +272,31 @@ fn install(shared: &Shared, id: KeyspaceId, mut edit: VersionEdit, notes: Vec<Ve
     edit.next_file_number = Some(shared.next_file_number.load(Ordering::Relaxed));
     shared.append_edit(&mut manifest, &edit)?;
     let mut added = Vec::new();
-    let writer = shared.view.writer();
-    let view = writer.current();
+    // Versions change under the manifest's lock only, so this is still the current one when the view changes. A commit may wait for the
+    // view's lock: what takes long is done before it.
+    let view = shared.view.load_owned();
     if let Some(old) = view.keyspace(id) {
-        let mut next: KeyspaceView = (**old).clone();
         let applied = old.version.apply(id, &edit, &shared.reaper)?;
-        next.version = Arc::new(applied.version);
-        writer.replace(view.with(next));
+        let version = Arc::new(applied.version);
+        set_version(shared, id, |next| next.version = version);
         applied.removed.iter().for_each(|file| file.mark_obsolete());
         added = applied.added;
     }
-    drop(writer);
     drop(manifest);
     warm(shared, &added);
     update_load(shared);
     Ok(())
+}
+
+/// Changes a keyspace of the current view. Requires: the caller holds `manifest`.
+pub fn set_version(shared: &Shared, id: KeyspaceId, change: impl FnOnce(&mut KeyspaceView)) {
+    let writer = shared.view.writer();
+    let view = writer.current();
+    if let Some(now) = view.keyspace(id) {
+        let mut next: KeyspaceView = (**now).clone();
+        change(&mut next);
+        writer.replace(view.with(next));
+    }
 }
 
 /// Opens new tables and brings their filters and indexes into the cache, so that no reader has to, and a blind write can ask the

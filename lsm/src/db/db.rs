@@ -318,6 +318,17 @@ impl Db {
         keyspaces::acknowledge_notes(&self.shared, ids)
     }
 
+    /// Takes `bytes` off the block cache's budget, for another use of that memory; blocks over it leave at once, on this thread. An
+    /// eighth of the cache stays, for filters and indexes. 0 gives everything back.
+    pub fn lend_cache(&self, bytes: usize) {
+        let whole = self.shared.options.block_cache_bytes;
+        let lent = bytes.min(whole - whole / 8);
+        // Relaxed: only tells whether there is anything to do.
+        if self.shared.cache_lent_bytes.swap(lent, Ordering::Relaxed) != lent {
+            self.shared.cache.set_capacity(whole - lent);
+        }
+    }
+
     /// Stops the threads, hands the log to the disk and gives the folder back. Further writes answer `Closed`. Calling it again
     /// does nothing.
     pub fn close(&self) -> Result<()> {

@@ -4,7 +4,7 @@
 //! pressure that is 0 where there is nothing to worry about and 1 where the bound would be reached:
 //!
 //! ```text
-//! memory   memtable bytes over half of their bound          (the hard one: at 1 writers wait)
+//! memory   memtable bytes beyond six tenths of their bound   (the hard one: at 1 writers wait)
 //! L0       runs beyond three times the compaction trigger
 //! debt     bytes to move beyond the soft bound
 //! ```

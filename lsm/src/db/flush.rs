@@ -12,7 +12,7 @@ use crate::base::limits::LEVELS;
 use crate::base::metrics::Metrics;
 use crate::compaction::job::{JobInput, write_tables};
 use crate::db::commit::switch_memtable;
-use crate::db::compact::{update_load, warm};
+use crate::db::compact::{set_version, update_load, warm};
 use crate::db::state::{Shared, lock};
 use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
@@ -141,18 +141,18 @@ fn install(
     edit.first_needed_segment = Some(needed);
     shared.append_edit(&mut manifest, &edit)?;
     let mut added = Vec::new();
-    let writer = shared.view.writer();
-    let view = writer.current();
+    // As in compact::install: what takes long is done before the view's lock is taken.
+    let view = shared.view.load_owned();
     if let Some(old) = view.keyspace(id) {
-        let mut next: KeyspaceView = (**old).clone();
-        next.immutables.retain(|other| !Arc::ptr_eq(other, memtable));
         let applied = old.version.apply(id, &edit, &shared.reaper)?;
-        next.version = Arc::new(applied.version);
+        let version = Arc::new(applied.version);
+        set_version(shared, id, |next| {
+            next.immutables.retain(|other| !Arc::ptr_eq(other, memtable));
+            next.version = version;
+            next.flushed_lsn = memtable.last_sequence();
+        });
         added = applied.added;
-        next.flushed_lsn = memtable.last_sequence();
-        writer.replace(view.with(next));
     }
-    drop(writer);
     drop(manifest);
     shared.log.release_before(needed);
     warm(shared, &added);

@@ -28,7 +28,9 @@ pub fn get_or_create(shared: &Shared, name: &str, options: KeyspaceOptions) -> R
     options.validate()?;
     shared.check_writable()?;
     let id = manifest.state().next_keyspace;
-    let mut edit = VersionEdit { next_keyspace: Some(id + 1), ..VersionEdit::default() };
+    // Only a manifest that somebody made up gets there: a number is used once, and there are four billion.
+    let next = id.checked_add(1).ok_or_else(|| Error::invalid("every keyspace number was used"))?;
+    let mut edit = VersionEdit { next_keyspace: Some(next), ..VersionEdit::default() };
     edit.keyspaces_created.push(KeyspaceCreated { id, name: name.to_string(), options });
     shared.append_edit(&mut manifest, &edit)?;
     let memtable_number = shared.next_memtable.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,6 @@ use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
 use crate::base::key::{SequenceNumber, ValueKind};
-use crate::base::metrics::Metrics;
 use crate::base::options::ReadOptions;
 use crate::block::block::Block;
 use crate::db::state::Shared;
@@ -121,7 +120,7 @@ pub fn read<R>(
     options: &ReadOptions,
     with: impl FnOnce(Option<Found<'_>>) -> R,
 ) -> Result<R> {
-    Metrics::add(&shared.metrics.gets, 1);
+    shared.metrics.gets.add(1);
     let guard = crossbeam_epoch::pin();
     let (view, sequence) = consistent(shared, options, &guard);
     let keyspace =
@@ -143,7 +142,7 @@ pub fn find<'g>(
     for memtable in std::iter::once(&keyspace.memtable).chain(&keyspace.immutables) {
         let covered = memtable.newest_covering(key, sequence);
         if let Some(hit) = memtable.get(hash, key, sequence) {
-            Metrics::add(&shared.metrics.gets_from_memtable, 1);
+            shared.metrics.gets_from_memtable.add(1);
             let live = hit.kind == ValueKind::Put && hit.sequence >= covered;
             return Ok(live.then_some(Found::Memtable(memtable, hit.value, hit.value_at)));
         }
@@ -249,7 +248,7 @@ impl Reader {
         let guard = crossbeam_epoch::pin();
         let keyspace =
             self.view.keyspace(keyspace).ok_or_else(|| Error::invalid(format!("no keyspace {keyspace}")))?;
-        Metrics::add(&self.shared.metrics.gets, 1);
+        self.shared.metrics.gets.add(1);
         let found = find(&self.shared, keyspace, key, self.sequence, options, &guard)?;
         Ok(with(found.as_ref().map(Found::value)))
     }
@@ -264,7 +263,7 @@ impl Reader {
         let guard = crossbeam_epoch::pin();
         let keyspace =
             self.view.keyspace(keyspace).ok_or_else(|| Error::invalid(format!("no keyspace {keyspace}")))?;
-        Metrics::add(&self.shared.metrics.gets, 1);
+        self.shared.metrics.gets.add(1);
         let found = find(&self.shared, keyspace, key, self.sequence, options, &guard)?;
         Ok(found.map(|found| found.pin()))
     }

@@ -12,7 +12,7 @@
 use crate::base::batch::{BatchReader, KeyspaceId};
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::key::{SequenceNumber, ValueKind};
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind};
 use crate::base::metrics::Metrics;
 use crate::base::options::Options;
 use crate::cache::block_cache::BlockCache;
@@ -34,7 +34,7 @@ use crate::wal::log::{Log, LogOptions};
 use crate::wal::recovery::{LogRecord, Recovered, RecoveryBounds, recover};
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -47,11 +47,17 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
 
     let metrics = Arc::new(Metrics::default());
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, metrics.clone()));
-    let opener = Arc::new(TableOpener::new(env.clone(), path, cache.clone(), metrics.clone()));
+    let open_max = options.open_tables_max;
+    let opener = Arc::new(TableOpener::new(env.clone(), path, open_max, cache.clone(), metrics.clone()));
     let reaper = Reaper::new();
     let mut replay = Replay::new(manifest.state(), &options, &reaper)?;
     let recovered = replay.run(&env, path, manifest.state(), &options)?;
     let last_lsn = recovered.last_lsn.max(manifest.state().last_sequence);
+    if last_lsn > SEQUENCE_MAX / 2 {
+        // A million writes a second take a thousand years to get there. From there on nothing has to look for the end.
+        let what = format!("sequence number {last_lsn} cannot be");
+        return Err(Error::corruption(manifest.path(), 0, what));
+    }
     let next_file_number = remove_orphans(&env, path, manifest.state(), &options)?;
 
     let first_segment = recovered.next_segment.max(manifest.state().first_needed_segment);
@@ -92,15 +98,19 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         drain_rate: DrainRate::default(),
         manifest: Mutex::new(manifest),
         jobs: Mutex::new(Jobs::default()),
-        jobs_changed: Condvar::new(),
+        generation: Mutex::new(0),
+        spare_memtable: Mutex::new(None),
+        changed: Condvar::new(),
         lock: Mutex::new(Some(lock)),
         next_memtable: AtomicU64::new(next_memtable),
+        cache_lent_bytes: AtomicUsize::new(0),
         level0_runs: AtomicU64::new(0),
         debt_bytes: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         threaded: AtomicBool::new(true),
         low_space: AtomicBool::new(false),
+        flush_lacks_space: AtomicBool::new(false),
         space_looked_ms: AtomicU64::new(0),
     });
     update_load(&shared);
@@ -208,6 +218,7 @@ impl Replay {
     ) -> Result<Recovered> {
         let bounds = RecoveryBounds {
             first_segment: state.first_needed_segment,
+            start: state.log_start,
             void: state.log_ends.iter().map(|end| (end.segment, end.lsn)).collect(),
             history: Some(state.history),
         };

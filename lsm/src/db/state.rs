@@ -3,7 +3,7 @@
 //! Lock order, outermost first; a thread holding one may take only those after it:
 //!
 //! ```text
-//! manifest  >  append (inside Log)  >  view (inside ViewCell)  >  jobs  >  snapshots
+//! manifest  >  append (inside Log)  >  view (inside ViewCell)  >  jobs  >  snapshots  >  generation, spare_memtable
 //! ```
 //!
 //! `manifest` is held across an edit's append, sync and install, so edits and views change in the same order. Nobody on the
@@ -12,6 +12,7 @@
 use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Note;
+use crate::base::key::Lsn;
 use crate::base::metrics::Metrics;
 use crate::base::options::Options;
 use crate::cache::block_cache::BlockCache;
@@ -23,21 +24,20 @@ use crate::db::snapshots::SnapshotList;
 use crate::db::view::ViewCell;
 use crate::env::env::{Env, FileLock};
 use crate::env::filename::FileName;
+use crate::memtable::memtable::Memtable;
 use crate::version::edit::VersionEdit;
 use crate::version::manifest::Manifest;
 use crate::version::version::{Reaper, TableOpener};
 use crate::wal::log::Log;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What background work is going on. Under the `jobs` lock.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    /// Grows with every change that somebody may wait for.
-    pub generation: u64,
     /// Keyspaces that a flush is running for.
     pub flushing: HashSet<KeyspaceId>,
     /// Compactions that are running.
@@ -98,8 +98,13 @@ pub struct Shared {
     pub manifest: Mutex<Manifest>,
     /// Background work.
     pub jobs: Mutex<Jobs>,
-    /// Told when `jobs` or the view has changed in a way that somebody may wait for.
-    pub jobs_changed: Condvar,
+    /// Grows whenever `jobs` or the view has changed in a way that somebody may wait for. A lock of its own, held for a few
+    /// instructions: a commit that switches memtables takes it, and must not wait for a compaction thread that is choosing its next job.
+    pub generation: Mutex<u64>,
+    /// Told when it grows.
+    pub changed: Condvar,
+    /// A memtable for whoever needs the next one, backed with memory already; made by the flush thread.
+    pub spare_memtable: Mutex<Option<Arc<Memtable>>>,
     /// Held while the database is open.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
 
@@ -108,6 +113,8 @@ pub struct Shared {
     pub next_file_number: AtomicU64,
     /// Numbers memtables.
     pub next_memtable: AtomicU64,
+    /// Bytes that the block cache goes without at the moment.
+    pub cache_lent_bytes: AtomicUsize,
     /// L0 runs and debt as of the last install.
     pub level0_runs: AtomicU64,
     /// See [`Load::debt_bytes`].
@@ -120,6 +127,8 @@ pub struct Shared {
     pub threaded: AtomicBool,
     /// Free space fell below the reserve: only what frees space may write.
     pub low_space: AtomicBool,
+    /// The last flush found no space: waiting for it would not help a writer.
+    pub flush_lacks_space: AtomicBool,
     /// When free space was last looked at, in milliseconds of the monotonic clock.
     pub space_looked_ms: AtomicU64,
 }
@@ -158,27 +167,25 @@ impl Shared {
 
     /// Wakes whoever waits for background work to have changed something.
     pub fn signal(&self) {
-        lock(&self.jobs).generation += 1;
-        self.jobs_changed.notify_all();
+        *lock(&self.generation) += 1;
+        self.changed.notify_all();
     }
 
     /// The number that [`signal`](Self::signal) grows; read before looking for work.
     pub fn generation(&self) -> u64 {
-        lock(&self.jobs).generation
+        *lock(&self.generation)
     }
 
     /// Waits until something has changed since `generation`, at most `timeout`.
     pub fn wait_changed(&self, generation: u64, timeout: Duration) {
-        let jobs = lock(&self.jobs);
-        let waiting = |jobs: &mut Jobs| jobs.generation == generation;
-        drop(self.jobs_changed.wait_timeout_while(jobs, timeout, waiting));
+        let now = lock(&self.generation);
+        drop(self.changed.wait_timeout_while(now, timeout, |now| *now == generation));
     }
 
     /// Waits for `timeout`, or less if the database is being closed.
     pub fn wait_stopped(&self, timeout: Duration) {
-        let jobs = lock(&self.jobs);
-        let waiting = |_: &mut Jobs| !self.stop.load(Ordering::SeqCst);
-        drop(self.jobs_changed.wait_timeout_while(jobs, timeout, waiting));
+        let now = lock(&self.generation);
+        drop(self.changed.wait_timeout_while(now, timeout, |_| !self.stop.load(Ordering::SeqCst)));
     }
 
     /// Puts a job's notes into its edit, numbered. Requires: `manifest` stays locked until the edit is appended.
@@ -193,17 +200,24 @@ impl Shared {
         edit.notes_added = (first..).zip(notes).map(|(id, bytes)| Note { id, keyspace, bytes }).collect();
     }
 
-    /// Appends an edit, durably. A failure other than a full disk poisons: the manifest's end is then unknown. Of a poisoned database
-    /// nothing changes any more.
+    /// Appends an edit, durably; one that moves the log's start also says where that is. A failure other than a full disk poisons: the
+    /// manifest's end is then unknown. Of a poisoned database nothing changes any more.
     pub fn append_edit(&self, manifest: &mut Manifest, edit: &VersionEdit) -> Result<()> {
         if let Some(why) = self.log.poisoned() {
             return Err(Error::Poisoned(why));
         }
+        let log_start = edit.first_needed_segment.and_then(|segment| self.log_start(segment));
+        let edit = &VersionEdit { log_start, ..edit.clone() };
         manifest.append(edit).inspect_err(|error| {
             if !error.is_no_space() {
                 self.poison(&format!("the manifest could not be written: {error}"));
             }
         })
+    }
+
+    /// The LSN up to which all records lie before this live segment of the log.
+    pub fn log_start(&self, segment: u64) -> Option<Lsn> {
+        self.log.segments().iter().find(|info| info.id == segment).map(|info| info.start_lsn)
     }
 
     /// A new number for a table or manifest file.

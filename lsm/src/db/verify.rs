@@ -47,6 +47,8 @@ pub fn properties(shared: &Shared) -> Vec<(String, String)> {
     say("level0_runs", load.level0_runs.to_string());
     say("write_pressure", format!("{:.3}", shared.pressure()));
     say("drain_bytes_per_second", shared.drain_rate.bytes_per_second().to_string());
+    say("open_tables", shared.opener.open_count().to_string());
+    say("open_tables_max", shared.options.open_tables_max.to_string());
     say("snapshots", shared.snapshots.sequences().len().to_string());
     let mut table_bytes = 0;
     for keyspace in view.keyspaces() {

@@ -40,41 +40,46 @@ pub struct KeyspaceView {
     pub flushed_lsn: Lsn,
 }
 
-/// All keyspaces at one moment. A keyspace's number is its index; a dropped one leaves a hole.
+/// All keyspaces at one moment, sorted by number. As long as none was dropped a keyspace's number is also its place, and finding it costs
+/// one look; a number from the manifest never sizes anything.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    keyspaces: Vec<Option<Arc<KeyspaceView>>>,
+    keyspaces: Vec<Arc<KeyspaceView>>,
 }
 
 impl View {
     /// The keyspace, if there is one of that number.
     pub fn keyspace(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {
-        self.keyspaces.get(id as usize)?.as_ref()
+        match self.keyspaces.get(id as usize) {
+            Some(keyspace) if keyspace.id == id => Some(keyspace),
+            _ => self.keyspaces.get(self.place(id).ok()?),
+        }
     }
 
     /// All keyspaces, by number.
     pub fn keyspaces(&self) -> impl Iterator<Item = &Arc<KeyspaceView>> {
-        self.keyspaces.iter().flatten()
+        self.keyspaces.iter()
     }
 
     /// The same view with one keyspace put in or replaced.
     pub fn with(&self, keyspace: KeyspaceView) -> View {
         let mut next = self.clone();
-        let index = keyspace.id as usize;
-        if next.keyspaces.len() <= index {
-            next.keyspaces.resize(index + 1, None);
+        match self.place(keyspace.id) {
+            Ok(at) => next.keyspaces[at] = Arc::new(keyspace),
+            Err(at) => next.keyspaces.insert(at, Arc::new(keyspace)),
         }
-        next.keyspaces[index] = Some(Arc::new(keyspace));
         next
     }
 
     /// The same view without one keyspace.
     pub fn without(&self, id: KeyspaceId) -> View {
         let mut next = self.clone();
-        if let Some(slot) = next.keyspaces.get_mut(id as usize) {
-            *slot = None;
-        }
+        next.keyspaces.retain(|keyspace| keyspace.id != id);
         next
+    }
+
+    fn place(&self, id: KeyspaceId) -> Result<usize, usize> {
+        self.keyspaces.binary_search_by_key(&id, |keyspace| keyspace.id)
     }
 }
 

@@ -70,6 +70,11 @@ impl Arena {
         (self.counts.0.load(Ordering::Relaxed) >> 32) as usize
     }
 
+    /// Has the system back all of it with memory now, so that writers do not wait for that page by page. A hint.
+    pub fn prefault(&self) {
+        self.memory.prefault();
+    }
+
     /// Claims room for later calls of [`allocate`](Self::allocate); false, and no claim, if there is not that much left.
     pub fn reserve(&self, bytes: usize) -> bool {
         self.update(|used, claimed| {
@@ -197,6 +202,15 @@ pub fn map_zeros(bytes: usize) -> Result<memmap2::MmapRaw> {
     Ok(map)
 }
 
+/// Backs a map with memory. Where the system cannot, pages come as they are touched.
+#[cfg(not(loom))]
+pub fn prefault(map: &memmap2::MmapRaw) {
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::PopulateWrite);
+    #[cfg(not(target_os = "linux"))]
+    let _ = map;
+}
+
 #[cfg(not(loom))]
 mod memory {
     use crate::base::error::Result;
@@ -211,6 +225,10 @@ mod memory {
     impl Memory {
         pub fn new(bytes: usize) -> Result<Memory> {
             Ok(Memory { map: super::map_zeros(bytes)? })
+        }
+
+        pub fn prefault(&self) {
+            super::prefault(&self.map);
         }
 
         /// # Safety
@@ -316,6 +334,8 @@ mod memory {
         }
 
         pub fn prefetch(&self, _offset: usize) {}
+
+        pub fn prefault(&self) {}
     }
 }
 

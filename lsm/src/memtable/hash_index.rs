@@ -60,6 +60,11 @@ impl HashIndex {
         self.slots.count() * size_of::<u64>()
     }
 
+    /// As `Arena::prefault`.
+    pub fn prefault(&self) {
+        self.slots.prefault();
+    }
+
     /// Whether every node is indexed.
     pub fn is_complete(&self) -> bool {
         // Acquire: pairs with the Release in `insert`.
@@ -134,6 +139,10 @@ mod slots {
             self.mask + 1
         }
 
+        pub fn prefault(&self) {
+            crate::memtable::arena::prefault(&self.map);
+        }
+
         /// The `probe`th slot on the way of `hash`.
         #[inline]
         pub fn at(&self, hash: u64, probe: usize) -> &AtomicU64 {
@@ -161,6 +170,8 @@ mod slots {
         pub fn count(&self) -> usize {
             self.0.len()
         }
+
+        pub fn prefault(&self) {}
 
         pub fn at(&self, hash: u64, probe: usize) -> &AtomicU64 {
             &self.0[(hash as usize).wrapping_add(probe) % self.0.len()]

@@ -102,6 +102,12 @@ impl Memtable {
         SkipList::entry_bytes_max(key_len, value_len)
     }
 
+    /// Has the system back it with memory now instead of page by page as it fills. Cost: zeroing all of it.
+    pub fn prefault(&self) {
+        self.list.arena().prefault();
+        self.index.prefault();
+    }
+
     /// Claims room for entries whose `entry_bytes_max` add up to `bytes`, so that inserting them cannot fail. False: no
     /// room, nothing was claimed. What the entries then do not need is free again.
     pub fn reserve(&self, bytes: usize) -> bool {

@@ -64,6 +64,11 @@ impl VectorIter {
         VectorIter { versions, at: None, control }
     }
 
+    /// Over `versions` as they are: a source that is not sorted.
+    pub fn unsorted(versions: Vec<Version>) -> VectorIter {
+        VectorIter { versions, at: None, control: Arc::default() }
+    }
+
     fn go(&mut self, to: Option<usize>) -> Result<()> {
         self.control.moves.fetch_add(1, Ordering::Relaxed);
         if self.control.moves_left.fetch_sub(1, Ordering::Relaxed) <= 0 {

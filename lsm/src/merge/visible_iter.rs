@@ -11,6 +11,8 @@
 //! buffer that is used again, because the older versions to be skipped are known by it. *In reverse* a group is met oldest
 //! version first, so the newest visible one is known only when the source has left the group: key and value lie in buffers.
 //!
+//! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends.
+//!
 //! Many versions of one key are not walked one by one: after [`RESEEK_AFTER`] the source is sought past them.
 //!
 //! Invariants:
@@ -23,9 +25,10 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::iter::InternalIterator;
-use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey};
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, compare_versions};
 use crate::base::range_delete::RangeTombstones;
-use crate::merge::merging_iter::{MergingIter, split_point_trailer};
+use crate::merge::merging_iter::{MergingIter, out_of_order, split_point_trailer};
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -148,7 +151,7 @@ impl VisibleIter {
             Some(upper) => self.source.seek_before(VersionKey::seek(upper, SEQUENCE_MAX))?,
             None => self.source.seek_to_last()?,
         }
-        self.find_reverse()
+        self.find_reverse(false)
     }
 
     /// Goes to the first key at or behind `target`, within the bounds.
@@ -170,7 +173,7 @@ impl VisibleIter {
         }
         let to = self.upper.as_deref().map_or(target, |upper| upper.min(target));
         self.source.seek_before(VersionKey::seek(to, SEQUENCE_MAX))?;
-        self.find_reverse()
+        self.find_reverse(false)
     }
 
     /// Goes to the next key; requires `valid()`.
@@ -197,7 +200,7 @@ impl VisibleIter {
             State::Forward => self.source.seek_before(VersionKey::seek(&self.key, SEQUENCE_MAX))?,
             State::Reverse => {}
         }
-        self.find_reverse()
+        self.find_reverse(true)
     }
 
     /// From where the source stands, finds the next key to show. With `skip_group` the versions of `key` are passed over:
@@ -209,7 +212,11 @@ impl VisibleIter {
         let mut skipped = 0;
         while self.source.valid() {
             let key = self.source.key();
-            if !in_group || key != self.key.as_slice() {
+            let order = if in_group { self.key.as_slice().cmp(key) } else { Ordering::Less };
+            if order == Ordering::Greater {
+                return Err(out_of_order(key));
+            }
+            if order == Ordering::Less {
                 if self.upper.as_deref().is_some_and(|upper| key >= upper) {
                     return Ok(());
                 }
@@ -233,9 +240,9 @@ impl VisibleIter {
             }
             in_row = 0;
             if skip_group && sequence > 0 {
-                self.source.seek(oldest_of(&self.key))?;
+                reseek(&mut self.source, oldest_of(&self.key))?;
             } else if !skip_group && sequence > self.read + 1 {
-                self.source.seek(VersionKey::seek(&self.key, self.read))?;
+                reseek(&mut self.source, VersionKey::seek(&self.key, self.read))?;
             } else {
                 self.source.next()?;
             }
@@ -243,11 +250,15 @@ impl VisibleIter {
         Ok(())
     }
 
-    /// From where the source stands, finds the key before to show, and leaves the source before its versions.
-    fn find_reverse(&mut self) -> Result<()> {
+    /// From where the source stands, finds the key before to show, and leaves the source before its versions. With `before_key` it
+    /// must lie before `key`.
+    fn find_reverse(&mut self, mut before_key: bool) -> Result<()> {
         let mut skipped = 0;
         while self.source.valid() {
             let key = self.source.key();
+            if std::mem::replace(&mut before_key, true) && key >= self.key.as_slice() {
+                return Err(out_of_order(key));
+            }
             if self.lower.as_deref().is_some_and(|lower| key < lower) {
                 return Ok(());
             }
@@ -300,7 +311,7 @@ impl VisibleIter {
             self.count_skipped(skipped)?;
             in_row += 1;
             if in_row == RESEEK_AFTER && sequence > self.read + 1 {
-                self.source.seek(VersionKey::seek(&self.key, self.read))?;
+                reseek(&mut self.source, VersionKey::seek(&self.key, self.read))?;
             } else {
                 self.source.next()?;
             }
@@ -321,6 +332,15 @@ impl VisibleIter {
         *skipped += 1;
         if *skipped > self.skip_max { Err(Error::NeedsIo) } else { Ok(()) }
     }
+}
+
+/// Seeks on from a version of a key to a later one, or behind them all. In an unsorted table that might lead back, and round for ever.
+fn reseek(source: &mut MergingIter, target: VersionKey<'_>) -> Result<()> {
+    let here = source.trailer();
+    source.seek(target)?;
+    let onward =
+        !source.valid() || compare_versions(target.user_key, here, source.key(), source.trailer()).is_lt();
+    if onward { Ok(()) } else { Err(out_of_order(target.user_key)) }
 }
 
 /// The last place that a version of `key` can have.
@@ -351,6 +371,7 @@ impl fmt::Debug for VisibleIter {
 mod tests {
     use super::*;
     use crate::base::range_delete::RangeTombstone;
+    use crate::base::rng::Rng;
     use crate::merge::vector_iter::{Control, VectorIter, Version, version};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -538,5 +559,33 @@ mod tests {
     fn is_send() {
         fn assert_send<T: Send>() {}
         assert_send::<VisibleIter>();
+    }
+
+    /// Hostile tables may hold versions in any order: answers may be wrong then, but every walk ends.
+    #[test]
+    fn walks_over_unsorted_sources_end() {
+        let mut rng = Rng::new(5);
+        let mut refused = 0;
+        for round in 0..3000 {
+            let count = 1 + rng.below(60);
+            let mut sources: Vec<Box<dyn InternalIterator>> = Vec::new();
+            for _ in 0..1 + rng.below(3) {
+                let mut one =
+                    || version(&[rng.below(3) as u8], rng.below(40), (round % 3 > 0).then_some(b"v"));
+                sources.push(Box::new(VectorIter::unsorted((0..count).map(|_| one()).collect())));
+            }
+            let mut iter = VisibleIter::new(MergingIter::new(sources), Vec::new(), 20, None, None);
+            let forward = round % 2 == 0;
+            let mut walked = if forward { iter.seek_to_first() } else { iter.seek_to_last() };
+            let mut steps = 0;
+            while walked.is_ok() && iter.valid() {
+                steps += 1;
+                assert!(steps <= 3, "there are three keys");
+                walked = if forward { iter.next() } else { iter.prev() };
+            }
+            assert!(walked.as_ref().is_ok() || walked.as_ref().unwrap_err().is_corruption());
+            refused += u32::from(walked.is_err());
+        }
+        assert!(refused > 1000);
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::key::{SEQUENCE_MAX, ValueKind, compare_versions, separator, unpack_trailer};
+use crate::base::key::{SEQUENCE_MAX, ValueKind, separator, unpack_trailer};
 use crate::base::limits::{BLOCK_BYTES_MAX, KEY_BYTES_MAX, LONE_VALUE_BYTES, VALUE_BYTES_MAX};
 use crate::base::options::{Compression, KeyspaceOptions};
 use crate::base::range_delete::Fragment;
@@ -20,6 +20,7 @@ use crate::block::filter::FilterBuilder;
 use crate::block::frame::FrameEncoder;
 use crate::env::env::File;
 use crate::table::format::{FOOTER_BYTES, Footer, Handle, Partition, TableSummary, encode_fragment};
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ pub struct TableBuilder {
     /// Payload of the block being framed, kept for its allocation.
     payload: Vec<u8>,
     buffer: Vec<u8>,
+    /// What of finished data blocks is not in `buffer` yet: index, filter, top index.
+    waiting_bytes: usize,
     written: u64,
     writeback_to: u64,
     summary: TableSummary,
@@ -81,6 +84,7 @@ impl TableBuilder {
             lone: false,
             payload: Vec::new(),
             buffer: Vec::new(),
+            waiting_bytes: 0,
             written: 0,
             writeback_to: 0,
             summary: TableSummary { smallest_sequence: SEQUENCE_MAX, ..TableSummary::default() },
@@ -97,7 +101,9 @@ impl TableBuilder {
             return Err(Error::invalid("key or value too long for a table"));
         }
         let first = self.summary.entries == 0;
-        if !first && compare_versions(&self.last_key, self.last_trailer, key, trailer).is_ge() {
+        // One look at the keys answers both: is it in order, and is it another key?
+        let key_order = if first { Ordering::Less } else { self.last_key.as_slice().cmp(key) };
+        if key_order.is_gt() || (key_order.is_eq() && self.last_trailer <= trailer) {
             return Err(Error::invalid(format!("versions added out of order to {}", self.path.display())));
         }
         let lone = value.len() > LONE_VALUE_BYTES;
@@ -107,8 +113,7 @@ impl TableBuilder {
         }
         self.lone = lone;
         self.data.add(key, trailer, value);
-        if self.options.bloom_bits_per_key > 0 && (first || !self.last_key_in_filter || self.last_key != key)
-        {
+        if self.options.bloom_bits_per_key > 0 && (key_order.is_lt() || !self.last_key_in_filter) {
             self.filter.add(key_hash(key));
             self.last_key_in_filter = true;
         }
@@ -154,10 +159,9 @@ impl TableBuilder {
         Ok(())
     }
 
-    /// About how long the file would be if it ended here.
+    /// About how long the file would be if it ended with the last finished data block. Asked for each key, so it adds up nothing.
     pub fn estimated_bytes(&self) -> u64 {
-        let waiting = self.data.encoded_len() + self.index.encoded_len() + self.filter.encoded_len();
-        self.offset() + (waiting + self.top.encoded_len() + self.fragments.len() + FOOTER_BYTES) as u64
+        self.offset() + self.waiting_bytes as u64
     }
 
     /// How many versions were added.
@@ -231,6 +235,8 @@ impl TableBuilder {
         if index_full || self.filter.encoded_len() >= PARTITION_FILTER_BYTES || next.is_none() {
             self.cut_partition(&key, trailer)?;
         }
+        let waiting = self.index.encoded_len() + self.filter.encoded_len() + self.top.encoded_len();
+        self.waiting_bytes = waiting + self.fragments.len() + FOOTER_BYTES;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 pub mod format;
 pub mod builder;
+pub mod file_handles;
 pub mod table;
 pub mod table_iter;
 #[cfg(any(test, fuzzing))]

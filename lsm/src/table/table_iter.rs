@@ -340,7 +340,8 @@ impl Chunk {
             };
             let data_end = table.properties().file_bytes - FOOTER_BYTES as u64;
             let end = (start + chunk_bytes).min(data_end).max(handle.end());
-            self.bytes.clear();
+            // What is overwritten at once need not be zeroed first.
+            self.bytes.truncate((end - start) as usize);
             self.bytes.shrink_to(BYPASS_CHUNK_BYTES as usize);
             self.bytes.resize((end - start) as usize, 0);
             self.start = start;

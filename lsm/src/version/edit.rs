@@ -14,10 +14,10 @@
 //!   4  next file number                          16  file removed: keyspace | level u8 | number
 //!   6  last sequence                             18  file added: keyspace | level u8 | file
 //!   8  first needed segment                      20  flushed: keyspace | sequence
-//!  10  log end: first segment after it | LSN     22  note added: id | keyspace | bytes
-//!  12  keyspace created: id | name slice |       24  notes acknowledged: ids
-//!      block_bytes | compression u8 | bloom      26  next keyspace
-//!                                                28  next note
+//!   9  log start                                 22  note added: id | keyspace | bytes
+//!  10  log end: first segment after it | LSN     24  notes acknowledged: ids
+//!  12  keyspace created: id | name slice |       26  next keyspace
+//!      block_bytes | compression u8 | bloom      28  next note
 //! ```
 //!
 //! An unknown even tag must be understood (`UpgradeRequired`), an unknown odd one may be skipped. A known field holds
@@ -91,6 +91,9 @@ pub struct VersionEdit {
     pub last_sequence: Option<SequenceNumber>,
     /// WAL segments below it hold nothing that is not in tables.
     pub first_needed_segment: Option<u64>,
+    /// Records up to this LSN lie before the first needed segment. Without it a reader that finds the front of that segment lost in a
+    /// crash cannot tell whether something of the log is missing.
+    pub log_start: Option<Lsn>,
     /// Where the log ended, found by a recovery.
     pub log_ends: Vec<LogEnd>,
     /// New keyspaces.
@@ -125,6 +128,7 @@ const TAG_HISTORY: u64 = 2;
 const TAG_NEXT_FILE_NUMBER: u64 = 4;
 const TAG_LAST_SEQUENCE: u64 = 6;
 const TAG_FIRST_NEEDED_SEGMENT: u64 = 8;
+const TAG_LOG_START: u64 = 9;
 const TAG_LOG_END: u64 = 10;
 const TAG_KEYSPACE_CREATED: u64 = 12;
 const TAG_KEYSPACE_DROPPED: u64 = 14;
@@ -153,6 +157,7 @@ impl VersionEdit {
         field.number(TAG_NEXT_NOTE, self.next_note);
         field.number(TAG_LAST_SEQUENCE, self.last_sequence);
         field.number(TAG_FIRST_NEEDED_SEGMENT, self.first_needed_segment);
+        field.number(TAG_LOG_START, self.log_start);
         for end in &self.log_ends {
             field.numbers(TAG_LOG_END, &[end.segment, end.lsn]);
         }
@@ -288,6 +293,7 @@ fn decode_field(edit: &mut VersionEdit, tag: u64, field: &mut Cursor<'_>) -> Fie
         TAG_NEXT_NOTE => field.varint().map(|n| edit.next_note = Some(n)),
         TAG_LAST_SEQUENCE => sequence(field).map(|n| edit.last_sequence = Some(n)),
         TAG_FIRST_NEEDED_SEGMENT => field.varint().map(|n| edit.first_needed_segment = Some(n)),
+        TAG_LOG_START => sequence(field).map(|n| edit.log_start = Some(n)),
         TAG_LOG_END => decode_log_end(field).map(|end| edit.log_ends.push(end)),
         TAG_KEYSPACE_CREATED => decode_keyspace(field).map(|keyspace| edit.keyspaces_created.push(keyspace)),
         TAG_KEYSPACE_DROPPED => field.varint_u32().map(|id| edit.keyspaces_dropped.push(id)),
@@ -385,6 +391,7 @@ impl fmt::Display for VersionEdit {
             ("next note", self.next_note),
             ("last sequence", self.last_sequence),
             ("first needed segment", self.first_needed_segment),
+            ("log start", self.log_start),
         ];
         if let Some(history) = self.history {
             writeln!(f, "history {history:016x}")?;
@@ -473,6 +480,7 @@ pub(crate) mod tests {
             option::of(any::<u64>()),
             option::of(sequences()),
             option::of(any::<u64>()),
+            option::of(sequences()),
         );
         let added = (any::<u32>(), 0..LEVELS, metas()).prop_map(|(keyspace, level, meta)| FileAdded {
             keyspace,
@@ -493,6 +501,7 @@ pub(crate) mod tests {
             next_note: numbers.3,
             last_sequence: numbers.4,
             first_needed_segment: numbers.5,
+            log_start: numbers.6,
             log_ends,
             files_added: lists.0,
             files_removed: lists.1,

@@ -6,7 +6,7 @@
 
 use crate::base::batch::KeyspaceId;
 use crate::base::hooks::Note;
-use crate::base::key::SequenceNumber;
+use crate::base::key::{Lsn, SequenceNumber};
 use crate::base::limits::{KEYSPACES_MAX, LEVELS};
 use crate::base::options::KeyspaceOptions;
 use crate::version::edit::{FileAdded, KeyspaceCreated, LogEnd, VersionEdit};
@@ -58,6 +58,8 @@ pub struct ManifestState {
     pub last_sequence: SequenceNumber,
     /// WAL segments below it hold nothing that is not in tables.
     pub first_needed_segment: u64,
+    /// Records up to this LSN, if not further, lie in segments below it.
+    pub log_start: Lsn,
     /// Where the log ended, of segments still needed; ascending.
     pub log_ends: Vec<LogEnd>,
     /// The living.
@@ -216,6 +218,7 @@ impl ManifestState {
             }
         }
         self.first_needed_segment = self.first_needed_segment.max(edit.first_needed_segment.unwrap_or(0));
+        self.log_start = self.log_start.max(edit.log_start.unwrap_or(0));
         self.log_ends.retain(|end| end.segment > self.first_needed_segment);
     }
 
@@ -258,6 +261,7 @@ impl ManifestState {
         last.next_note = Some(self.next_note);
         last.last_sequence = Some(self.last_sequence);
         last.first_needed_segment = Some(self.first_needed_segment);
+        last.log_start = Some(self.log_start);
         parts.done.push(parts.edit);
         parts.done
     }

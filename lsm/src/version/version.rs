@@ -2,7 +2,7 @@
 //! does not touch. Readers keep the version they began with, and thereby its files.
 //!
 //! A [`TableFile`] is a file as versions hold it: opened when first needed, closed when the last version that has it is
-//! dropped. If an edit took it out of the tree it is then *obsolete*, and its number goes to the [`Reaper`], from where
+//! dropped (its descriptor comes and goes in between, see [`FileHandles`]). If an edit took it out of the tree it is then *obsolete*, and its number goes to the [`Reaper`], from where
 //! a background job fetches it and unlinks the file. Dropping the last reference happens on whatever thread it happens on, so
 //! it neither takes a lock nor touches the disk beyond closing the file.
 //!
@@ -16,8 +16,9 @@ use crate::base::limits::LEVELS;
 use crate::base::metrics::Metrics;
 use crate::base::range_delete::RangeTombstones;
 use crate::cache::block_cache::BlockCache;
-use crate::env::env::{Env, OpenMode};
+use crate::env::env::Env;
 use crate::env::filename::FileName;
+use crate::table::file_handles::FileHandles;
 use crate::table::table::Table;
 use crate::version::edit::VersionEdit;
 use crate::version::file_meta::{FileMeta, KeyRange, newest_first, overlapping};
@@ -34,14 +35,27 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub struct TableOpener {
     env: Arc<dyn Env>,
     dir: PathBuf,
+    handles: Arc<FileHandles>,
     cache: Arc<BlockCache>,
     metrics: Arc<Metrics>,
 }
 
 impl TableOpener {
-    /// For the tables in `dir`.
-    pub fn new(env: Arc<dyn Env>, dir: &Path, cache: Arc<BlockCache>, metrics: Arc<Metrics>) -> TableOpener {
-        TableOpener { env, dir: dir.to_path_buf(), cache, metrics }
+    /// For the tables in `dir`, of which at most `open_max` keep a descriptor.
+    pub fn new(
+        env: Arc<dyn Env>,
+        dir: &Path,
+        open_max: usize,
+        cache: Arc<BlockCache>,
+        metrics: Arc<Metrics>,
+    ) -> TableOpener {
+        let handles = Arc::new(FileHandles::new(env.clone(), open_max));
+        TableOpener { env, dir: dir.to_path_buf(), handles, cache, metrics }
+    }
+
+    /// How many tables have a descriptor.
+    pub fn open_count(&self) -> usize {
+        self.handles.count()
     }
 
     /// Where a table lies.
@@ -52,10 +66,7 @@ impl TableOpener {
     /// Opens a table. A missing file is `Corruption`: the manifest says that it is there.
     pub fn open(&self, meta: &FileMeta) -> Result<Arc<Table>> {
         let path = self.path(meta.number);
-        let file = self.env.open(&path, OpenMode::Read).map_err(|error| match error.is_not_found() {
-            true => Error::corruption(&path, 0, "the table is missing"),
-            false => error,
-        })?;
+        let file = Arc::new(self.handles.file(path.clone()));
         let (cache, metrics) = (Arc::clone(&self.cache), Arc::clone(&self.metrics));
         Table::open(file, path, meta.number, meta.bytes, cache, metrics).map(Arc::new)
     }

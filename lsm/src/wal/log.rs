@@ -56,6 +56,8 @@ const BUFFER_BYTES_KEPT: usize = 16 << 20;
 const TAIL_BYTES: u64 = 2 * RECORD_HEADER_BYTES as u64;
 /// A write that takes longer says that the disk is busy.
 const SLOW_WRITE_US: u64 = 1000;
+/// After a write that a sync held up, the log thread writes during so many syncs, then others try again.
+const SYNCS_AVOIDED: u64 = 16;
 /// So many rounds a thread writes for others before the log thread takes over.
 const ROUNDS_FOR_OTHERS: usize = 4;
 /// After a sync and this long without another, the durable LSN is logged.
@@ -123,6 +125,8 @@ pub struct Log {
     sync_turn: Mutex<bool>,
     sync_done: Condvar,
     sync_in_flight: AtomicBool,
+    /// During how many more syncs writes are taken to be slow. A hint, relaxed.
+    syncs_avoided: AtomicU64,
     /// Somebody wants everything synced who does not wait for it.
     sync_asked: AtomicBool,
     /// The last segment that was to be prepared found no space.
@@ -268,6 +272,7 @@ impl Log {
             sync_asked: AtomicBool::new(false),
             wants_space: AtomicBool::new(false),
             sync_in_flight: AtomicBool::new(false),
+            syncs_avoided: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             poison: Mutex::new(None),
@@ -345,12 +350,12 @@ impl Log {
         Ok(())
     }
 
-    /// Whether a sync is in flight or the last write was slow: let the log thread write instead of a thread with better
-    /// things to do.
+    /// Whether the last write was slow, or a sync is in flight on a disk where a sync holds writes up: let the log thread write
+    /// instead of a thread with better things to do.
     pub fn io_is_slow(&self) -> bool {
-        // Relaxed: a hint.
-        self.sync_in_flight.load(Ordering::Relaxed)
-            || self.last_write_us.load(Ordering::Relaxed) > SLOW_WRITE_US
+        // Relaxed: hints.
+        self.last_write_us.load(Ordering::Relaxed) > SLOW_WRITE_US
+            || self.sync_in_flight.load(Ordering::Relaxed) && self.syncs_avoided.load(Ordering::Relaxed) > 0
     }
 
     /// Asks the writer thread to write soon. Without one, the next step does.
@@ -723,7 +728,11 @@ impl Log {
         if self.oldest_unsynced.load(Ordering::Relaxed) == 0 {
             self.oldest_unsynced.store(start, Ordering::Relaxed);
         }
-        self.last_write_us.store((self.now() - start) / 1000, Ordering::Relaxed);
+        let write_us = (self.now() - start) / 1000;
+        self.last_write_us.store(write_us, Ordering::Relaxed);
+        if write_us > SLOW_WRITE_US && self.sync_in_flight.load(Ordering::Relaxed) {
+            self.syncs_avoided.store(SYNCS_AVOIDED, Ordering::Relaxed);
+        }
         Metrics::add(&self.options.metrics.wal_bytes_written, len as u64);
         Metrics::add(&self.options.metrics.wal_writes, parts.len() as u64);
         Ok(())
@@ -767,6 +776,9 @@ impl Log {
         let now = self.now();
         self.oldest_syncing.store(0, Ordering::Relaxed);
         self.last_sync.store(now, Ordering::Relaxed);
+        // One sync at a time, so nobody else counts down.
+        let avoided = self.syncs_avoided.load(Ordering::Relaxed);
+        self.syncs_avoided.store(avoided.saturating_sub(1), Ordering::Relaxed);
         Metrics::add(&self.options.metrics.wal_syncs, dirty.len() as u64);
         Metrics::add(&self.options.metrics.wal_sync_us, (now - start) / 1000);
         if let Some(last) = dirty.last() {

@@ -47,6 +47,8 @@ const GAP: &str = "a gap, with records behind it";
 pub struct RecoveryBounds {
     /// Segments below are not needed and not read.
     pub first_segment: u64,
+    /// Records up to this LSN, if not further, lie in segments below: that they were on the disk says nothing about the ones read.
+    pub start: Lsn,
     /// `(b, e)`: of the segments below `b` only records up to LSN `e` count; `e` is the [`Recovered::last_lsn`] of the open that
     /// made the note, so they must reach it.
     pub void: Vec<(u64, Lsn)>,
@@ -388,7 +390,7 @@ impl<'a> Replay<'a> {
             dir,
             bounds,
             history: bounds.history,
-            found: Recovered::default(),
+            found: Recovered { last_lsn: bounds.start, ..Recovered::default() },
             era: era_of(bounds, bounds.first_segment),
             era_is_new: true,
             chain: 0,
@@ -673,7 +675,7 @@ mod tests {
     }
 
     fn from_start() -> RecoveryBounds {
-        RecoveryBounds { first_segment: 1, void: Vec::new(), history: Some(HISTORY) }
+        RecoveryBounds { first_segment: 1, start: 0, void: Vec::new(), history: Some(HISTORY) }
     }
 
     /// What `log` gave out, as a list of LSNs of records.
@@ -1027,6 +1029,33 @@ mod tests {
             let (recovered, _) = recover_checked(env.as_ref(), &from_start()).unwrap();
             assert!(recovered.torn.is_some());
         }
+    }
+
+    /// A power cut may keep the records of a segment and lose its front; what those say of segments that are not needed any more
+    /// is no evidence of rot.
+    #[test]
+    fn the_front_of_the_first_needed_segment_may_be_lost() {
+        let env = MemEnv::new();
+        let log = new_log(&env, 1, 0);
+        while log.current_segment() < 2 {
+            append(&log, 100).unwrap();
+            log.sync_to(log.appended()).unwrap();
+        }
+        append(&log, 100).unwrap();
+        log.try_write().unwrap();
+        let start = log.segments()[1].start_lsn;
+        env.open(&segment_path(2), OpenMode::ReadWrite).unwrap().write_at(&[0; 64], 0).unwrap();
+        let unknown = RecoveryBounds { first_segment: 2, ..from_start() };
+        // The first record of the segment was synced; what lies before it is in tables.
+        let durable = log.synced();
+        assert!(durable > start);
+        assert!(recover_checked(env.as_ref(), &unknown).unwrap_err().is_corruption());
+        let lost = RecoveryBounds { start, ..unknown.clone() };
+        assert!(recover_checked(env.as_ref(), &lost).unwrap_err().is_corruption(), "a synced record is gone");
+        // Had the segment only records that nobody synced, all would be well.
+        let fine = RecoveryBounds { start: durable, ..unknown };
+        let (recovered, found) = recover_checked(env.as_ref(), &fine).unwrap();
+        assert_eq!((recovered.last_lsn, found), (durable, vec![]));
     }
 
     #[test]

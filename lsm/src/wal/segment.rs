@@ -275,6 +275,8 @@ pub struct SegmentInfo {
     pub id: u64,
     /// Its file.
     pub path: PathBuf,
+    /// All its records are above this LSN, and all above it that are not in it are in later segments.
+    pub start_lsn: Lsn,
     /// LSN of the last record up to its end; `None` for the one appended to.
     pub last_lsn: Option<Lsn>,
 }
@@ -449,7 +451,12 @@ impl SegmentStore {
     /// All live segments, oldest first.
     pub fn infos(&self) -> Vec<SegmentInfo> {
         let state = self.state();
-        let info = |s: &Arc<Segment>| SegmentInfo { id: s.id, path: s.path.clone(), last_lsn: s.last_lsn() };
+        let info = |s: &Arc<Segment>| SegmentInfo {
+            id: s.id,
+            path: s.path.clone(),
+            start_lsn: s.start_lsn,
+            last_lsn: s.last_lsn(),
+        };
         state.live.iter().map(info).collect()
     }
 

@@ -1,0 +1,336 @@
+//! Serving those who wait for keys (BLPOP and its kin): after a command has committed, before anyone else sees what it wrote.
+//!
+//! ```text
+//! lock keys, and what those who wait for them need -> command -> commit -> serve -> unlock
+//!
+//! serve:  for each key, in line:  run the waiter's command again, for this key only
+//!           found nothing       -> the next key
+//!           found something     -> claim it: lost  -> drop what was staged, the next in line
+//!                                             won   -> commit, hand the reply over, and what it pushed to (BLMOVE) is ready too
+//! ```
+//!
+//! *Locks.* A waiter that moves an element writes to a second key. Nobody waits for a lock while holding one, so a command that writes
+//! a key also locks, from the start, whatever those who wait for it would write, and so on ([`add_also`]). The lines of locked
+//! keys do not grow, so what was collected under the locks is complete; if it is more than is locked, the command starts over.
+//!
+//! *Elsewhere.* On a worker a waiter's command may find that it needs the disk, or be long. Then the rest of the service goes to a pool
+//! with the keys still locked ([`Service`]); the command that began it has answered already. While clients are paused it waits
+//! likewise.
+
+use crate::base::args::Args;
+use crate::base::reply_error::ReplyError;
+use crate::base::stop::Stop;
+use crate::command::key_finder::find_command_keys;
+use crate::command::spec::{Command, Context, Table};
+use crate::encoding::meta::Kind;
+use crate::session::claim::Served;
+use crate::session::server_state::ServerState;
+use crate::session::session::{Block, Session};
+use crate::session::waiters::{WaitTable, Waiter};
+use crate::store::key_locks::{KeyGuard, LockKey};
+use crate::store::store::Store;
+use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
+use haypile_resp::ReplyWriter;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A key and the number of its database.
+pub type Name = (usize, Vec<u8>);
+
+/// Service that goes on elsewhere. Dropped, it gives its keys back.
+pub struct Service {
+    store: Arc<Store>,
+    held: Vec<LockKey>,
+    line: Line,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.store.locks().adopt(std::mem::take(&mut self.held)));
+    }
+}
+
+impl Service {
+    /// The store whose keys are locked.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The keys that are locked.
+    pub fn keys(&self) -> Vec<LockKey> {
+        self.held.clone()
+    }
+
+    /// Takes the locks and what is to be done out. The locks of another store than the caller's go with it.
+    pub fn take(&mut self) -> (Vec<LockKey>, Line) {
+        (std::mem::take(&mut self.held), std::mem::take(&mut self.line))
+    }
+
+    /// What is left of a service, with its keys locked.
+    pub fn new(store: &Arc<Store>, guard: KeyGuard<'_>, line: Line) -> Service {
+        Service { store: Arc::clone(store), held: guard.detach(), line }
+    }
+}
+
+/// Keys that may be ready, in the order they became so.
+#[derive(Debug, Default)]
+pub struct Line {
+    ready: VecDeque<Name>,
+    /// The last one in line at the first key who was looked at.
+    after: u64,
+}
+
+/// How far a service came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// To its end.
+    Done,
+    /// It needs a pool.
+    Elsewhere,
+    /// Clients are paused.
+    Paused,
+}
+
+/// What those run with whom a service runs for.
+pub struct Servant<'a> {
+    /// The server.
+    pub server: &'a ServerState,
+    /// All commands.
+    pub table: &'a Table,
+    /// The transaction of the thread; nothing is staged in it.
+    pub txn: &'a mut Txn,
+    /// Where it runs.
+    pub mode: Mode,
+    /// Time and chance.
+    pub draws: Draws,
+    /// Whether it stops while clients are paused.
+    pub obeys_pause: bool,
+}
+
+/// What became of one in line.
+enum Turn {
+    Served,
+    FoundNothing,
+    ClaimLost,
+    Elsewhere,
+}
+
+impl Servant<'_> {
+    /// Serves everyone in line that can be.
+    pub fn serve(&mut self, line: &mut Line) -> Progress {
+        while let Some((db, key)) = line.ready.pop_front() {
+            if self.is_paused() {
+                line.ready.push_front((db, key));
+                return Progress::Paused;
+            }
+            if !self.serve_key(db, &key, line) {
+                line.ready.push_front((db, key));
+                return Progress::Elsewhere;
+            }
+            line.after = 0;
+        }
+        Progress::Done
+    }
+
+    fn is_paused(&self) -> bool {
+        let pause = &self.server.pause;
+        self.obeys_pause && pause.is_set() && pause.until(self.server.clock.monotonic_ms(), true).is_some()
+    }
+
+    /// Whether it came to its end.
+    fn serve_key(&mut self, db: usize, key: &[u8], line: &mut Line) -> bool {
+        let waiters = &self.server.waiters;
+        loop {
+            self.txn.begin(db, self.mode, self.draws, ReadPoint::Latest);
+            let Ok(at) = self.txn.at(key) else { return true };
+            let kind: Option<Kind> = match self.txn.view(at, |record| record.map(|record| record.head.kind)) {
+                Ok(kind) => kind,
+                Err(Stop::NeedsIo | Stop::Budget) => return false,
+                // Whoever waits for a damaged record may as well wait on.
+                Err(_) => return true,
+            };
+            let Some(waiter) = waiters.next(db, key, line.after, kind) else { return true };
+            match self.serve_one(&waiter, key) {
+                Turn::Elsewhere => return false,
+                Turn::FoundNothing => {
+                    // Of these, each would find the same; readers of a stream wait for different entries.
+                    if matches!(waiter.wanted.kind, Kind::List | Kind::SortedSet) {
+                        return true;
+                    }
+                    line.after = waiter.number();
+                }
+                Turn::ClaimLost => {
+                    line.after = waiter.number();
+                    waiters.leave(&waiter);
+                }
+                Turn::Served => {
+                    line.after = waiter.number();
+                    waiters.leave(&waiter);
+                    for key in &waiter.wanted.also {
+                        if waiters.has(waiter.db, key) {
+                            line.push(waiter.db, key);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve_one(&mut self, waiter: &Arc<Waiter>, key: &[u8]) -> Turn {
+        let args = waiter.words.as_args();
+        let handler = self.table.find(args.name()).and_then(|command| command.handler);
+        let Some(handler) = handler else { return Turn::FoundNothing };
+        let counters = &self.server.stats.shard(waiter.shard).counters;
+        let mut session = Session::of_waiter(waiter, key);
+        let mut reply = ReplyWriter::new(waiter.protocol);
+        self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
+        let mut context = Context {
+            server: self.server,
+            table: self.table,
+            session: &mut session,
+            txn: self.txn,
+            reply: &mut reply,
+            args,
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| handler(&mut context))).unwrap_or_else(|_| {
+            counters.panics.fetch_add(1, Ordering::Relaxed);
+            Err(Stop::Reply(ReplyError::fixed("ERR internal error: the command panicked; it had no effect")))
+        });
+        let error = match result {
+            Ok(()) if session.wanted.is_some() => {
+                self.txn.abandon();
+                return Turn::FoundNothing;
+            }
+            Ok(()) => None,
+            Err(Stop::NeedsIo | Stop::Budget) if self.mode == Mode::Inline => {
+                self.txn.abandon();
+                return Turn::Elsewhere;
+            }
+            Err(Stop::NeedsIo | Stop::Budget) => {
+                Some(ReplyError::fixed("ERR internal error: a command on a pool asked for one"))
+            }
+            Err(Stop::Reply(error)) => Some(error),
+            Err(Stop::Engine(error)) => Some(ReplyError::new(format!("ERR {error}"))),
+        };
+        if !waiter.claim.serve() {
+            self.txn.abandon();
+            return Turn::ClaimLost;
+        }
+        // From here on it is this client's: whatever comes, it gets an answer.
+        let (mut committed, mut error) = (None, error);
+        if error.is_none() {
+            match self.txn.commit() {
+                Ok(lsn) => committed = lsn,
+                Err(failure) => error = Some(ReplyError::new(format!("MISCONF {failure}"))),
+            }
+            let dirty = self.txn.stats().dirty;
+            counters.dirty.fetch_add(if committed.is_some() { dirty } else { 0 }, Ordering::Relaxed);
+        }
+        let need = self.txn.need();
+        self.txn.abandon();
+        if let Some(error) = error {
+            reply.clear();
+            reply.error(error.text());
+            self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
+        }
+        waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
+        waiter.client.end_wait();
+        waiter.client.served();
+        Turn::Served
+    }
+}
+
+/// The keys that a command names, with their databases.
+fn names<'a>(
+    command: &Command,
+    db: usize,
+    args: &Args<'a>,
+    other: Option<(usize, &'a [u8])>,
+    mut found: impl FnMut(usize, &'a [u8]),
+) {
+    find_command_keys(command.facts, args, |index, _| found(db, args.get(index)));
+    if let Some((db, key)) = other {
+        found(db, key);
+    }
+}
+
+/// Adds the locks of all that those may write who wait for the keys of a command, and those who wait for that, and so on.
+pub fn add_also<'a>(
+    waiters: &WaitTable,
+    keys: &mut Vec<LockKey>,
+    command: &Command,
+    db: usize,
+    args: &Args<'a>,
+    other: Option<(usize, &'a [u8])>,
+) {
+    let mut open: Vec<Name> = Vec::new();
+    names(command, db, args, other, |db, key| {
+        waiters.also(db, key, |db, key| open.push((db, key.to_vec())));
+    });
+    let mut seen: Vec<Name> = Vec::new();
+    while let Some(name) = open.pop() {
+        if seen.contains(&name) {
+            continue;
+        }
+        keys.push(LockKey::new(name.0, &name.1));
+        waiters.also(name.0, &name.1, |db, key| open.push((db, key.to_vec())));
+        seen.push(name);
+    }
+}
+
+/// Enters a command that found nothing and wants to wait. With its keys locked.
+pub fn enter(server: &ServerState, session: &mut Session, args: &Args<'_>) {
+    let Some(wanted) = session.wanted.take() else { return };
+    let until_ms = wanted.until_ms;
+    let waiter = Arc::new(Waiter::new(
+        Arc::clone(&session.info),
+        session.db,
+        session.protocol,
+        session.shard,
+        *wanted,
+        args.to_owned(),
+    ));
+    // A client that has gone meanwhile enters as well: its worker takes it out when it hears of this.
+    server.waiters.enter(&waiter);
+    waiter.client.begin_wait(&waiter.claim);
+    session.block = Some((Block::Keys(waiter), until_ms));
+}
+
+/// The keys of a command for which somebody waits.
+pub fn line_of<'a>(
+    waiters: &WaitTable,
+    command: &Command,
+    db: usize,
+    args: &Args<'a>,
+    other: Option<(usize, &'a [u8])>,
+) -> Line {
+    let mut line = Line::default();
+    names(command, db, args, other, |db, key| {
+        if waiters.has(db, key) {
+            line.push(db, key);
+        }
+    });
+    line
+}
+
+/// All keys for which somebody waits: after a command that ran alone.
+pub fn line_of_all(waiters: &WaitTable) -> Line {
+    Line { ready: waiters.all_keys().into(), after: 0 }
+}
+
+impl Line {
+    /// Adds a key, behind those that became ready before it.
+    pub fn push(&mut self, db: usize, key: &[u8]) {
+        if !self.ready.iter().any(|(of, name)| *of == db && name == key) {
+            self.ready.push_back((db, key.to_vec()));
+        }
+    }
+}

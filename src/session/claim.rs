@@ -1,0 +1,242 @@
+//! Who ends a client's wait: one of those that serve it, or its time, CLIENT UNBLOCK, CLIENT KILL, its end. One compare-and-swap decides.
+//!
+//! ```text
+//!            serve, before the pop commits                          deliver
+//! WAITING ------------------------------------> SERVING ---------------------------> reply there for the owner
+//!    |
+//!    +-- end: TIMED_OUT, UNBLOCKED, REFUSED, GONE                   nobody serves it any more; nothing was popped for it
+//! ```
+//!
+//! Whoever serves has the key's lock and has found something to serve; it swaps *before* it commits. If it loses, it drops what it
+//! staged and looks at the next in line, so an element never goes to a client that has been answered otherwise. If it
+//! wins, nothing but its reply ends the wait: a timer that comes a moment later loses and leaves the client waiting for that reply.
+//!
+//! The reply is put down before the owner's mailbox is posted to. The owner takes it when the letter comes, or when it parks the
+//! connection after the letter came: the command may have blocked on a pool, whose own letter comes later.
+
+use haypile_lsm::Lsn;
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU8, Ordering};
+#[cfg(not(loom))]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const WAITING: u8 = 0;
+const SERVING: u8 = 1;
+const TIMED_OUT: u8 = 2;
+const UNBLOCKED: u8 = 3;
+const REFUSED: u8 = 4;
+const GONE: u8 = 5;
+
+/// What one who serves hands over.
+#[derive(Debug)]
+pub struct Served {
+    /// The reply.
+    pub reply: Vec<u8>,
+    /// It may leave once the log is there.
+    pub need: Lsn,
+    /// What was committed for the client, if anything.
+    pub committed: Option<Lsn>,
+}
+
+/// Why a wait ended without being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its time came.
+    TimedOut,
+    /// CLIENT UNBLOCK: answered as if its time had come.
+    Unblocked,
+    /// CLIENT UNBLOCK ERROR.
+    Refused,
+    /// The client was killed or has gone.
+    Gone,
+}
+
+/// See the module. `R` is what the one who serves hands over.
+#[derive(Debug)]
+pub struct Claim<R> {
+    state: AtomicU8,
+    reply: Mutex<Option<R>>,
+}
+
+impl<R> Default for Claim<R> {
+    fn default() -> Claim<R> {
+        Claim { state: AtomicU8::new(WAITING), reply: Mutex::new(None) }
+    }
+}
+
+impl<R> Claim<R> {
+    /// Takes the right to serve. False if the wait has ended; then nothing may be committed for it.
+    #[must_use]
+    pub fn serve(&self) -> bool {
+        self.decide(SERVING)
+    }
+
+    /// Ends the wait. False if it is being served or has ended.
+    #[must_use]
+    pub fn end(&self, ending: Ending) -> bool {
+        self.decide(match ending {
+            Ending::TimedOut => TIMED_OUT,
+            Ending::Unblocked => UNBLOCKED,
+            Ending::Refused => REFUSED,
+            Ending::Gone => GONE,
+        })
+    }
+
+    fn decide(&self, state: u8) -> bool {
+        // AcqRel: whoever loses sees what the winner did before. The reply itself goes through the mutex.
+        self.state.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// How it ended without being served, if it did.
+    pub fn ending(&self) -> Option<Ending> {
+        // Acquire: pairs with the swap in `decide`.
+        match self.state.load(Ordering::Acquire) {
+            TIMED_OUT => Some(Ending::TimedOut),
+            UNBLOCKED => Some(Ending::Unblocked),
+            REFUSED => Some(Ending::Refused),
+            GONE => Some(Ending::Gone),
+            _ => None,
+        }
+    }
+
+    /// Puts the reply down, once served. The owner's mailbox is to be posted to after.
+    pub fn deliver(&self, reply: R) {
+        *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+    }
+
+    /// Owner: takes the reply, if it is there.
+    pub fn take(&self) -> Option<R> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::session::mailbox::Mailbox;
+    use loom::sync::{Arc, Condvar};
+    use std::collections::VecDeque;
+
+    /// What the poll is to a worker.
+    struct Bell {
+        rung: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Bell {
+        fn ring(&self) {
+            *self.rung.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+
+        fn wait(&self) {
+            let mut rung = self.rung.lock().unwrap();
+            while !*rung {
+                rung = self.changed.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+    }
+
+    /// A key: its elements, and who waits for one. Its mutex is the key's lock.
+    type Key = Arc<Mutex<(Vec<u32>, VecDeque<Arc<Claim<u32>>>)>>;
+
+    /// What a push does: the element, then whoever waits, in order.
+    fn push(key: &Key, element: u32, mailbox: &Mailbox<()>) {
+        let mut key = key.lock().unwrap();
+        key.0.push(element);
+        while let Some(&first) = key.0.first() {
+            let Some(waiter) = key.1.pop_front() else { return };
+            if waiter.serve() {
+                key.0.remove(0);
+                waiter.deliver(first);
+                mailbox.post(());
+            }
+        }
+    }
+
+    /// Two pushes, two waiters of one owner, and one that ends the first wait from outside: every element goes to exactly one
+    /// waiter or stays, a wait that was ended gets none, and the owner hears of everything it waits for.
+    #[test]
+    fn an_element_goes_to_one_waiter_and_none_is_slept_over() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let bell = Arc::new(Bell { rung: Mutex::new(false), changed: Condvar::new() });
+            let ring = Arc::clone(&bell);
+            let mailbox: Arc<Mailbox<()>> = Arc::new(Mailbox::new(move || ring.ring()));
+            let waiters: Vec<Arc<Claim<u32>>> = (0..2).map(|_| Arc::default()).collect();
+            let key: Key = Arc::new(Mutex::new((Vec::new(), waiters.iter().cloned().collect())));
+            let pushes: Vec<_> = [7, 8]
+                .into_iter()
+                .map(|element| {
+                    let (key, mailbox) = (Arc::clone(&key), Arc::clone(&mailbox));
+                    loom::thread::spawn(move || push(&key, element, &mailbox))
+                })
+                .collect();
+            let (first, post) = (Arc::clone(&waiters[0]), Arc::clone(&mailbox));
+            let unblock = loom::thread::spawn(move || {
+                let ended = first.end(Ending::Unblocked);
+                if ended {
+                    post.post(());
+                }
+                ended
+            });
+            // The owner: two pushes, so in the end both waits are over, one way or the other.
+            let mut served = Vec::new();
+            let mut open: Vec<usize> = vec![0, 1];
+            let mut letters = Vec::new();
+            while !open.is_empty() {
+                mailbox.take(&mut letters);
+                open.retain(|&waiter| match (waiters[waiter].take(), waiters[waiter].ending()) {
+                    (Some(element), ending) => {
+                        assert_eq!(ending, None);
+                        served.push(element);
+                        false
+                    }
+                    (None, ending) => ending.is_none(),
+                });
+                if !open.is_empty() && mailbox.prepare_to_sleep() {
+                    bell.wait();
+                    mailbox.awake();
+                }
+            }
+            for push in pushes {
+                push.join().unwrap();
+            }
+            let ended = unblock.join().unwrap();
+            let left = key.lock().unwrap().0.clone();
+            assert_eq!(served.len(), if ended { 1 } else { 2 });
+            assert_eq!(left.len(), if ended { 1 } else { 0 });
+            let mut all: Vec<u32> = served.into_iter().chain(left).collect();
+            all.sort_unstable();
+            assert_eq!(all, [7, 8]);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_decides() {
+        let claim: Claim<u32> = Claim::default();
+        assert!(claim.ending().is_none());
+        assert!(claim.serve());
+        assert!(!claim.serve() && !claim.end(Ending::TimedOut) && claim.ending().is_none());
+        assert!(claim.take().is_none());
+        claim.deliver(5);
+        assert_eq!(claim.take(), Some(5));
+        assert_eq!(claim.take(), None);
+        let claim: Claim<u32> = Claim::default();
+        assert!(claim.end(Ending::Refused));
+        assert!(!claim.serve() && !claim.end(Ending::Gone));
+        assert_eq!(claim.ending(), Some(Ending::Refused));
+    }
+}
