@@ -205,7 +205,6 @@ fn how_a_wait_ends_without_an_element() {
             ("BLMPOP 0.01 1 none LEFT", "(nil array)"),
             ("BLPOP none -1", "-ERR timeout is negative"),
             ("BLPOP none abc", "-ERR timeout is not a float or out of range"),
-            ("BLPOP none 1e30", "-ERR timeout is out of range"),
             ("BLMPOP -1 1 none LEFT", "-ERR timeout is negative"),
             ("BLMOVE none to UP DOWN abc", "-ERR syntax error"),
         ] {
@@ -230,8 +229,9 @@ fn how_a_wait_ends_without_an_element() {
         send(&mut client, "BLPOP q 0");
         wait_for("the client waits", || blocked(&mut admin) == 1);
         call(&mut admin, "RPUSH q taken");
-        assert_eq!(call(&mut admin, &format!("CLIENT UNBLOCK {id}")), ":0");
+        // Once its answer is there, for service may go on beside the pusher's reply.
         assert_eq!(read(&mut client), "*[$q, $taken]");
+        assert_eq!(call(&mut admin, &format!("CLIENT UNBLOCK {id}")), ":0");
         // Killed: not a moment later is anything taken for it.
         send(&mut client, "BLPOP q 0");
         wait_for("the client waits", || blocked(&mut admin) == 1);

@@ -18,7 +18,7 @@ const NOW_MS: u64 = 1_700_000_000_000;
 
 fn open(packed: PackedLimits) -> Txn {
     let db = Db::open(MemEnv::new(), Path::new("/db"), Options::tiny()).expect("an empty engine opens");
-    let clock = Clock::manual(NOW_MS);
+    let clock = Clock::new();
     let options = StoreOptions { databases: 1, gate_slots: 1, clock, packed, ..StoreOptions::default() };
     Txn::new(Store::open(Arc::new(db), options).expect("an empty store opens"))
 }

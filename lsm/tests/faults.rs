@@ -17,6 +17,7 @@ use haypile_lsm::{
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Numbers of the keyspaces that `open` makes.
 const KEYSPACES: [KeyspaceId; 2] = [1, 2];
@@ -379,6 +380,35 @@ fn a_full_disk_heals() {
 #[test]
 fn a_full_disk_heals_under_threads() {
     fill_up(&MemEnv::threaded());
+}
+
+/// With L0 at its bound writers wait for compaction. If that cannot go on because the disk is full they must not wait for ever: they write
+/// until the log has no room, and hear of it.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a writer of the test's own, not background work")]
+fn nobody_waits_for_a_compaction_that_has_no_space() {
+    let disk = MemEnv::threaded();
+    let (db, [a, _]) = open(disk.clone(), Options { l0_compaction_trigger: 1000, ..options() }).unwrap();
+    for i in 0..15 {
+        db.put(a, b"k", format!("{i}").as_bytes()).unwrap();
+        db.flush(a).unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    let env = FaultEnv::new(disk.clone());
+    env.inject(Fault::always(Operations::CREATE, FaultKind::NoSpace).on(".sst"));
+    let db = Arc::new(open(env.clone(), Options { l0_compaction_trigger: 1, ..options() }).unwrap().0);
+    let (done, written) = std::sync::mpsc::channel();
+    let writer = {
+        let db = db.clone();
+        std::thread::spawn(move || done.send((0..10).try_for_each(|_| db.put(a, b"k", b"v").map(drop))))
+    };
+    written.recv_timeout(Duration::from_secs(20)).expect("the writer waits").unwrap();
+    writer.join().unwrap().unwrap();
+    env.clear();
+    db.wait_idle().unwrap();
+    assert_eq!(scan(&db, a, None), [(b"k".to_vec(), b"v".to_vec())]);
+    assert!(tables(&disk).len() <= 2);
 }
 
 fn tables(disk: &MemEnv) -> Vec<PathBuf> {

@@ -57,7 +57,7 @@ fn range_unit(word: Option<&[u8]>) -> Result<bool, ReplyError> {
     }
 }
 
-/// BITCOUNT key [start end [BYTE | BIT]]
+/// `BITCOUNT key [start end [BYTE | BIT]]`
 pub fn bitcount(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let (start, end, in_bits) = match ctx.args.len() {
@@ -79,7 +79,7 @@ pub fn bitcount(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// BITPOS key bit [start [end [BYTE | BIT]]]
+/// `BITPOS key bit [start [end [BYTE | BIT]]]`
 pub fn bitpos(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let bit = match ctx.args.integer(2)? {
@@ -111,7 +111,7 @@ pub fn bitpos(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// BITOP AND | OR | XOR | NOT destkey key [key ..]
+/// `BITOP AND | OR | XOR | NOT destkey key [key ..]`
 pub fn bitop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let operations =
         [("AND", Operation::And), ("OR", Operation::Or), ("XOR", Operation::Xor), ("NOT", Operation::Not)];
@@ -132,12 +132,12 @@ pub fn bitop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY type offset increment ..]
+/// `BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY type offset increment ..]`
 pub fn bitfield(ctx: &mut Context<'_>) -> Result<(), Stop> {
     fields(ctx, false)
 }
 
-/// BITFIELD_RO key [GET type offset ..]
+/// `BITFIELD_RO key [GET type offset ..]`
 pub fn bitfield_ro(ctx: &mut Context<'_>) -> Result<(), Stop> {
     fields(ctx, true)
 }

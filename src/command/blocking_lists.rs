@@ -8,12 +8,12 @@ use crate::encoding::meta::Kind;
 use crate::types::list_value::End;
 use crate::types::lists;
 
-/// BLPOP key [key ..] timeout
+/// `BLPOP key [key ..] timeout`
 pub fn blpop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     pop(ctx, End::Left)
 }
 
-/// BRPOP key [key ..] timeout
+/// `BRPOP key [key ..] timeout`
 pub fn brpop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     pop(ctx, End::Right)
 }
@@ -75,7 +75,7 @@ fn move_element(ctx: &mut Context<'_>, from_end: End, to_end: End, timeout: usiz
     Ok(())
 }
 
-/// BLMPOP timeout numkeys key [key ..] LEFT | RIGHT [COUNT count]
+/// `BLMPOP timeout numkeys key [key ..] LEFT | RIGHT [COUNT count]`
 pub fn blmpop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let words = PopMany::parse(&ctx.args, 2)?;
     let until_ms = timeout_seconds(ctx, ctx.args.get(1))?;

@@ -140,7 +140,7 @@ pub fn geopos(ctx: &mut Context<'_>) -> Result<(), Stop> {
     })
 }
 
-/// GEODIST key member1 member2 [M | KM | FT | MI]
+/// `GEODIST key member1 member2 [M | KM | FT | MI]`
 pub fn geodist(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let unit = match ctx.args.len() {
         4 => 1.0,

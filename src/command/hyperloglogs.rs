@@ -23,7 +23,7 @@ pub fn pfadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// PFCOUNT key [key ..]
+/// `PFCOUNT key [key ..]`
 pub fn pfcount(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let count = if ctx.args.len() == 2 {
         let at = ctx.txn.at(ctx.args.get(1))?;

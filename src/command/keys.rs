@@ -16,7 +16,7 @@ use crate::types::lists;
 use crate::types::sets;
 use crate::types::sorted_set;
 
-/// DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.
+/// `DEL key [key ..], also UNLINK: either way only the record goes now, and what lies under its id later.`
 pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut deleted = 0;
     for key in ctx.args.from(1) {
@@ -27,12 +27,12 @@ pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// EXISTS key [key ..]
+/// `EXISTS key [key ..]`
 pub fn exists(ctx: &mut Context<'_>) -> Result<(), Stop> {
     count_keys(ctx, keys::exists)
 }
 
-/// TOUCH key [key ..]
+/// `TOUCH key [key ..]`
 pub fn touch(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.txn.set_no_touch(false);
     count_keys(ctx, keys::touch)
@@ -62,22 +62,22 @@ pub fn type_(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// EXPIRE key seconds [NX | XX | GT | LT]
+/// `EXPIRE key seconds [NX | XX | GT | LT]`
 pub fn expire(ctx: &mut Context<'_>) -> Result<(), Stop> {
     set_expiry(ctx, 1000, true, "expire")
 }
 
-/// PEXPIRE key milliseconds [NX | XX | GT | LT]
+/// `PEXPIRE key milliseconds [NX | XX | GT | LT]`
 pub fn pexpire(ctx: &mut Context<'_>) -> Result<(), Stop> {
     set_expiry(ctx, 1, true, "pexpire")
 }
 
-/// EXPIREAT key unix-time-seconds [NX | XX | GT | LT]
+/// `EXPIREAT key unix-time-seconds [NX | XX | GT | LT]`
 pub fn expireat(ctx: &mut Context<'_>) -> Result<(), Stop> {
     set_expiry(ctx, 1000, false, "expireat")
 }
 
-/// PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]
+/// `PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]`
 pub fn pexpireat(ctx: &mut Context<'_>) -> Result<(), Stop> {
     set_expiry(ctx, 1, false, "pexpireat")
 }
@@ -230,7 +230,7 @@ pub fn swapdb(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// FLUSHDB [ASYNC | SYNC]. With the gate closed.
+/// `FLUSHDB [ASYNC | SYNC]. With the gate closed.`
 pub fn flushdb(ctx: &mut Context<'_>) -> Result<(), Stop> {
     check_flush_mode(ctx)?;
     let (db, _) = ctx.txn.own_database();
@@ -239,7 +239,7 @@ pub fn flushdb(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// FLUSHALL [ASYNC | SYNC]. With the gate closed.
+/// `FLUSHALL [ASYNC | SYNC]. With the gate closed.`
 pub fn flushall(ctx: &mut Context<'_>) -> Result<(), Stop> {
     check_flush_mode(ctx)?;
     let databases = ctx.txn.store().databases();
@@ -286,7 +286,7 @@ pub fn keys(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
+/// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
 pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let cursor = parse_cursor(ctx.args.get(1))?;
     let mut scan = Scan { cursor, count: 10, pattern: None, kind: None };

@@ -72,22 +72,22 @@ impl PopMany {
 
 // Commands.
 
-/// LPUSH key element [element ..]
+/// `LPUSH key element [element ..]`
 pub fn lpush(ctx: &mut Context<'_>) -> Result<(), Stop> {
     push(ctx, End::Left, false)
 }
 
-/// RPUSH key element [element ..]
+/// `RPUSH key element [element ..]`
 pub fn rpush(ctx: &mut Context<'_>) -> Result<(), Stop> {
     push(ctx, End::Right, false)
 }
 
-/// LPUSHX key element [element ..]
+/// `LPUSHX key element [element ..]`
 pub fn lpushx(ctx: &mut Context<'_>) -> Result<(), Stop> {
     push(ctx, End::Left, true)
 }
 
-/// RPUSHX key element [element ..]
+/// `RPUSHX key element [element ..]`
 pub fn rpushx(ctx: &mut Context<'_>) -> Result<(), Stop> {
     push(ctx, End::Right, true)
 }
@@ -99,12 +99,12 @@ fn push(ctx: &mut Context<'_>, end: End, only_if_present: bool) -> Result<(), St
     Ok(())
 }
 
-/// LPOP key [count]
+/// `LPOP key [count]`
 pub fn lpop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     pop(ctx, End::Left, "lpop")
 }
 
-/// RPOP key [count]
+/// `RPOP key [count]`
 pub fn rpop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     pop(ctx, End::Right, "rpop")
 }
@@ -295,7 +295,7 @@ fn move_element(ctx: &mut Context<'_>, from_end: End, to_end: End) -> Result<(),
     Ok(())
 }
 
-/// LMPOP numkeys key [key ..] LEFT | RIGHT [COUNT count]
+/// `LMPOP numkeys key [key ..] LEFT | RIGHT [COUNT count]`
 pub fn lmpop(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let words = PopMany::parse(&ctx.args, 1)?;
     for key in ctx.args.from(words.first_key).take(words.keys) {

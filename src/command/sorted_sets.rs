@@ -147,12 +147,12 @@ fn remove_span<'a>(ctx: &mut Context<'_>, span: impl FnOnce(u64) -> Span<'a>) ->
 
 // Popping.
 
-/// ZPOPMIN key [count]
+/// `ZPOPMIN key [count]`
 pub fn zpopmin(ctx: &mut Context<'_>) -> Result<(), Stop> {
     pop(ctx, End::Lowest)
 }
 
-/// ZPOPMAX key [count]
+/// `ZPOPMAX key [count]`
 pub fn zpopmax(ctx: &mut Context<'_>) -> Result<(), Stop> {
     pop(ctx, End::Highest)
 }
@@ -287,12 +287,12 @@ pub fn zmscore(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// ZRANK key member [WITHSCORE]
+/// `ZRANK key member [WITHSCORE]`
 pub fn zrank(ctx: &mut Context<'_>) -> Result<(), Stop> {
     rank(ctx, false)
 }
 
-/// ZREVRANK key member [WITHSCORE]
+/// `ZREVRANK key member [WITHSCORE]`
 pub fn zrevrank(ctx: &mut Context<'_>) -> Result<(), Stop> {
     rank(ctx, true)
 }
@@ -513,31 +513,31 @@ pub fn zrange(ctx: &mut Context<'_>) -> Result<(), Stop> {
     reply_range(ctx, &query)
 }
 
-/// ZREVRANGE key start stop [WITHSCORES]
+/// `ZREVRANGE key start stop [WITHSCORES]`
 pub fn zrevrange(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let query = RangeQuery::parse(&ctx.args, 2, Some(By::Rank), Some(true), false)?;
     reply_range(ctx, &query)
 }
 
-/// ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]
+/// `ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]`
 pub fn zrangebyscore(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let query = RangeQuery::parse(&ctx.args, 2, Some(By::Score), Some(false), false)?;
     reply_range(ctx, &query)
 }
 
-/// ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]
+/// `ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]`
 pub fn zrevrangebyscore(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let query = RangeQuery::parse(&ctx.args, 2, Some(By::Score), Some(true), false)?;
     reply_range(ctx, &query)
 }
 
-/// ZRANGEBYLEX key min max [LIMIT offset count]
+/// `ZRANGEBYLEX key min max [LIMIT offset count]`
 pub fn zrangebylex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let query = RangeQuery::parse(&ctx.args, 2, Some(By::Member), Some(false), false)?;
     reply_range(ctx, &query)
 }
 
-/// ZREVRANGEBYLEX key max min [LIMIT offset count]
+/// `ZREVRANGEBYLEX key max min [LIMIT offset count]`
 pub fn zrevrangebylex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let query = RangeQuery::parse(&ctx.args, 2, Some(By::Member), Some(true), false)?;
     reply_range(ctx, &query)
@@ -686,7 +686,7 @@ fn combine(ctx: &mut Context<'_>, operation: Operation, answer: Answer) -> Resul
 
 // Drawing and scanning.
 
-/// ZRANDMEMBER key [count [WITHSCORES]]
+/// `ZRANDMEMBER key [count [WITHSCORES]]`
 pub fn zrandmember(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     if ctx.args.len() == 2 {

@@ -161,7 +161,7 @@ pub fn xgroup_delconsumer(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 // XACK, XPENDING, XCLAIM, XAUTOCLAIM.
 
-/// XACK key group id [id ..]
+/// `XACK key group id [id ..]`
 pub fn xack(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let Some(mut session) = Session::open(ctx.txn, at, ctx.args.get(2))? else {

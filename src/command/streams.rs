@@ -43,7 +43,7 @@ pub fn xadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// XTRIM key MAXLEN | MINID [= | ~] threshold [LIMIT count]
+/// `XTRIM key MAXLEN | MINID [= | ~] threshold [LIMIT count]`
 pub fn xtrim(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let options = parse_add_options(&ctx.args, false, node_entries(ctx))?;
     let trim = options.trim.ok_or(ReplyError::SYNTAX)?;
@@ -61,7 +61,7 @@ pub fn xlen(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// XDEL key id [id ..]
+/// `XDEL key id [id ..]`
 pub fn xdel(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     // A key that is not there or no stream comes before an id that is none.
@@ -107,12 +107,12 @@ pub fn reply_range(
     Ok(found)
 }
 
-/// XRANGE key start end [COUNT count]
+/// `XRANGE key start end [COUNT count]`
 pub fn xrange(ctx: &mut Context<'_>) -> Result<(), Stop> {
     range(ctx, Order::Forward)
 }
 
-/// XREVRANGE key end start [COUNT count]
+/// `XREVRANGE key end start [COUNT count]`
 pub fn xrevrange(ctx: &mut Context<'_>) -> Result<(), Stop> {
     range(ctx, Order::Backward)
 }

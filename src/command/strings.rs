@@ -267,7 +267,7 @@ pub fn getdel(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]
+/// `GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]`
 pub fn getex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let options = ValueOptions::parse(&ctx.args, 2, false)?;
@@ -293,7 +293,7 @@ pub fn getex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// MGET key [key ..]
+/// `MGET key [key ..]`
 pub fn mget(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.reply.array(ctx.args.len() - 1);
     if ctx.args.len() > 2 {
@@ -313,7 +313,7 @@ pub fn mget(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// MSET key value [key value ..]
+/// `MSET key value [key value ..]`
 pub fn mset(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let pairs = pairs(&ctx.args, "mset")?;
     strings::set_many(ctx.txn, pairs)?;
@@ -321,7 +321,7 @@ pub fn mset(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// MSETNX key value [key value ..]
+/// `MSETNX key value [key value ..]`
 pub fn msetnx(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let pairs = pairs(&ctx.args, "msetnx")?;
     let done = strings::set_many_if_absent(ctx.txn, pairs)?;

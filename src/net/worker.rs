@@ -1121,12 +1121,13 @@ impl Worker {
         }
         self.server.waiters.leave(waiter);
         self.timers.remove(alarm_of(connection, blocked));
+        // In this order: CLIENT UNBLOCK takes a blocked client without a claim for one that waits for something else.
+        set_blocked(&self.server, connection, false);
         connection.info.end_wait();
         match settled {
             Settled::Waits => {}
             Settled::Served(served) => {
                 connection.parked = None;
-                set_blocked(&self.server, connection, false);
                 blocking::append(connection, &served, muted, self.watermark);
                 connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
                 self.turn_need = self.turn_need.max(served.need);

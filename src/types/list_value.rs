@@ -7,7 +7,7 @@
 //!
 //! [`Large`] finds elements by index: by arithmetic where the list is even, by a walk where it is rough. Iterators are bounded
 //! by the exact first and last position, so what was popped is never walked over again. Positions change only here: pushes
-//! and pops move the ends, [`Large::make_room`] renumbers a neighbourhood when an insertion finds no gap, and a [`Writer`]
+//! and pops move the ends, `Large::make_room` renumbers a neighbourhood when an insertion finds no gap, and a [`Writer`]
 //! lays a whole list out anew under a new id.
 
 use crate::base::reply_error::ReplyError;

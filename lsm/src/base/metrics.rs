@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Cells of a [`Striped`] counter.
 const STRIPES: usize = 16;
 
-/// A counter that many threads grow at once: each in a cell of its own (up to [`STRIPES`] threads), on a cache line of its own.
+/// A counter that many threads grow at once: each in a cell of its own (up to sixteen threads), on a cache line of its own.
 #[derive(Debug, Default)]
 pub struct Striped([Stripe; STRIPES]);
 

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a keyspace in which a compaction met damage is left alone, so that others get their turn.
-const DAMAGED_PAUSE: Duration = Duration::from_secs(2);
+/// How long a keyspace in which a compaction met damage or a full disk is left alone, so that others get their turn.
+const STUCK_PAUSE: Duration = Duration::from_secs(2);
 
 /// A plan that this thread has claimed.
 struct Claimed {
@@ -47,7 +47,7 @@ pub fn compact_one(shared: &Arc<Shared>) -> Result<bool> {
         let now = shared.env.monotonic();
         let plans = view
             .keyspaces()
-            .filter(|keyspace| jobs.damaged.get(&keyspace.id).is_none_or(|&until| until <= now))
+            .filter(|keyspace| jobs.stuck.get(&keyspace.id).is_none_or(|&until| until <= now))
             .filter_map(|keyspace| Some((keyspace, plan_for(shared, &jobs, keyspace, None)?)));
         let Some((keyspace, plan)) = plans.min_by_key(|(_, plan)| rank(plan.reason)) else {
             return Ok(false);
@@ -157,15 +157,15 @@ fn run_claimed(shared: &Arc<Shared>, claimed: Claimed) -> Result<()> {
     if let Some(running) = jobs.compacting.get_mut(&id) {
         running.finish(claimed.job);
     }
-    let is_damaged = result.as_ref().is_err_and(Error::is_corruption);
+    let is_stuck = result.as_ref().is_err_and(|error| error.is_corruption() || error.is_no_space());
     // In a stepped environment time may stand still, and whoever steps decides what is tried again.
-    let newly_damaged = is_damaged && shared.threaded.load(Ordering::Relaxed) && {
-        let until = shared.env.monotonic() + DAMAGED_PAUSE;
-        jobs.damaged.insert(id, until).is_none()
+    let newly_stuck = is_stuck && shared.threaded.load(Ordering::Relaxed) && {
+        let until = shared.env.monotonic() + STUCK_PAUSE;
+        jobs.stuck.insert(id, until).is_none()
     };
-    let healed = result.is_ok() && jobs.damaged.remove(&id).is_some();
+    let healed = result.is_ok() && jobs.stuck.remove(&id).is_some();
     drop(jobs);
-    if newly_damaged || healed {
+    if newly_stuck || healed {
         update_load(shared);
     }
     shared.signal();
@@ -311,9 +311,9 @@ pub fn warm(shared: &Shared, added: &[Arc<TableFile>]) {
 pub fn update_load(shared: &Shared) {
     let view = shared.view.load_owned();
     let options = shared.picker_options();
-    let damaged = lock(&shared.jobs).damaged.keys().copied().collect::<Vec<_>>();
+    let stuck = lock(&shared.jobs).stuck.keys().copied().collect::<Vec<_>>();
     let (mut runs, mut debt) = (0, 0);
-    for keyspace in view.keyspaces().filter(|keyspace| !damaged.contains(&keyspace.id)) {
+    for keyspace in view.keyspaces().filter(|keyspace| !stuck.contains(&keyspace.id)) {
         let covered = covered_bytes(shared, &keyspace.version);
         let shape = Shape::measure(&keyspace.version.metas(), &covered, |_, _| true);
         runs = runs.max(shape.l0_depth as u64);

@@ -42,9 +42,9 @@ pub struct Jobs {
     pub flushing: HashSet<KeyspaceId>,
     /// Compactions that are running.
     pub compacting: HashMap<KeyspaceId, InProgress>,
-    /// Keyspaces in which a compaction met damage, and when the next try may begin. Until one succeeds, how far they are behind counts
-    /// for nobody's delay: waiting would not help.
-    pub damaged: HashMap<KeyspaceId, Duration>,
+    /// Keyspaces in which a compaction met damage or a full disk, and when the next try may begin. Until one succeeds, how far they are
+    /// behind counts for nobody's delay: waiting would not help, and a full disk is for the log to tell.
+    pub stuck: HashMap<KeyspaceId, Duration>,
     /// How many holders asked for quiet.
     pub paused: usize,
     /// The last failure of a flush, until a waiter has seen it.
