@@ -274,7 +274,7 @@ fn stats(ctx: &Context<'_>, out: &mut String) {
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
-        "expired_subkeys": 0,
+        "expired_subkeys": state.store().expired_fields(),
         "expired_keys": state.store().expired_keys(),
         "expired_stale_perc": "0.00",
         "expired_time_cap_reached_count": 0,

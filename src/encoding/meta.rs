@@ -17,7 +17,8 @@
 //! a string of 1 MiB                 0x21 | id | varint 1048576   its bytes lie in keyspace data under the id
 //! ```
 //!
-//! RAW marks a string that was edited in place (OBJECT ENCODING says `raw` whatever its length). FIELDS is the same bit of a
+//! RAW marks a string that was edited in place (OBJECT ENCODING says `raw` whatever its length), and a packed set that has
+//! held a member that is no integer. FIELDS is the same bit of a
 //! hash: some of its fields expire, the first of them not before the time given. HUSK marks a record whose expiry has
 //! passed and whose body a compaction threw away: it reads as absent and waits for the sweeper, so that every record
 //! leaves the count of keys exactly once. The head (tag, expiries, id) is at most 25 bytes, so compaction hooks, which see
@@ -95,7 +96,7 @@ pub struct Due {
 pub struct Head {
     /// Type of the value.
     pub kind: Kind,
-    /// A string that was edited in place.
+    /// A string that was edited in place, or a packed set that has held more than integers.
     pub raw: bool,
     /// Expired long ago; the body is gone.
     pub husk: bool,

@@ -48,10 +48,13 @@ pub fn earliest_packed(body: &[u8]) -> Result<u64, Stop> {
 }
 
 /// How many expired fields a hash under an id still has stored.
-pub fn count_expired(txn: &mut Txn, space: Space, id: u64) -> Result<u64, Stop> {
-    let now_ms = txn.now_ms();
-    let (lower, mut upper) = data::element_bounds(space, id, FIELD_TTL);
-    hash::put_ttl_key(&mut upper, space, id, now_ms.saturating_add(1), b"");
+pub fn count_expired(txn: &mut Txn, space: Space, head: &Head) -> Result<u64, Stop> {
+    let (mut lower, mut upper) = (Vec::new(), Vec::new());
+    hash::put_ttl_key(&mut lower, space, head.id, head.field_expire_ms, b"");
+    hash::put_ttl_key(&mut upper, space, head.id, txn.now_ms().saturating_add(1), b"");
+    if lower >= upper {
+        return Ok(0);
+    }
     let keyspace = txn.store().keyspaces().data;
     let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
     iter.seek_to_first()?;
@@ -64,17 +67,31 @@ pub fn count_expired(txn: &mut Txn, space: Space, id: u64) -> Result<u64, Stop> 
     Ok(count)
 }
 
-/// Removes up to `limit` expired fields of a hash that was read under its lock. Whether there are more.
+/// What [`remove_expired`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// So many fields are gone.
+    pub fields: u64,
+    /// There may be more.
+    pub more: bool,
+    /// Where to go on in the index; empty for its beginning. What lies before is tombstones, which cost time to step over.
+    pub resume: Vec<u8>,
+}
+
+/// Removes up to `limit` expired fields of a hash that was read under its lock. `from` is where the last call stopped.
 pub fn remove_expired(
     txn: &mut Txn,
     at: At<'_>,
     slot: &mut Slot,
     head: Head,
     limit: usize,
-) -> Result<bool, Stop> {
+    from: Vec<u8>,
+) -> Result<Removed, Stop> {
     let mut body = slot.take_body();
     if head.id == 0 {
-        match prune_packed(&mut body, txn.now_ms())? {
+        let stored = Fields::new(&body).count()?;
+        let left = prune_packed(&mut body, txn.now_ms())?;
+        match left {
             0 => txn.delete(at, &slot.before)?,
             _ => {
                 let head = Head { field_expire_ms: earliest_packed(&body)?, ..head };
@@ -82,39 +99,52 @@ pub fn remove_expired(
             }
         }
         txn.recycle_buffer(body);
-        return Ok(false);
+        return Ok(Removed { fields: (stored - left) as u64, ..Removed::default() });
     }
     let mut large = Large::decode(&body)?;
     let now_ms = txn.now_ms();
-    let (lower, upper) = data::element_bounds(at.space, head.id, FIELD_TTL);
+    let (mut lower, upper) = data::element_bounds(at.space, head.id, FIELD_TTL);
+    // An entry that was put before that place since then has lowered the bound.
+    if from > lower && from < upper && split_ttl_key(&from)?.0 <= head.field_expire_ms {
+        lower = from;
+    }
     let keyspace = txn.store().keyspaces().data;
     let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
     iter.seek_to_first()?;
-    let (mut removed, mut next_ms, mut key) = (0, 0, Vec::new());
+    let (mut removed, mut next_ms, mut key) = (Removed::default(), 0, Vec::new());
     while iter.valid() {
         let (expire_ms, name) = split_ttl_key(iter.key())?;
-        if !is_expired(expire_ms, now_ms) || removed == limit {
+        if !is_expired(expire_ms, now_ms) {
+            next_ms = expire_ms;
+            break;
+        }
+        if removed.fields == limit as u64 {
+            removed.more = true;
+            removed.resume = iter.key().to_vec();
             next_ms = expire_ms;
             break;
         }
         hash::put_key(&mut key, at.space, head.id, name);
-        let found_ms = txn
-            .view_data(&key, |value| value.map(|value| split_value(value).map(|(ms, _)| ms)).transpose())??;
+        let found_ms = txn.view_data(&key, |value| value.map(split_value).transpose().map(expiry_of))??;
         // An entry that its field does not bear out goes alone; there should be none.
         if found_ms == Some(expire_ms) {
             txn.delete_data(&key)?;
             large.count = large.count.saturating_sub(1);
         }
         txn.delete_data(iter.key())?;
-        removed += 1;
+        removed.fields += 1;
         iter.next()?;
     }
     if large.count == 0 {
         txn.delete(at, &slot.before)?;
-        return Ok(false);
+        return Ok(Removed { fields: removed.fields, ..Removed::default() });
     }
     large.encode(&mut body);
     txn.put(at, &slot.before, Head { field_expire_ms: next_ms, ..head }, &[&body])?;
     txn.recycle_buffer(body);
-    Ok(is_expired(next_ms, now_ms))
+    Ok(removed)
+}
+
+fn expiry_of(field: Option<(u64, &[u8])>) -> Option<u64> {
+    field.map(|(expire_ms, _)| expire_ms)
 }

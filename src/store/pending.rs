@@ -153,6 +153,28 @@ impl ExpiredSeen {
     }
 }
 
+/// How far the sweeper came in the fields of which hash. Where it does not know, it begins at the beginning.
+#[derive(Debug, Default)]
+pub struct FieldSweeps(Mutex<HashMap<SpaceId, Vec<u8>>>);
+
+const SWEEPS_MAX: usize = 64;
+
+impl FieldSweeps {
+    /// Takes the place where to go on; empty for the beginning.
+    pub fn take(&self, space: Space, id: u64) -> Vec<u8> {
+        lock(&self.0).remove(&(space, id)).unwrap_or_default()
+    }
+
+    /// Remembers it, unless there are too many.
+    pub fn put(&self, space: Space, id: u64, place: Vec<u8>) {
+        let mut places = lock(&self.0);
+        if places.len() >= SWEEPS_MAX {
+            places.clear();
+        }
+        places.insert((space, id), place);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, FENCE_TALL_ONE_IN, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
-use crate::store::pending::{ExpiredSeen, GcHints, SpaceId, UnderConstruction};
+use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -161,6 +161,8 @@ pub struct Store {
     pub(super) gc_hints: GcHints,
     /// Keys for the sweeper.
     pub(super) expired_seen: ExpiredSeen,
+    /// How far the sweeper is in large hashes.
+    pub(super) field_sweeps: FieldSweeps,
     /// Where the sweeper was, in ms since 1970: entries below are gone, save for stragglers.
     pub(super) swept_ms: AtomicU64,
     /// Spaces that were flushed and whose ttl entries may be left.
@@ -177,6 +179,8 @@ pub struct Store {
     beliefs: AtomicU64,
     /// Keys that expired.
     expired_keys: AtomicU64,
+    /// Fields of hashes that the sweeper removed.
+    pub(super) expired_fields: AtomicU64,
 }
 
 impl std::fmt::Debug for Store {
@@ -227,6 +231,7 @@ impl Store {
             under_construction: UnderConstruction::default(),
             gc_hints: GcHints::new(),
             expired_seen: ExpiredSeen::default(),
+            field_sweeps: FieldSweeps::default(),
             swept_ms: AtomicU64::new(0),
             dead_spaces: AtomicBool::new(true),
             active_expire: AtomicBool::new(true),
@@ -236,6 +241,7 @@ impl Store {
             counting: AtomicBool::new(false),
             beliefs: AtomicU64::new(found.beliefs),
             expired_keys: AtomicU64::new(0),
+            expired_fields: AtomicU64::new(0),
             db,
         });
         if !found.fresh {
@@ -337,6 +343,11 @@ impl Store {
     /// Keys that expired since the start.
     pub fn expired_keys(&self) -> u64 {
         self.expired_keys.load(Relaxed)
+    }
+
+    /// Fields of hashes that expired since the start and were removed by the sweeper.
+    pub fn expired_fields(&self) -> u64 {
+        self.expired_fields.load(Relaxed)
     }
 
     /// Counts keys that expired.

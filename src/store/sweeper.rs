@@ -15,7 +15,7 @@
 use crate::base::stop::Stop;
 use crate::encoding::meta::{self, Due, Space};
 use crate::encoding::{system, ttl};
-use crate::store::field_expiry::remove_expired;
+use crate::store::field_expiry::{Removed, remove_expired};
 use crate::store::key_locks::LockKey;
 use crate::store::store::{BACKGROUND_SLOT, Store, background_write};
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
@@ -129,23 +129,35 @@ impl Store {
             return Ok(Outcome::Busy);
         };
         txn.begin(db, Mode::Pool, Draws { now_ms, seed: 0 }, ReadPoint::Latest);
+        let mut id = 0;
         let staged = txn.at_in(db, key).and_then(|at| {
             let mut slot = txn.load(at)?;
-            let mut more = false;
+            let mut removed = Removed::default();
             if slot.before.is_expired() {
                 txn.delete(at, &slot.before)?;
             } else if let Some(head) = slot.head().copied().filter(|head| head.has_due_fields(now_ms)) {
-                more = remove_expired(txn, at, &mut slot, head, FIELDS_SLICE)?;
+                let from = self.field_sweeps.take(space, head.id);
+                removed = remove_expired(txn, at, &mut slot, head, FIELDS_SLICE, from)?;
+                id = head.id;
             }
             // With more to come, the entry may be the one that was just staged for it.
-            if !more && let Some(entry) = entry.filter(|entry| entry.at_ms != slot.before.due().at_ms) {
+            if !removed.more
+                && let Some(entry) = entry.filter(|entry| entry.at_ms != slot.before.due().at_ms)
+            {
                 txn.delete_stale_expiry(at, entry)?;
             }
             txn.recycle(slot);
-            Ok(more)
+            Ok(removed)
         });
         match staged {
-            Ok(more) => txn.commit().map(|_| if more { Outcome::More } else { Outcome::Done }),
+            Ok(removed) => {
+                txn.commit()?;
+                self.expired_fields.fetch_add(removed.fields, Relaxed);
+                if !removed.resume.is_empty() {
+                    self.field_sweeps.put(space, id, removed.resume);
+                }
+                Ok(if removed.more { Outcome::More } else { Outcome::Done })
+            }
             Err(Stop::Engine(error)) => Err(error),
             Err(Stop::NeedsIo) => Err(Error::NeedsIo),
             // A key that no command could have made; its entry goes alone.

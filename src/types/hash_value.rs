@@ -10,7 +10,7 @@
 //! counted, until the sweeper comes (`store/field_expiry.rs`).
 //!
 //! An editor's changes to a hash under an id are staged at once, and staged changes are not read back: it remembers what it did to
-//! which field.
+//! which field. A hash that has become small again by removals moves back into its record.
 
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
@@ -79,14 +79,14 @@ pub fn get<R>(txn: &mut Txn, at: At<'_>, name: &[u8], f: impl FnOnce(Found<'_>) 
 /// How many fields a hash has. Under an id, those that have expired and are still stored are looked for.
 pub fn length(txn: &mut Txn, at: At<'_>) -> Result<u64, Stop> {
     let now_ms = txn.now_ms();
-    let count = |record: Option<Record<'_>>| -> Result<Result<u64, (u64, u64)>, Stop> {
+    let count = |record: Option<Record<'_>>| -> Result<Result<u64, (Head, u64)>, Stop> {
         let Some(Record { head, body }) = record else { return Ok(Ok(0)) };
         check_kind(&head)?;
         match (head.id, head.has_due_fields(now_ms)) {
             (0, false) => Ok(Ok(Fields::new(body).count()? as u64)),
             (0, true) => Ok(Ok(count_live(body, now_ms)?)),
             (_, false) => Ok(Ok(Large::decode(body)?.count)),
-            (id, true) => Ok(Err((id, Large::decode(body)?.count))),
+            (_, true) => Ok(Err((head, Large::decode(body)?.count))),
         }
     };
     match txn.view(at, count)?? {
@@ -95,7 +95,7 @@ pub fn length(txn: &mut Txn, at: At<'_>) -> Result<u64, Stop> {
             txn.pin();
             match txn.view(at, count)?? {
                 Ok(count) => Ok(count),
-                Err((id, stored)) => Ok(stored.saturating_sub(count_expired(txn, at.space, id)?)),
+                Err((head, stored)) => Ok(stored.saturating_sub(count_expired(txn, at.space, &head)?)),
             }
         }
     }
@@ -172,7 +172,7 @@ impl<'k> View<'k> {
         }
         match self.packed() {
             Some(body) => count_live(body, txn.now_ms()),
-            None => Ok(self.stored()?.saturating_sub(count_expired(txn, self.at.space, self.head.id)?)),
+            None => Ok(self.stored()?.saturating_sub(count_expired(txn, self.at.space, &self.head)?)),
         }
     }
 
@@ -304,6 +304,9 @@ pub struct Editor<'k> {
     changed: bool,
     /// The record under which the fields lie has to be written.
     record_changed: bool,
+    removed: bool,
+    /// Values were set that a look at what is stored would not show.
+    values_set: bool,
     /// A name may be given twice.
     many: bool,
     key: Vec<u8>,
@@ -336,6 +339,8 @@ impl<'k> Editor<'k> {
             form,
             changed: false,
             record_changed: false,
+            removed: false,
+            values_set: false,
             many,
             key: Vec::new(),
         })
@@ -454,6 +459,7 @@ impl<'k> Editor<'k> {
                 let expire_ms = expire_ms(live_ms);
                 self.move_expiry(txn, name, stored_ms.unwrap_or(0), expire_ms)?;
                 self.put_large(txn, name, value, expire_ms)?;
+                self.values_set = true;
                 if let Form::Large { size, .. } = &mut self.form {
                     let old = *size;
                     size.count += u64::from(stored_ms.is_none());
@@ -482,13 +488,13 @@ impl<'k> Editor<'k> {
     fn put_large(&mut self, txn: &mut Txn, name: &[u8], value: &[u8], expire_ms: u64) -> Result<(), Stop> {
         hash::put_key(&mut self.key, self.at.space, self.head.id, name);
         txn.put_data_parts(&self.key, &[&expire_ms.to_be_bytes(), value])?;
-        self.remember(name, Some(expire_ms));
+        self.remember(txn, name, Some(expire_ms));
         Ok(())
     }
 
-    fn remember(&mut self, name: &[u8], now: Option<u64>) {
-        if self.many
-            && let Form::Large { done, .. } = &mut self.form
+    fn remember(&mut self, txn: &Txn, name: &[u8], now: Option<u64>) {
+        if let Form::Large { size, done, .. } = &mut self.form
+            && (self.many || is_small(size, txn))
         {
             done.insert(name.to_vec(), now);
         }
@@ -537,7 +543,8 @@ impl<'k> Editor<'k> {
         self.move_expiry(txn, name, stored_ms, 0)?;
         hash::put_key(&mut self.key, self.at.space, self.head.id, name);
         txn.delete_data(&self.key)?;
-        self.remember(name, None);
+        self.removed = true;
+        self.remember(txn, name, None);
         Ok(!is_expired(stored_ms, txn.now_ms()))
     }
 
@@ -571,7 +578,7 @@ impl<'k> Editor<'k> {
 
     /// Stages what the record has to be. The key's own expiry stays; without fields it goes.
     pub fn finish(self, txn: &mut Txn) -> Result<(), Stop> {
-        let Editor { at, before, head, form, changed, record_changed, .. } = self;
+        let Editor { at, before, head, form, changed, record_changed, removed, values_set, .. } = self;
         match form {
             _ if !changed => {
                 if let Form::Packed { body, .. } | Form::Large { body, .. } = form {
@@ -595,9 +602,21 @@ impl<'k> Editor<'k> {
                 }
                 store_fields(txn, at, &before, head, &fields)
             }
-            Form::Large { size, mut body, .. } => {
+            Form::Large { size, mut body, done } => {
                 if size.count == 0 {
                     txn.delete(at, &before)?;
+                } else if removed
+                    && !values_set
+                    && is_small(&size, txn)
+                    && let Some(packed) = gather(txn, at, head.id, &size, &done)?
+                {
+                    match packed.is_empty() {
+                        true => txn.delete(at, &before)?,
+                        false => {
+                            let field_expire_ms = earliest_packed(&packed)?;
+                            txn.put(at, &before, Head { id: 0, field_expire_ms, ..head }, &[&packed])?;
+                        }
+                    }
                 } else if record_changed {
                     size.encode(&mut body);
                     txn.put(at, &before, head, &[&body])?;
@@ -609,6 +628,41 @@ impl<'k> Editor<'k> {
             }
         }
     }
+}
+
+/// Whether a hash under an id belongs back into its record: well below the limits, so that it does not go to and fro.
+fn is_small(size: &Large, txn: &Txn) -> bool {
+    let limits = txn.store().packed();
+    let bytes = size.count.saturating_mul(size.longest_bytes.saturating_mul(2).saturating_add(13));
+    size.count <= limits.elements_max as u64 / 4 && bytes <= limits.bytes_max as u64 / 2
+}
+
+/// The packed body of a hash that lies under an id, with what the command did to it: fields that went, and expiries that changed.
+/// `None` if that is not what the size says.
+fn gather(
+    txn: &mut Txn,
+    at: At<'_>,
+    id: u64,
+    size: &Large,
+    done: &HashMap<Vec<u8>, Option<u64>>,
+) -> Result<Option<Vec<u8>>, Stop> {
+    let now_ms = txn.now_ms();
+    let (lower, upper) = data::element_bounds(at.space, id, FIELD);
+    let keyspace = txn.store().keyspaces().data;
+    let mut walk = Walk { iter: txn.iter(keyspace, Some(lower), Some(upper))? };
+    walk.iter.seek_to_first()?;
+    let (mut body, mut stored) = (Vec::new(), 0);
+    while let Some((name, value, stored_ms)) = walk.field()? {
+        txn.charge(1, value.len() as u64)?;
+        if let Some(expire_ms) = done.get(name).copied().unwrap_or(Some(stored_ms)) {
+            stored += 1;
+            if !is_expired(expire_ms, now_ms) {
+                put_field(&mut body, name, value, expire_ms);
+            }
+        }
+        walk.iter.next()?;
+    }
+    Ok((stored == size.count).then_some(body))
 }
 
 /// Lowers the bound of a hash whose field gets an expiry; whether it moved.

@@ -73,7 +73,7 @@ pub fn size_of(head: &Head, body: &[u8]) -> Result<Large, Stop> {
     if head.id != 0 {
         return Ok(Large::decode(body)?);
     }
-    let (mut members, mut size) = (Members::new(body), Large::default());
+    let (mut members, mut size) = (Members::new(body), Large { mixed: head.raw, ..Large::default() });
     while let Some((member, _)) = members.next_member()? {
         note_member(&mut size, member);
     }
@@ -303,6 +303,7 @@ impl<'k> Editor<'k> {
             if txn.store().packed().allow(*count + 1, body.len() + member_bytes(member)) {
                 insert_member(body, place, member);
                 *count += 1;
+                self.head.raw |= parse_i64(member).is_none();
                 return Ok(true);
             }
             self.grow(txn)?;
@@ -425,7 +426,7 @@ impl<'k> Editor<'k> {
                     && is_small(&size, txn)
                     && let Some(packed) = gather(txn, at, head.id, &size, &done)?
                 {
-                    txn.put(at, &before, Head { id: 0, ..head }, &[&packed])?;
+                    txn.put(at, &before, Head { id: 0, raw: size.mixed, ..head }, &[&packed])?;
                 } else {
                     size.encode(&mut body);
                     txn.put(at, &before, head, &[&body])?;
@@ -532,14 +533,17 @@ impl Maker {
             }
             let mut body = Vec::with_capacity(self.few_bytes);
             self.few.iter().for_each(|member| put_member(&mut body, member));
-            txn.put(at, before, Head { id: 0, ..head }, &[&body])?;
+            let raw = self.few.iter().any(|member| parse_i64(member).is_none());
+            txn.put(at, before, Head { id: 0, raw, ..head }, &[&body])?;
             return Ok(self.few.len() as u64);
         };
         let id = builder.id();
         builder.link(txn, at)?;
         let mut body = Vec::new();
-        self.size.encode(&mut body);
-        txn.put(at, before, Head { id, ..head }, &[&body])?;
-        Ok(self.size.count)
+        let mut size = self.size;
+        size.mixed |= head.raw;
+        size.encode(&mut body);
+        txn.put(at, before, Head { id, raw: false, ..head }, &[&body])?;
+        Ok(size.count)
     }
 }

@@ -13,9 +13,6 @@ replicaof slaveof psync sync replconf failover asking
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
 lpush rpush lpushx rpushx lpop rpop llen lindex lset lrange linsert lrem ltrim lpos lmove lmpop rpoplpush
 blpop brpop blmove blmpop brpoplpush
-sadd srem scard smembers sismember smismember smove spop srandmember sscan
-sinter sinterstore sintercard sunion sunionstore sdiff sdiffstore
-hset hget hdel hlen hmset hmget hgetall hkeys hvals hexists hincrby hincrbyfloat hsetnx hstrlen hscan hrandfield
 zadd zrem zcard zscore zmscore zincrby zrank zrevrank zcount zlexcount zscan zrandmember
 zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex zrangestore
 zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax zmpop bzpopmin bzpopmax bzmpop
