@@ -452,7 +452,10 @@ impl Stream {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        if !self.compare(&[b"DBSIZE".to_vec()], Check::Exact, &counts) {
+        let named: Vec<String> =
+            self.peers.iter_mut().map(|peer| peer.client.scan_all().len().to_string()).collect();
+        let command = [b"DBSIZE".to_vec(), format!("(keys by SCAN: {})", named.join(" ")).into_bytes()];
+        if !self.compare(&command, Check::Exact, &counts) {
             self.empty_all();
         }
     }
@@ -566,6 +569,10 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
     let mut held = BTreeMap::new();
     for key in client.scan_all() {
         let kind = client.text(&[b"TYPE".as_slice(), &key]);
+        if kind == "none" {
+            // It expired since SCAN named it.
+            continue;
+        }
         // Of a collection its digest tells all.
         let value = match kind.as_str() {
             "string" => client.call(&[b"GET".as_slice(), &key]),

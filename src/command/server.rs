@@ -245,8 +245,9 @@ pub fn memory_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.server.stats.memory_seen(now);
     let store = ctx.server.store();
     let keys: u64 = (0..ctx.server.identity.databases).map(|db| store.dbsize(db)).sum();
-    let numbers = [
-        ("peak.allocated", ctx.server.stats.memory_peak_bytes.load(Relaxed)),
+    let peak = ctx.server.stats.memory_peak_bytes.load(Relaxed);
+    let whole = [
+        ("peak.allocated", peak),
         ("total.allocated", now),
         ("startup.allocated", 0),
         ("replication.backlog", 0),
@@ -256,15 +257,38 @@ pub fn memory_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ("aof.buffer", 0),
         ("lua.caches", 0),
         ("functions.caches", 0),
+        ("overhead.db.hashtable.lut", 0),
+        ("overhead.db.hashtable.rehashing", 0),
+        ("db.dict.rehashing.count", 0),
         ("overhead.total", now),
         ("keys.count", keys),
         ("keys.bytes-per-key", 0),
         ("dataset.bytes", 0),
+        ("allocator.allocated", now),
+        ("allocator.active", now),
+        ("allocator.resident", now),
+        ("allocator.muzzy", 0),
+        ("allocator-fragmentation.bytes", 0),
+        ("allocator-rss.bytes", 0),
+        ("rss-overhead.bytes", 0),
+        ("fragmentation.bytes", 0),
     ];
-    ctx.reply.map(numbers.len());
-    for (name, number) in numbers {
+    let ratios = [
+        ("dataset.percentage", 0.0),
+        ("peak.percentage", now as f64 * 100.0 / peak.max(1) as f64),
+        ("allocator-fragmentation.ratio", 1.0),
+        ("allocator-rss.ratio", 1.0),
+        ("rss-overhead.ratio", 1.0),
+        ("fragmentation", 1.0),
+    ];
+    ctx.reply.map(whole.len() + ratios.len());
+    for (name, number) in whole {
         ctx.reply.bulk(name.as_bytes());
         ctx.reply.integer(number as i64);
+    }
+    for (name, number) in ratios {
+        ctx.reply.bulk(name.as_bytes());
+        ctx.reply.double(number);
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ pub const BACKGROUND_SLOT: usize = usize::MAX;
 const RECOUNT_SLICE: usize = 10_000;
 /// How long a recount that only corrects waits for the gate.
 const GATE_PATIENCE: Duration = Duration::from_millis(5);
-/// Fewer beliefs than this never start a recount.
+/// Fewer beliefs than this start no recount of many keys.
 const BELIEFS_MIN: u64 = 100_000;
 
 /// An engine with databases in it.
@@ -460,12 +460,13 @@ impl Store {
         Ok(false)
     }
 
-    /// A filter lies once in about a hundred times, so as many beliefs as keys may have cost a hundredth of the count.
+    /// A filter lies once in about a hundred times, so as many beliefs as keys may have cost a hundredth of the count. Few keys
+    /// are counted again after any belief: one slice is all of them.
     fn recount_is_due(&self) -> bool {
         let beliefs = self.beliefs.load(Relaxed);
-        beliefs > BELIEFS_MIN && {
+        beliefs > 0 && {
             let keys: i64 = self.databases.iter().map(|database| database.counts().keys).sum();
-            beliefs > keys as u64
+            keys < RECOUNT_SLICE as i64 || beliefs > BELIEFS_MIN.max(keys as u64)
         }
     }
 

@@ -58,11 +58,11 @@ done
 python_part() {
   local packages=$cache/python
   if [ ! -d "$packages" ]; then
-    python3 -m pip install --quiet --disable-pip-version-check --target "$packages.new" 'redis==6.4.0' \
+    python3 -m pip install --quiet --disable-pip-version-check --target "$packages.new" 'redis==8.1.0' \
       > "$work/pip.log" 2>&1 || { skip "redis-py cannot be installed: $(tail -1 "$work/pip.log")"; return; }
     mv "$packages.new" "$packages"
   fi
-  for protocol in 2 3; do
+  for protocol in default 2 3; do
     PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$packages python3 "$here/with_redis_py.py" "$port" "$protocol"
   done
 }
@@ -71,10 +71,10 @@ node_part() {
   local packages=$cache/node
   if [ ! -d "$packages/node_modules/ioredis" ]; then
     mkdir -p "$packages"
-    npm install --silent --no-audit --no-fund --prefix "$packages" ioredis@5.8.0 > "$work/npm.log" 2>&1 ||
+    npm install --silent --no-audit --no-fund --prefix "$packages" ioredis@6.0.0 > "$work/npm.log" 2>&1 ||
       { skip "ioredis cannot be installed: $(tail -1 "$work/npm.log")"; return; }
   fi
-  for protocol in 2 3; do
+  for protocol in default 2 3; do
     NODE_PATH=$packages/node_modules node "$here/with_ioredis.cjs" "$port" "$protocol"
   done
 }
@@ -107,9 +107,9 @@ tools_part() {
   expect '^100$' sh -c "redis-cli -p $port --scan --pattern 'key:00*' | sort -u | wc -l"
   expect 'Biggest string found .*big.* has 100000 bytes' "${cli[@]}" --bigkeys
   expect 'Biggest string found .*big.* has [0-9]+ bytes' "${cli[@]}" --memkeys
-  expect '^1001 +[0-9.]+[KMG]? ' timeout 2 "${cli[@]}" --stat
-  expect 'min: [0-9]+, max: [0-9]+, avg' timeout 2 "${cli[@]}" --latency
-  expect '[0-9]' timeout 2 "${cli[@]}" --raw --latency
+  expect '^1001 +[0-9.]+[KMG]? ' timeout 2 stdbuf -oL "${cli[@]}" --stat
+  expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+$' timeout 2 "${cli[@]}" --latency
+  expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+ [0-9]+$' timeout 2 "${cli[@]}" --raw --latency-history -i 1
   expect 'redis_version' "${cli[@]}" info
   expect 'hello world' "${cli[@]}" -3 echo 'hello world'
   expect '^server$|"server"' "${cli[@]}" -3 hello

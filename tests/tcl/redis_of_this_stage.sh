@@ -6,20 +6,11 @@
 #
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
-multi exec discard watch unwatch
+multi exec discard watch unwatch monitor
 subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub
-dump restore restore-asking migrate sort sort_ro monitor latency
-replicaof slaveof psync sync replconf failover asking
+restore-asking migrate
+psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
-lpush rpush lpushx rpushx lpop rpop llen lindex lset lrange linsert lrem ltrim lpos lmove lmpop rpoplpush
-blpop brpop blmove blmpop brpoplpush
-zadd zrem zcard zscore zmscore zincrby zrank zrevrank zcount zlexcount zscan zrandmember
-zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex zrangestore
-zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax zmpop bzpopmin bzpopmax bzmpop
-zunion zunionstore zinter zinterstore zintercard zdiff zdiffstore
-xadd xlen xrange xrevrange xread xreadgroup xdel xtrim xack xclaim xautoclaim xpending xgroup xinfo xsetid
-pfadd pfcount pfmerge pfdebug pfselftest
-geoadd geodist geohash geopos geosearch geosearchstore georadius georadius_ro georadiusbymember georadiusbymember_ro
 '
 flags=()
 for name in $missing; do
