@@ -1,14 +1,15 @@
 //! Stream commands but those on consumer groups: words in, effects by `types/stream.rs`, replies out.
 
-use crate::base::args::{Args, is_keyword};
+use crate::base::args::{Args, OwnedArgs, is_keyword};
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::blocking::{timeout_milliseconds, wait, wanted};
 use crate::command::spec::Context;
 use crate::command::stream_words::{
     parse_add_options, parse_end, parse_ids, parse_start, parse_strict_id, reply_id,
 };
-use crate::encoding::meta::damaged;
+use crate::encoding::meta::{Kind, damaged};
 use crate::encoding::stream::{Fields, StreamId};
 use crate::store::txn::{At, Txn};
 use crate::types::stream::{self, NewId, Order, Stream};
@@ -177,35 +178,36 @@ pub fn xsetid(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// From where one stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFrom {
+enum ReadFrom {
     /// Behind this id; of a group: what the consumer has pending behind this id.
     After(StreamId),
     /// What the group has not had.
     New,
 }
 
-/// The words of XREAD or XREADGROUP. Serving it ([`Read::serve`]) may be tried again and again until there is something.
+/// The words of XREAD or XREADGROUP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read<'a> {
-    /// How long to wait if there is nothing, in ms; 0 for ever. `None`: not at all.
-    pub block_ms: Option<u64>,
+struct Read<'a> {
+    /// Until when to wait if there is nothing (monotonic ms). `None`: not at all.
+    until_ms: Option<u64>,
     /// How many entries of each stream; 0 for all.
-    pub count: u64,
+    count: u64,
     /// Group and consumer.
-    pub group: Option<(&'a [u8], &'a [u8])>,
+    group: Option<(&'a [u8], &'a [u8])>,
     /// What is delivered counts as acknowledged.
-    pub no_ack: bool,
+    no_ack: bool,
     /// The streams' keys.
-    pub keys: Vec<&'a [u8]>,
+    keys: Vec<&'a [u8]>,
     /// The ids as they were given.
     ids: Vec<&'a [u8]>,
 }
 
 impl<'a> Read<'a> {
-    /// Reads the words, but not the ids yet.
-    pub fn parse(args: &Args<'a>, of_group: bool) -> Result<Read<'a>, ReplyError> {
+    /// Reads the words, but not the ids yet. Of a command that is run again because a key is ready, only that key is left.
+    fn parse(ctx: &Context<'a>, of_group: bool) -> Result<Read<'a>, ReplyError> {
+        let args: Args<'a> = ctx.args;
         let mut read =
-            Read { block_ms: None, count: 0, group: None, no_ack: false, keys: Vec::new(), ids: Vec::new() };
+            Read { until_ms: None, count: 0, group: None, no_ack: false, keys: Vec::new(), ids: Vec::new() };
         let mut at = 1;
         let mut streams_at = 0;
         while at < args.len() && streams_at == 0 {
@@ -213,7 +215,7 @@ impl<'a> Read<'a> {
             let is = |keyword| is_keyword(word, keyword);
             if is("BLOCK") && more > 0 {
                 at += 1;
-                read.block_ms = Some(parse_timeout_ms(args.get(at))?);
+                read.until_ms = Some(timeout_milliseconds(ctx, args.get(at))?);
             } else if is("COUNT") && more > 0 {
                 at += 1;
                 read.count = args.integer(at)?.max(0) as u64;
@@ -253,15 +255,14 @@ impl<'a> Read<'a> {
         if of_group && read.group.is_none() {
             return Err(ReplyError::fixed("ERR Missing GROUP option for XREADGROUP"));
         }
-        let mut words = args.from(streams_at);
-        let count = words.len() / 2;
-        read.keys = words.by_ref().take(count).collect();
-        read.ids = words.collect();
+        let count = words / 2;
+        let pairs = (streams_at..streams_at + count).map(|at| (args.get(at), args.get(at + count)));
+        (read.keys, read.ids) = pairs.filter(|(key, _)| ctx.session.may_take(key)).unzip();
         Ok(read)
     }
 
-    /// Reads the ids of XREAD against the streams as they are now. What it says stays right for a read that waits.
-    pub fn resolve(&self, txn: &mut Txn) -> Result<Vec<ReadFrom>, Stop> {
+    /// Reads the ids of XREAD against the streams as they are now.
+    fn resolve(&self, txn: &mut Txn) -> Result<Vec<ReadFrom>, Stop> {
         let mut from = Vec::with_capacity(self.ids.len());
         for (key, id) in self.keys.iter().zip(&self.ids) {
             let at = txn.at(key)?;
@@ -286,8 +287,22 @@ impl<'a> Read<'a> {
         Ok(from)
     }
 
+    /// The words with these ids, for a read that waits: what came last is what came last now.
+    fn resolved_words(args: &Args<'_>, from: &[ReadFrom]) -> OwnedArgs {
+        let ids: Vec<String> = from
+            .iter()
+            .map(|from| match from {
+                ReadFrom::After(id) => id.to_string(),
+                ReadFrom::New => ">".into(),
+            })
+            .collect();
+        let kept = args.len().saturating_sub(ids.len());
+        let words: Vec<&[u8]> = args.iter().take(kept).chain(ids.iter().map(String::as_bytes)).collect();
+        OwnedArgs::from_words(&words)
+    }
+
     /// Answers what is there of XREAD; whether there was anything.
-    pub fn serve(&self, txn: &mut Txn, reply: &mut ReplyWriter, from: &[ReadFrom]) -> Result<bool, Stop> {
+    fn serve(&self, txn: &mut Txn, reply: &mut ReplyWriter, from: &[ReadFrom]) -> Result<bool, Stop> {
         let mut streams = StreamsReply::begin(reply);
         for (key, from) in self.keys.iter().zip(from) {
             let ReadFrom::After(after) = *from else { continue };
@@ -313,7 +328,7 @@ impl<'a> Read<'a> {
     }
 
     /// Answers what is there of XREADGROUP, under the locks of its keys; whether there was anything.
-    pub fn serve_group(&self, txn: &mut Txn, reply: &mut ReplyWriter) -> Result<bool, Stop> {
+    fn serve_group(&self, txn: &mut Txn, reply: &mut ReplyWriter) -> Result<bool, Stop> {
         let Some((group, consumer)) = self.group else { return Ok(false) };
         let mut sessions: Vec<(&[u8], Session)> = Vec::with_capacity(self.keys.len());
         let mut reads = Vec::with_capacity(self.keys.len());
@@ -407,13 +422,6 @@ fn parse_group_id(id: &[u8]) -> Result<ReadFrom, ReplyError> {
     }
 }
 
-/// A timeout in whole milliseconds.
-fn parse_timeout_ms(text: &[u8]) -> Result<u64, ReplyError> {
-    let timeout =
-        parse_i64(text).ok_or(ReplyError::fixed("ERR timeout is not an integer or out of range"))?;
-    u64::try_from(timeout).map_err(|_| ReplyError::fixed("ERR timeout is negative"))
-}
-
 /// The outer shape of what XREAD answers: pairs of key and entries, a map where there are maps.
 struct StreamsReply {
     start: usize,
@@ -456,19 +464,36 @@ impl StreamsReply {
 
 /// `XREAD [COUNT count] [BLOCK ms] STREAMS key [key ..] id [id ..]`
 pub fn xread(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let read = Read::parse(&ctx.args, false)?;
+    let read = Read::parse(ctx, false)?;
     let from = read.resolve(ctx.txn)?;
-    if !read.serve(ctx.txn, ctx.reply, &from)? {
-        ctx.reply.null_array();
+    if read.serve(ctx.txn, ctx.reply, &from)? {
+        return Ok(());
+    }
+    match read.until_ms {
+        Some(until_ms) => {
+            let mut wanted = wanted(read.keys.iter().copied(), Kind::Stream, until_ms);
+            wanted.words = Some(Read::resolved_words(&ctx.args, &from));
+            wait(ctx, wanted);
+        }
+        None => ctx.reply.null_array(),
     }
     Ok(())
 }
 
 /// `XREADGROUP GROUP group consumer [COUNT count] [BLOCK ms] [NOACK] STREAMS key [key ..] id [id ..]`
 pub fn xreadgroup(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let read = Read::parse(&ctx.args, true)?;
-    if !read.serve_group(ctx.txn, ctx.reply)? {
-        ctx.reply.null_array();
+    let read = Read::parse(ctx, true)?;
+    if read.serve_group(ctx.txn, ctx.reply)? {
+        return Ok(());
+    }
+    match read.until_ms {
+        Some(until_ms) => {
+            let mut wanted = wanted(read.keys.iter().copied(), Kind::Stream, until_ms);
+            // It hears of a group that goes, too.
+            wanted.on_any_change = true;
+            wait(ctx, wanted);
+        }
+        None => ctx.reply.null_array(),
     }
     Ok(())
 }

@@ -19,7 +19,7 @@
 //! Numbers begin at 1 and are not given out again. Nothing is pending above a group's greatest id ever pending, so the
 //! delivery of new entries reads no `pending` record.
 
-use crate::encoding::data::{ENTRY, GROUP, put_element_prefix};
+use crate::encoding::data::{ENTRY, GROUP, PREFIX_BYTES, prefix, put_element_prefix};
 use crate::encoding::meta::Space;
 use haypile_lsm::base::coding::{Cursor, put_slice, put_varint};
 
@@ -292,10 +292,12 @@ pub fn put_fields<'a>(out: &mut Vec<u8>, items: impl ExactSizeIterator<Item = &'
     items.for_each(|item| put_slice(out, item));
 }
 
-/// Writes the key of an entry into `out`, replacing what is there.
-pub fn put_entry_key(out: &mut Vec<u8>, space: Space, id: u64, entry: StreamId) {
-    put_element_prefix(out, space, id, ENTRY);
-    out.extend_from_slice(&entry.to_bytes());
+/// Key of an entry.
+pub fn entry_key(space: Space, id: u64, entry: StreamId) -> [u8; PREFIX_BYTES + 17] {
+    let mut key = [ENTRY; PREFIX_BYTES + 17];
+    key[..PREFIX_BYTES].copy_from_slice(&prefix(space, id));
+    key[PREFIX_BYTES + 1..].copy_from_slice(&entry.to_bytes());
+    key
 }
 
 /// The id that ends the key of an entry, or of a pending one.
@@ -312,7 +314,7 @@ const PENDING: u8 = 3;
 const OWNED: u8 = 4;
 
 /// Bytes in front of a group's name in its key.
-pub const GROUP_NAME_AT: usize = 12 + 1 + 4;
+pub const GROUP_NAME_AT: usize = PREFIX_BYTES + 1 + 4;
 /// Bytes in front of a consumer's name in its key.
 pub const CONSUMER_NAME_AT: usize = GROUP_NAME_AT + 1;
 

@@ -12,9 +12,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::data::{self, ENTRY};
 use crate::encoding::meta::{Head, Kind, Record, Space, damaged, split_collection_body};
-use crate::encoding::stream::{
-    Fields, GroupKeys, StreamId, StreamMeta, id_of_key, put_entry_key, put_fields,
-};
+use crate::encoding::stream::{Fields, GroupKeys, StreamId, StreamMeta, entry_key, id_of_key, put_fields};
 use crate::store::txn::{At, Before, Builder, Txn};
 use haypile_lsm::Iter;
 use std::collections::BTreeSet;
@@ -91,9 +89,8 @@ impl Stream {
 
     /// An iterator over the entries from one id up to another, which is included; it stands nowhere.
     fn iter(&self, txn: &mut Txn, from: StreamId, to: StreamId) -> Result<Iter, Stop> {
-        let (mut lower, mut upper) = (Vec::new(), Vec::new());
-        put_entry_key(&mut lower, self.space, self.id, from);
-        put_entry_key(&mut upper, self.space, self.id, to);
+        let lower = entry_key(self.space, self.id, from).to_vec();
+        let mut upper = entry_key(self.space, self.id, to).to_vec();
         // The first key there can be behind it.
         upper.push(0);
         let keyspace = txn.store().keyspaces().data;
@@ -146,9 +143,7 @@ impl Stream {
         if !self.may_hold(entry) {
             return Ok(false);
         }
-        let mut key = Vec::new();
-        put_entry_key(&mut key, self.space, self.id, entry);
-        txn.view_data(&key, |value| match value {
+        txn.view_data(&entry_key(self.space, self.id, entry), |value| match value {
             None => Ok(false),
             Some(value) => {
                 f(Fields::new(value).ok_or_else(damaged_entry)?)?;
@@ -333,11 +328,11 @@ impl Editor {
         id: StreamId,
         items: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> Result<(), Stop> {
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        put_entry_key(&mut key, self.stream.space, self.stream.id, id);
+        let mut value = txn.take_buffer();
         put_fields(&mut value, items);
         txn.charge(0, value.len() as u64)?;
-        self.put(txn, &key, &value)?;
+        self.put(txn, &entry_key(self.stream.space, self.stream.id, id), &value)?;
+        txn.recycle_buffer(value);
         let meta = &mut self.stream.meta;
         if meta.length == 0 {
             meta.first_id = id;
@@ -444,17 +439,10 @@ impl Editor {
             _ => self.front(txn, count, StreamId::MAX)?,
         };
         let next = front.next.ok_or_else(too_short)?;
-        let mut key = Vec::new();
-        if count <= SINGLE_DELETES_MAX {
-            for id in front.ids {
-                put_entry_key(&mut key, self.stream.space, self.stream.id, id);
-                txn.delete_data(&key)?;
-            }
-        } else {
-            let mut end = Vec::new();
-            put_entry_key(&mut key, self.stream.space, self.stream.id, first_id);
-            put_entry_key(&mut end, self.stream.space, self.stream.id, next);
-            txn.delete_data_range(&key, &end)?;
+        let key = |id| entry_key(self.stream.space, self.stream.id, id);
+        match count <= SINGLE_DELETES_MAX {
+            true => front.ids.into_iter().try_for_each(|id| txn.delete_data(&key(id)))?,
+            false => txn.delete_data_range(&key(first_id), &key(next))?,
         }
         self.stream.meta.length = keep;
         self.stream.meta.first_id = next;
@@ -464,10 +452,8 @@ impl Editor {
     /// Removes all entries.
     fn clear(&mut self, txn: &mut Txn) -> Result<(), Stop> {
         if self.stream.meta.length <= SINGLE_DELETES_MAX {
-            let mut key = Vec::new();
             for id in self.front(txn, SINGLE_DELETES_MAX, StreamId::MAX)?.ids {
-                put_entry_key(&mut key, self.stream.space, self.stream.id, id);
-                txn.delete_data(&key)?;
+                txn.delete_data(&entry_key(self.stream.space, self.stream.id, id))?;
             }
         } else {
             let (start, end) = data::element_bounds(self.stream.space, self.stream.id, ENTRY);
@@ -481,14 +467,12 @@ impl Editor {
     /// XDEL: deletes entries; how many were there. For a stream to which this command added nothing.
     pub fn delete(&mut self, txn: &mut Txn, ids: &[StreamId]) -> Result<u64, Stop> {
         let ids: BTreeSet<StreamId> = ids.iter().copied().collect();
-        let mut key = Vec::new();
         let mut deleted = 0;
         for &id in &ids {
             if !self.stream.holds(txn, id)? {
                 continue;
             }
-            put_entry_key(&mut key, self.stream.space, self.stream.id, id);
-            txn.delete_data(&key)?;
+            txn.delete_data(&entry_key(self.stream.space, self.stream.id, id))?;
             deleted += 1;
             let meta = &mut self.stream.meta;
             meta.max_deleted_id = meta.max_deleted_id.max(id);
