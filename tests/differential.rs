@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use haypile_resp::Value;
 
-use compare::{Exception, agree, read_exceptions};
+use compare::{Exception, agree, numbers, read_exceptions};
 use generator::{Action, Check, Generator, Step};
 use support::client::{Client, bulk, encode, render, render_command, scan_reply};
 use support::program::Program;
@@ -62,7 +62,7 @@ fn replies_equal_redis_over_resp3() {
 #[test]
 fn replies_equal_later_redis() {
     let mut controls = Program::controls();
-    controls.retain(|control| control.series() != "7.0");
+    controls.retain(|control| !control.series().starts_with("7."));
     let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED");
     let generator = Generator::of_later_hashes(seed.wrapping_add(2));
     run_against("later", 3, seed, generator, controls, &[]);
@@ -280,8 +280,16 @@ impl Stream {
     /// Whether the servers may be taken to be in the same state still.
     fn compare(&mut self, command: &[Vec<u8>], check: Check, answers: &[Value]) -> bool {
         let (ours, controls) = answers.split_first().expect("our own answer");
+        if command[0].eq_ignore_ascii_case(b"XADD")
+            && command.iter().any(|word| word == b"*")
+            && answers.iter().all(|answer| matches!(answer, Value::Bulk(_)))
+        {
+            // Each server's own clock.
+            return false;
+        }
         let text = render_command(command);
         let mut report = String::new();
+        let mut same_state = true;
         let mut class = text.split(' ').next().unwrap_or("").to_ascii_uppercase();
         for (peer, control) in self.peers.iter().skip(1).zip(controls) {
             if agree(control, ours, check) {
@@ -291,13 +299,16 @@ impl Stream {
                 self.exceptions.iter_mut().find(|one| one.covers(&peer.series, &text, control, ours));
             if let Some(exception) = covering {
                 exception.used += 1;
+                same_state &= !exception.starts_over;
                 continue;
             }
             report.push_str(&format!("\n{:>9} {}", peer.series, shown(control)));
             class.push_str(&format!(" {} {}", peer.series, class_of(control)));
         }
         if report.is_empty() {
-            return true;
+            // Redis keeps what it added to a damaged HyperLogLog before it met the damage; a failed command of ours changes nothing.
+            let half_done = class == "PFADD" && matches!(ours, Value::Error(_));
+            return same_state && !half_done;
         }
         class.push_str(&class_of(ours));
         if self.show_all {
@@ -463,12 +474,14 @@ impl Stream {
     /// Compares everything that the servers hold: keys, types, values, times to live, digests.
     fn walk(&mut self) {
         let mut connections: Vec<Client> = self.peers.iter().map(|peer| peer.server.client()).collect();
+        let mut holds_negative_zero = false;
         for database in 0..DATABASES {
             let mut held = Vec::new();
             for client in &mut connections {
                 client.call(&["SELECT", &database.to_string()]);
                 held.push(contents(client));
             }
+            holds_negative_zero |= held.iter().flat_map(BTreeMap::values).any(|held| held.negative_zero);
             let (ours, controls) = held.split_first().expect("what ours holds");
             let differs = controls.iter().zip(&self.peers[1..]).find_map(|(control, peer)| {
                 let key = ours.keys().chain(control.keys()).find(|key| {
@@ -493,6 +506,9 @@ impl Stream {
         let digests = |connections: &mut Vec<Client>| -> Vec<Value> {
             connections.iter_mut().map(|client| client.call(&["DEBUG", "DIGEST"])).collect()
         };
+        if holds_negative_zero {
+            return;
+        }
         let mut found = digests(&mut connections);
         if found.iter().any(|digest| *digest != found[0]) {
             // Redis's digest is of expired keys too, until they are swept.
@@ -552,6 +568,8 @@ struct Held {
     value: String,
     length: usize,
     expires_ms: i64,
+    /// A score is -0, which the digest of a Redis tells from 0.
+    negative_zero: bool,
 }
 
 impl Held {
@@ -573,9 +591,16 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
             // It expired since SCAN named it.
             continue;
         }
-        // Of a collection its digest tells all.
+        let mut negative_zero = false;
+        // Of a collection its digest tells all, but scores are spelled differently in it since 7.2.
         let value = match kind.as_str() {
             "string" => client.call(&[b"GET".as_slice(), &key]),
+            "zset" => {
+                let elements = client.call(&[b"ZRANGE".as_slice(), &key, b"0", b"-1", b"WITHSCORES"]);
+                negative_zero =
+                    matches!(&elements, Value::Array(all) if all.contains(&Value::Bulk(b"-0".to_vec())));
+                Value::Bulk(render(&numbers(&elements)).into_bytes())
+            }
             _ => match client.call(&[b"DEBUG".as_slice(), b"DIGEST-VALUE", &key]) {
                 Value::Array(digests) => match digests.into_iter().next() {
                     Some(Value::Simple(digest)) => Value::Bulk(digest),
@@ -591,7 +616,7 @@ fn contents(client: &mut Client) -> BTreeMap<Vec<u8>, Held> {
         } else {
             bytes.escape_ascii().to_string()
         };
-        held.insert(key, Held { kind, value: shown, length: bytes.len(), expires_ms });
+        held.insert(key, Held { kind, value: shown, length: bytes.len(), expires_ms, negative_zero });
     }
     held
 }

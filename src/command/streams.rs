@@ -249,7 +249,7 @@ impl<'a> Read<'a> {
             let name = if of_group { "xreadgroup" } else { "xread" };
             return Err(ReplyError::new(format!(
                 "ERR Unbalanced '{name}' list of streams: for each stream key {} must be specified.",
-                if of_group { "an ID or '>'" } else { "an ID, '+', or '$'" }
+                if of_group { "an ID or '>'" } else { "an ID or '$'" }
             )));
         }
         if of_group && read.group.is_none() {

@@ -87,9 +87,11 @@ fn near(control: &Value, ours: &Value, most: i64) -> bool {
     }
 }
 
-/// The same with every text that is a fraction or a large number spelled one way.
-fn numbers(value: &Value) -> Value {
+/// The same with every text that is a fraction or a large number spelled one way, and -0 as 0: Redis forgets its sign in small
+/// sets and keeps it in large ones.
+pub fn numbers(value: &Value) -> Value {
     match value {
+        Value::Bulk(text) if text == b"-0" => Value::Bulk(b"0".to_vec()),
         Value::Bulk(text) if text.len() > 15 || text.iter().any(|byte| b".e".contains(byte)) => {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
             number.map_or(value.clone(), |number| Value::Bulk(number.to_string().into_bytes()))
@@ -204,17 +206,23 @@ pub struct Exception {
     theirs: String,
     ours: String,
     pub reason: String,
+    /// The servers hold different things after it.
+    pub starts_over: bool,
     pub used: u64,
 }
 
 /// Reads the list. A line is `control | command | its reply | our reply | reason`. The control is the beginning of its version,
-/// and `*` stands for any text.
+/// and `*` stands for any text. A sixth part, `starts over`, says that the servers hold different things afterwards.
 pub fn read_exceptions(text: &str) -> Vec<Exception> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
-            let [control, command, theirs, ours, reason] = parts.as_slice() else {
+            let (parts, starts_over) = match parts.split_last() {
+                Some((&"starts over", parts)) => (parts, true),
+                _ => (parts.as_slice(), false),
+            };
+            let [control, command, theirs, ours, reason] = parts else {
                 panic!("five parts between ' | ' are wanted: {line}");
             };
             Exception {
@@ -223,6 +231,7 @@ pub fn read_exceptions(text: &str) -> Vec<Exception> {
                 theirs: theirs.to_string(),
                 ours: ours.to_string(),
                 reason: reason.to_string(),
+                starts_over,
                 used: 0,
             }
         })

@@ -133,8 +133,9 @@ impl Generator {
 
     /// Those that wait, but not for long. Never made hostile: a timeout of zero would be for ever.
     fn blocking_list_command(&mut self, key: Vec<u8>) -> Drawn {
-        const TIMEOUTS: &[&str] =
-            &["0.001", "0.0011", "1e-3", "0x1p-10", "-1", "-0.5", "abc", "inf", "-inf", "nan", "1e30", "", " 1"];
+        const TIMEOUTS: &[&str] = &[
+            "0.001", "0.0011", "1e-3", "0x1p-10", "-1", "-0.5", "abc", "inf", "-inf", "nan", "1e30", "", " 1",
+        ];
         let timeout = self.random.pick(TIMEOUTS);
         let (other, end) = (self.list_key(), self.list_end());
         let words = match self.random.below(5) {

@@ -15,7 +15,9 @@ impl Generator {
         let by_others = self.random.chance(300);
         if by_others {
             words = words.and("BY").and(self.random.pick(&["s*", "*", "i*", "h*->f", "s*->", "x*y"]));
-        } else if self.random.chance(150) {
+        }
+        let unsorted = !by_others && self.random.chance(100);
+        if unsorted {
             words = words.and("BY").and("nosort");
         }
         if self.random.chance(600) {
@@ -24,7 +26,7 @@ impl Generator {
         if self.random.chance(400) {
             words = words.and(self.random.pick(&["DESC", "ASC", "desc"]));
         }
-        if !by_others && self.random.chance(400) {
+        if !by_others && !unsorted && self.random.chance(400) {
             let (start, count) = (self.random.within(-2, 8), self.random.within(-2, 8));
             words = words.and("LIMIT").number(start).number(count);
         }
@@ -38,8 +40,10 @@ impl Generator {
         }
         match by_others {
             true if gets > 1 => words.checked(Check::Shape),
-            true => words.checked(Check::Unordered),
-            false => words.exact(),
+            // The key may hold a set, which is in any order then.
+            false if unsorted && gets > 0 => words.checked(Check::Size),
+            false if !unsorted => words.exact(),
+            _ => words.checked(Check::Unordered),
         }
     }
 }
