@@ -487,7 +487,9 @@ impl Stream {
                 let key = ours.keys().chain(control.keys()).find(|key| {
                     match (ours.get(*key), control.get(*key)) {
                         (Some(one), Some(other)) => !one.same(other),
-                        _ => true,
+                        // It may have expired while it was another server's turn.
+                        (Some(one), None) | (None, Some(one)) => !one.is_over(),
+                        (None, None) => false,
                     }
                 })?;
                 Some((key.clone(), peer.series.clone(), format!("{:?}", control.get(key))))
@@ -573,6 +575,11 @@ struct Held {
 }
 
 impl Held {
+    fn is_over(&self) -> bool {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        self.expires_ms >= 0 && self.expires_ms as u128 <= now.as_millis()
+    }
+
     fn same(&self, other: &Held) -> bool {
         let both = self.expires_ms >= 0 && other.expires_ms >= 0;
         let near = both && (self.expires_ms - other.expires_ms).abs() < 10_000;
