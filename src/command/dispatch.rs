@@ -22,6 +22,7 @@ use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
 use crate::session::slowlog::SlowEntry;
 use crate::store::key_locks::{KeyGuard, LockKey};
+use crate::store::pass::Pass;
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_lsm::{Db, Error, Lsn};
@@ -381,8 +382,13 @@ impl Executor {
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
+            let mut gate = Some(gate);
+            if place == Place::Pool && command.leaves_gate() {
+                session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
+            }
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
+            let _pass = session.pass.take();
             let done = matches!(outcome, Outcome::Done { .. });
             if session.wanted.is_some() {
                 match done && locks.is_some() {

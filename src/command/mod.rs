@@ -30,6 +30,7 @@ pub mod geo;
 pub mod dump;
 pub mod sort;
 pub mod debug;
-pub mod table;
 pub mod service;
+pub mod key_ranges;
+pub mod table;
 pub mod dispatch;

@@ -44,6 +44,9 @@ pub enum Class {
     ByWords(fn(&Args<'_>) -> Class),
 }
 
+/// Commands that leave the gate while they wait, or between batches; none of them relies on what it saw before it was back.
+const LEAVING_GATE: &[&str] = &["pkpatternmatchdel"];
+
 /// One command: a row of the table.
 #[derive(Debug)]
 pub struct Command {
@@ -68,6 +71,11 @@ impl Command {
             Class::ByWords(choose) => choose(args),
             class => class,
         }
+    }
+
+    /// Whether it may be out of the gate for a while when it runs on a pool: it works in batches, or waits for others.
+    pub fn leaves_gate(&self) -> bool {
+        LEAVING_GATE.contains(&self.facts.name)
     }
 
     /// Whether it changes data.

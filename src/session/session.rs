@@ -6,6 +6,7 @@
 
 use crate::session::clients::ClientInfo;
 use crate::session::waiters::{Waiter, Wanted};
+use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub struct Session {
     pub may_block: bool,
     /// A command that waited is run again because this key is ready: it may take from no other.
     pub ready_key: Option<Vec<u8>>,
+    /// On a pool, while a command runs that may leave the gate for a while: its place in there.
+    pub pass: Option<Pass>,
 }
 
 impl Session {
@@ -104,6 +107,7 @@ impl Session {
             wanted: None,
             may_block: true,
             ready_key: None,
+            pass: None,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod pending;
 pub mod recount;
 pub mod store;
+pub mod pass;
 pub mod aside;
 pub mod txn;
 pub mod field_expiry;

@@ -2,7 +2,9 @@
 //!
 //! Facts only; see `model.rs` for what they mean. Sorted by name.
 
-use crate::command::facts::model::Flag::{Blocking, DenyOom, Fast, MovableKeys, ReadOnly, Write};
+use crate::command::facts::model::Flag::{
+    Blocking, DenyOom, Fast, MovableKeys, NoMulti, NoScript, ReadOnly, Write,
+};
 use crate::command::facts::model::KeyFlag::{Access, Delete, Incomplete, Insert, Ow, Rm, Ro, Rw, Update};
 use crate::command::facts::model::{
     Acl, Argument, CommandFacts, Group, KeySpec, block, integer, key, key_pattern, one_of, pattern, string,
@@ -216,6 +218,30 @@ pub static COMMANDS: &[CommandFacts] = &[
             "Lists keys of one type that lie between two names, in the order of their names",
             "O(N), N keys visited",
         )
+        .flags(&[ReadOnly])
+        .own_acl(&[Acl::Keyspace])
+        .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
+        .extension(),
+    CommandFacts::new("pkpatternmatchdel", Group::Generic, -2)
+        .since("0.1.0")
+        .about(
+            "Deletes keys that match a pattern, in batches",
+            "O(N), N keys in the database, or in the pattern's prefix",
+        )
+        .flags(&[Write, NoMulti, NoScript])
+        .own_acl(&[Acl::Keyspace, Acl::Dangerous])
+        .arguments(&[pattern("pattern"), integer("max").optional()])
+        .extension(),
+    CommandFacts::new("pkrscanrange", Group::Generic, -4)
+        .since("0.1.0")
+        .about("Lists keys that lie between two names, from the last to the first", "O(N), N keys visited")
+        .flags(&[ReadOnly])
+        .own_acl(&[Acl::Keyspace])
+        .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
+        .extension(),
+    CommandFacts::new("pkscanrange", Group::Generic, -4)
+        .since("0.1.0")
+        .about("Lists keys that lie between two names, in the order of their names", "O(N), N keys visited")
         .flags(&[ReadOnly])
         .own_acl(&[Acl::Keyspace])
         .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
