@@ -526,12 +526,16 @@ fn planted_damage_is_found() {
         (
             "string:small",
             "record does not read",
-            Box::new(|open| drop(open.db.put(open.meta, &open.meta_key("string:small"), &[0x0f]).unwrap())),
+            Box::new(|open| {
+                open.db.put(open.meta, &open.meta_key("string:small"), &[0x0f]).unwrap();
+            }),
         ),
         (
             "database 0",
             "count of keys",
-            Box::new(|open| drop(open.db.put(open.meta, &open.meta_key("new"), &[1, b'x']).unwrap())),
+            Box::new(|open| {
+                open.db.put(open.meta, &open.meta_key("new"), &[1, b'x']).unwrap();
+            }),
         ),
         (
             "no, key lost",
@@ -642,7 +646,8 @@ fn a_flipped_byte_is_an_error_on_its_keys_only() {
         .collect();
     let largest = tables.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let whole = fs::read(largest).unwrap();
-    for turn in 0..4 {
+    let mut all_damaged = 0;
+    for turn in 0..6 {
         let mut bytes = whole.clone();
         // Among the blocks of data, which come first.
         let at = random.below(whole.len() as u64 / 2) as usize;
@@ -665,10 +670,15 @@ fn a_flipped_byte_is_an_error_on_its_keys_only() {
                 answer => assert!(answer == before[key as usize], "k{key} is not what it was"),
             }
         }
-        assert!((1..=4).contains(&damaged), "turn {turn}, byte {at}: {damaged} of {keys} keys are damaged");
+        // Not every record is read by these commands (scores by member are not), but all are by check.
+        let named = lines.iter().filter(|line| line.contains(", key ")).count();
+        assert!(damaged <= named, "turn {turn}, byte {at}: {damaged} keys are damaged: {lines:#?}");
+        assert!((1..=4).contains(&named), "turn {turn}, byte {at}: {lines:#?}");
+        all_damaged += damaged;
         server.kill();
         fs::write(largest, &whole).unwrap();
     }
+    assert!(all_damaged > 0, "no command met any damage");
     server.restart();
     let mut client = server.client();
     assert!((0..keys).all(|key| read(&mut client, key) == before[key as usize]), "all is there again");

@@ -1,7 +1,7 @@
 //! Whether a value is what its record says: every element reads, counts are right, and indexes agree. For `check.rs`.
 //!
 //! Everything is read once, in the order it lies in, and nothing is kept but sums, so that a collection of any size takes the same
-//! memory. Two indexes agree if they hold the same elements; each side adds the 128-bit hashes of its own into a [`Sum`], and the sums are
+//! memory. Two indexes agree if they hold the same elements; each side adds the 128-bit hashes of its own into a sum, and the sums are
 //! compared. What a sum cannot say is which element is missing.
 
 use crate::base::number::parse_i64;

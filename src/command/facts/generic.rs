@@ -198,7 +198,7 @@ pub static COMMANDS: &[CommandFacts] = &[
             "Deletes keys of any type that match a pattern, up to a number of them",
             "O(N), N keys in the database",
         )
-        .flags(&[Write])
+        .flags(&[Write, NoMulti, NoScript])
         .own_acl(&[Acl::Keyspace, Acl::Dangerous])
         .arguments(&[pattern("pattern"), integer("max").optional()])
         .extension(),
@@ -218,30 +218,6 @@ pub static COMMANDS: &[CommandFacts] = &[
             "Lists keys of one type that lie between two names, in the order of their names",
             "O(N), N keys visited",
         )
-        .flags(&[ReadOnly])
-        .own_acl(&[Acl::Keyspace])
-        .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
-        .extension(),
-    CommandFacts::new("pkpatternmatchdel", Group::Generic, -2)
-        .since("0.1.0")
-        .about(
-            "Deletes keys that match a pattern, in batches",
-            "O(N), N keys in the database, or in the pattern's prefix",
-        )
-        .flags(&[Write, NoMulti, NoScript])
-        .own_acl(&[Acl::Keyspace, Acl::Dangerous])
-        .arguments(&[pattern("pattern"), integer("max").optional()])
-        .extension(),
-    CommandFacts::new("pkrscanrange", Group::Generic, -4)
-        .since("0.1.0")
-        .about("Lists keys that lie between two names, from the last to the first", "O(N), N keys visited")
-        .flags(&[ReadOnly])
-        .own_acl(&[Acl::Keyspace])
-        .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
-        .extension(),
-    CommandFacts::new("pkscanrange", Group::Generic, -4)
-        .since("0.1.0")
-        .about("Lists keys that lie between two names, in the order of their names", "O(N), N keys visited")
         .flags(&[ReadOnly])
         .own_acl(&[Acl::Keyspace])
         .arguments(&[string("type"), string("start"), string("end"), MATCH, KEYS_MAX])
