@@ -96,7 +96,7 @@ mod tests {
         #[test]
         fn it_knows_no_more_than_it_was_told(changes in prop::collection::vec((0u64..40, any::<bool>()), 1..400)) {
             // Tags that differ, in two buckets.
-            let hash = |key: u64| (key + 1) << 32 | key % 2;
+            let hash = |key: u64| ((key + 1) << 32) | (key % 2);
             let (table, mut model) = (PlainKeys::new(64), HashSet::new());
             for (key, plain) in changes {
                 if plain {
