@@ -15,7 +15,7 @@
 //!
 //! *What lies below.* A write needs to know what it replaces: for the counts, for the entry in `ttl`, for the id that may
 //! lose its holder. A command that reads its key knows ([`load`](Txn::load)). A blind one looks in memory
-//! ([`look`](Txn::look)) and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
+//! ([`look`](Txn::look)), first among the [keys known to be plain](crate::store::plain_keys), and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
 //! A wrong belief costs one count until the next recount; an id lost from sight is noticed when compaction drops the
 //! record; a stale entry in `ttl` goes when its time comes. Staging takes that knowledge, a [`Before`], with each write.
 //!
@@ -231,6 +231,8 @@ pub struct Txn {
     hints: Vec<SpaceId>,
     effects: Vec<Effect>,
     guards: Vec<BuildGuard>,
+    /// Hashes of the `meta` keys written, and whether the record is a plain one then.
+    written: Vec<(u64, bool)>,
     expired: u64,
     believed: u64,
     /// Nothing staged takes more room than it frees.
@@ -276,6 +278,7 @@ impl Txn {
             hints: Vec::new(),
             effects: Vec::new(),
             guards: Vec::new(),
+            written: Vec::new(),
             expired: 0,
             believed: 0,
             frees_space: true,
@@ -328,6 +331,7 @@ impl Txn {
         self.hints.clear();
         self.effects.clear();
         self.guards.clear();
+        self.written.clear();
         self.expired = 0;
         self.believed = 0;
     }
@@ -348,15 +352,25 @@ impl Txn {
             frees_space: self.frees_space,
         };
         let written = self.store.db().write(&self.batch, &options);
-        if let Ok(lsn) = written {
-            self.need = Some(lsn);
-            self.take_effect();
+        match written {
+            Ok(lsn) => {
+                self.need = Some(lsn);
+                self.take_effect();
+            }
+            // Whether it happened may not be known.
+            Err(_) => self.written.iter().for_each(|(hash, _)| self.store.plain_keys().remove(*hash)),
         }
         self.abandon();
         written.map(Some)
     }
 
     fn take_effect(&mut self) {
+        for (hash, plain) in self.written.drain(..) {
+            match plain {
+                true => self.store.plain_keys().insert(hash),
+                false => self.store.plain_keys().remove(hash),
+            }
+        }
         for (db, counts) in self.changes.drain(..) {
             if let Some(database) = self.store.database(db) {
                 database.book(counts);
@@ -507,9 +521,9 @@ impl Txn {
 
     /// The key is used now.
     #[inline]
-    fn mark_used(&self, meta_key: &[u8]) {
+    fn mark_used(&self, hash: u64) {
         if !self.no_touch {
-            self.store.access_times().touch(xxh3_64(meta_key), self.draws.now_ms);
+            self.store.access_times().touch(hash, self.draws.now_ms);
         }
     }
 
@@ -556,7 +570,7 @@ impl Txn {
             Ok(f(Some(record)))
         });
         if is_use && live {
-            self.mark_used(&key);
+            self.mark_used(xxh3_64(&key));
         }
         self.meta_key = key;
         let result = outcome.map_err(Stop::from)??;
@@ -577,7 +591,7 @@ impl Txn {
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
-        self.mark_used(&key);
+        self.mark_used(xxh3_64(&key));
         let mut slot = Slot { body: std::mem::take(&mut self.spare), ..Slot::default() };
         let outcome = match self.staged_record(&key) {
             Some(None) => Ok(()),
@@ -619,9 +633,13 @@ impl Txn {
         self.charge(1, 0)?;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
-        self.mark_used(&key);
+        let hash = xxh3_64(&key);
+        self.mark_used(hash);
         let before = match self.staged_before(&key) {
             Some(before) => Ok(before),
+            None if self.store.plain_keys().contains(hash) => {
+                Ok(Before { counted: true, ..Before::default() })
+            }
             None => self.look_below(&key),
         };
         self.meta_key = key;
@@ -755,14 +773,16 @@ impl Txn {
         if due != before.due {
             self.move_due(at, before.due, due, &mut change)?;
         }
+        let hash = xxh3_64(&self.meta_key);
         if self.no_touch && !before.counted {
             // A key's life begins with a use, whoever makes it.
-            self.store.access_times().touch(xxh3_64(&self.meta_key), self.draws.now_ms);
+            self.store.access_times().touch(hash, self.draws.now_ms);
         }
         self.finish_staging(at, before, head.id, change)?;
+        self.written.push((hash, due.at_ms == 0 && head.id == 0));
         if self.staged_is_complete {
             let staged = Before::of(&head, 0);
-            self.staged.insert(xxh3_64(&self.meta_key), staged);
+            self.staged.insert(hash, staged);
         }
         Ok(())
     }
@@ -782,8 +802,10 @@ impl Txn {
         let mut change = Counts { keys: -1, ..Counts::default() };
         self.move_due(at, before.due, Due::default(), &mut change)?;
         self.finish_staging(at, before, 0, change)?;
+        let hash = xxh3_64(&self.meta_key);
+        self.written.push((hash, false));
         if self.staged_is_complete {
-            self.staged.insert(xxh3_64(&self.meta_key), Before::default());
+            self.staged.insert(hash, Before::default());
         }
         Ok(())
     }
