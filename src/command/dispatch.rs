@@ -595,6 +595,11 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
                 words[at + 1] = REDACTED;
             }
         }
+    } else if is_keyword(args.name(), "MIGRATE") {
+        if let Some(at) = words.iter().position(|word| is_keyword(word, "AUTH") || is_keyword(word, "AUTH2"))
+        {
+            words.iter_mut().skip(at + 1).take(2).for_each(|word| *word = REDACTED);
+        }
     } else if is_keyword(args.name(), "ACL") {
         words.iter_mut().skip(3).for_each(|word| *word = REDACTED);
     }

@@ -45,7 +45,7 @@ pub enum Class {
 }
 
 /// Commands that leave the gate while they wait, or between batches; none of them relies on what it saw before it was back.
-const LEAVING_GATE: &[&str] = &["pkpatternmatchdel"];
+const LEAVING_GATE: &[&str] = &["migrate", "pkpatternmatchdel"];
 
 /// One command: a row of the table.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ pub mod stats;
 pub mod clients;
 pub mod waiters;
 pub mod slowlog;
+pub mod peers;
 pub mod session;
 pub mod allowance;
 pub mod server_state;

@@ -11,6 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
 use crate::session::allowance::Allowance;
 use crate::session::clients::ClientRegistry;
+use crate::session::peers::Peers;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
 use crate::session::waiters::WaitTable;
@@ -262,6 +263,8 @@ pub struct ServerState {
     pub allowance: Arc<Allowance>,
     /// SLOWLOG.
     pub slowlog: SlowLog,
+    /// Connections to other servers that MIGRATE keeps.
+    pub peers: Peers,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Clients that wait for keys.
@@ -326,6 +329,7 @@ impl ServerState {
             clients: ClientRegistry::default(),
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
+            peers: Peers::default(),
             pause: Pause::default(),
             waiters: WaitTable::default(),
             identity: parts.identity,
