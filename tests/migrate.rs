@@ -201,11 +201,11 @@ fn odd_words_and_servers() {
             ),
             (
                 format!("MIGRATE 127.0.0.1 {closed} k 0 200"),
-                "-IOERR error or timeout connecting to the client".to_owned(),
+                "-IOERR error or timeout writing to target instance".to_owned(),
             ),
             (
                 format!("MIGRATE 127.0.0.1 {mute} k 0 200"),
-                "-IOERR error or timeout reading from target instance".to_owned(),
+                "-IOERR error or timeout reading to target instance".to_owned(),
             ),
             (
                 format!("MIGRATE 127.0.0.1 {port} k 0 1000"),

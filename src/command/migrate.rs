@@ -30,7 +30,7 @@ const NOT_EMPTY: ReplyError =
     ReplyError::fixed("ERR When using MIGRATE KEYS option, the key argument must be set to the empty string");
 const NO_CONNECTION: ReplyError = ReplyError::fixed("IOERR error or timeout connecting to the client");
 const NOT_WRITTEN: ReplyError = ReplyError::fixed("IOERR error or timeout writing to target instance");
-const NOT_READ: ReplyError = ReplyError::fixed("IOERR error or timeout reading from target instance");
+const NOT_READ: ReplyError = ReplyError::fixed("IOERR error or timeout reading to target instance");
 
 /// How long a server has for each step if the command does not say, in ms.
 const USUAL_TIMEOUT_MS: u64 = 1000;
@@ -120,13 +120,9 @@ pub fn migrate(ctx: &mut Context<'_>) -> Result<(), Stop> {
     }
     order.keys = there;
     let (store, (db, space)) = (Arc::clone(ctx.txn.store()), ctx.txn.own_database());
-    if let Some(pass) = &mut ctx.session.pass {
-        pass.leave();
-    }
+    ctx.session.step_out();
     let outcome = transfer(ctx, &order);
-    if let Some(pass) = &mut ctx.session.pass {
-        pass.enter();
-    }
+    ctx.session.step_in();
     let sent = outcome?;
     if !Arc::ptr_eq(&ctx.server.store(), &store) {
         return Err(ReplyError::fixed(
@@ -157,9 +153,12 @@ fn transfer(ctx: &mut Context<'_>, order: &Order<'_>) -> Result<Sent, Stop> {
     let mut kept = ctx.server.peers.take(order.host, order.port);
     loop {
         let fresh = kept.is_none();
-        let Some(mut peer) = kept.take().or_else(|| connect(order)) else {
-            let error = Some(NO_CONNECTION);
-            return Ok(Sent { arrived: Vec::new(), error, broken: true, may_retry: false });
+        let mut peer = match kept.take().map_or_else(|| connect(order), Ok) {
+            Ok(peer) => peer,
+            Err(error) => {
+                let error = Some(error);
+                return Ok(Sent { arrived: Vec::new(), error, broken: true, may_retry: false });
+            }
         };
         let sent = send(ctx, order, &mut peer)?;
         if sent.may_retry && !fresh {
@@ -172,12 +171,23 @@ fn transfer(ctx: &mut Context<'_>, order: &Order<'_>) -> Result<Sent, Stop> {
     }
 }
 
-fn connect(order: &Order<'_>) -> Option<Peer> {
-    let host = std::str::from_utf8(order.host).ok()?;
-    let addresses = (host, order.port).to_socket_addrs().ok()?;
-    let stream = addresses.into_iter().find_map(|to| TcpStream::connect_timeout(&to, order.timeout).ok())?;
-    stream.set_nodelay(true).ok()?;
-    Some(Peer { stream, db: None })
+/// A new connection. What Redis says of a host that refuses it is that it cannot be written to.
+fn connect(order: &Order<'_>) -> Result<Peer, ReplyError> {
+    let host = std::str::from_utf8(order.host).map_err(|_| NO_CONNECTION)?;
+    let addresses = (host, order.port).to_socket_addrs().map_err(|_| NO_CONNECTION)?;
+    let mut error = NO_CONNECTION;
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, order.timeout) {
+            Ok(stream) => {
+                // Without it answers come a little later.
+                let _ = stream.set_nodelay(true);
+                return Ok(Peer { stream, db: None });
+            }
+            Err(why) if is_timeout(&why) => error = NO_CONNECTION,
+            Err(_) => error = NOT_WRITTEN,
+        }
+    }
+    Err(error)
 }
 
 /// Sends everything over one connection and reads the answers.

@@ -6,6 +6,7 @@
 
 use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
+use crate::net::flow::Flow;
 use crate::net::output::Output;
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
@@ -84,6 +85,8 @@ pub struct Connection {
     pub charge: Option<Box<Charge>>,
     /// Waiting output.
     pub output: Output,
+    /// The huge reply that a pool is making for it, if one is on its way.
+    pub flow: Option<Arc<Flow>>,
     /// Why it runs nothing.
     pub parked: Option<Parked>,
     /// The command that runs first when it goes on.
@@ -114,6 +117,7 @@ impl Connection {
             tail: Tail::default(),
             charge: None,
             output: Output::default(),
+            flow: None,
             parked: None,
             pending: None,
             blocked: false,

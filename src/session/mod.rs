@@ -7,6 +7,7 @@ pub mod clients;
 pub mod waiters;
 pub mod slowlog;
 pub mod peers;
+pub mod outside;
 pub mod session;
 pub mod allowance;
 pub mod server_state;

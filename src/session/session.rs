@@ -5,6 +5,7 @@
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
 use crate::session::clients::ClientInfo;
+use crate::session::outside::Outside;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
@@ -83,6 +84,8 @@ pub struct Session {
     pub ready_key: Option<Vec<u8>>,
     /// On a pool, while a command runs that may leave the gate for a while: its place in there.
     pub pass: Option<Pass>,
+    /// On a pool: what it has to do with the world outside.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl Session {
@@ -108,6 +111,7 @@ impl Session {
             may_block: true,
             ready_key: None,
             pass: None,
+            outside: None,
         }
     }
 
@@ -123,6 +127,27 @@ impl Session {
     /// Whether a blocking command may take from a key: always, but when it is run again because another one is ready.
     pub fn may_take(&self, key: &[u8]) -> bool {
         self.ready_key.as_ref().is_none_or(|ready| ready == key)
+    }
+
+    /// The command that runs on a pool waits for others from here on: it leaves the gate, and its thread to another.
+    pub fn step_out(&mut self) {
+        if let Some(pass) = &mut self.pass {
+            pass.leave();
+        }
+        if let Some(outside) = &self.outside {
+            // Without a place for another thread the pool has one less for a while.
+            outside.threads.begin_wait();
+        }
+    }
+
+    /// It goes on, in the gate.
+    pub fn step_in(&mut self) {
+        if let Some(outside) = &self.outside {
+            outside.threads.end_wait();
+        }
+        if let Some(pass) = &mut self.pass {
+            pass.enter();
+        }
     }
 
     /// Selects a database.

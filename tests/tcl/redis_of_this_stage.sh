@@ -8,7 +8,6 @@
 missing='
 multi exec discard watch unwatch monitor
 subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub
-restore-asking migrate
 psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
 '
