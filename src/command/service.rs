@@ -186,8 +186,8 @@ impl Servant<'_> {
 
     fn serve_one(&mut self, waiter: &Arc<Waiter>, key: &[u8]) -> Turn {
         let args = waiter.words.as_args();
-        let handler = self.table.find(args.name()).and_then(|command| command.handler);
-        let Some(handler) = handler else { return Turn::FoundNothing };
+        let Some(command) = self.table.find(args.name()) else { return Turn::FoundNothing };
+        let Some(handler) = command.handler else { return Turn::FoundNothing };
         let counters = &self.server.stats.shard(waiter.shard).counters;
         let mut session = Session::of_waiter(waiter, key);
         let mut reply = ReplyWriter::new(waiter.protocol);
@@ -240,6 +240,7 @@ impl Servant<'_> {
             reply.clear();
             reply.error(error.text());
             self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
+            self.server.stats.shard(waiter.shard).command_failed(command.index);
         }
         waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
         // The claim stays with the client until its worker has answered: CLIENT UNBLOCK finds it taken.
