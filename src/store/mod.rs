@@ -12,6 +12,7 @@ pub mod pending;
 pub mod recount;
 pub mod store;
 pub mod aside;
+pub mod staged;
 pub mod txn;
 pub mod field_expiry;
 pub mod reaper;
