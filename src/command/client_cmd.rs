@@ -19,9 +19,13 @@ const RELAXED: Ordering = Ordering::Relaxed;
 /// One line of CLIENT LIST, without its end.
 fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let mut flags = String::new();
-    for (flag, letter) in
-        [(FLAG_MULTI, 'x'), (FLAG_BLOCKED, 'b'), (FLAG_CLOSING, 'c'), (FLAG_NO_EVICT, 'e'), (FLAG_NO_TOUCH, 'T')]
-    {
+    for (flag, letter) in [
+        (FLAG_MULTI, 'x'),
+        (FLAG_BLOCKED, 'b'),
+        (FLAG_CLOSING, 'c'),
+        (FLAG_NO_EVICT, 'e'),
+        (FLAG_NO_TOUCH, 'T'),
+    ] {
         if info.flags() & flag != 0 {
             flags.push(letter);
         }

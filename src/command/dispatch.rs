@@ -294,14 +294,11 @@ impl Executor {
                 return Ok(Some(until_ms));
             }
         }
-        if !needs.writes && !queues {
+        if !needs.writes {
             return Ok(None);
         }
         let memory_max = server.settings.memory_max_bytes.load(RELAXED);
-        if memory_max > 0
-            && (needs.grows || queues)
-            && server.stats.memory_now_bytes.load(RELAXED) > memory_max
-        {
+        if memory_max > 0 && needs.grows && server.stats.memory_now_bytes.load(RELAXED) > memory_max {
             return Err(ReplyError::fixed("OOM command not allowed when used memory > 'maxmemory'."));
         }
         let db = self.store.db();
@@ -449,9 +446,7 @@ impl Executor {
                     true => service::enter(&self.server, session, &request.args),
                     false => session.wanted = None,
                 }
-            } else if done
-                && let (Some(guard), Some(line)) = (locks, &mut line)
-            {
+            } else if done && let (Some(guard), Some(line)) = (locks, &mut line) {
                 // In a transaction time stood still.
                 let draws = Draws { now_ms: self.server.clock.unix_ms(), ..draws };
                 let mut servant = Servant {

@@ -27,8 +27,7 @@ use std::sync::atomic::Ordering;
 
 const PREVIOUS_ERRORS: ReplyError =
     ReplyError::fixed("EXECABORT Transaction discarded because of previous errors.");
-const NO_MEMORY: ReplyError =
-    ReplyError::fixed("OOM command not allowed when used memory > 'maxmemory'.");
+const NO_MEMORY: ReplyError = ReplyError::fixed("OOM command not allowed when used memory > 'maxmemory'.");
 
 /// MULTI
 pub fn multi(ctx: &mut Context<'_>) -> Result<(), Stop> {

@@ -37,7 +37,8 @@ use crate::store::staged::{ChangedKey, Earlier, Effect, Staged};
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
 use haypile_lsm::{
-    Durability, Error, Iter, IterOptions, KeyspaceId, Lsn, Overlay, ReadOptions, Reader, WriteBatch, WriteOptions,
+    Durability, Error, Iter, IterOptions, KeyspaceId, Lsn, Overlay, ReadOptions, Reader, WriteBatch,
+    WriteOptions,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
