@@ -2,6 +2,7 @@
 
 pub mod limits;
 pub mod access_times;
+pub mod plain_keys;
 pub mod key_locks;
 pub mod gate;
 pub mod hooks;

@@ -49,6 +49,8 @@ pub struct Staged {
     pub effects: Vec<Effect>,
     /// Values built aside.
     pub guards: Vec<BuildGuard>,
+    /// Hashes of the `meta` keys written, and whether the record is a plain one then.
+    pub written: Vec<(u64, bool)>,
     /// Keys removed or replaced because they had expired.
     pub expired: u64,
     /// Blind writes that believed in a record.
@@ -88,6 +90,7 @@ impl Staged {
         self.hints.clear();
         self.effects.clear();
         self.guards.clear();
+        self.written.clear();
         self.expired = 0;
         self.believed = 0;
         self.takes_space = false;
@@ -96,6 +99,12 @@ impl Staged {
 
     /// The batch is committed: now the rest takes effect. Which keys changed stays to be asked for.
     pub fn take_effect(&mut self, store: &Store) {
+        for (hash, plain) in self.written.drain(..) {
+            match plain {
+                true => store.plain_keys().insert(hash),
+                false => store.plain_keys().remove(hash),
+            }
+        }
         let swaps = !self.effects.is_empty();
         for effect in &self.effects {
             match *effect {
@@ -129,6 +138,11 @@ impl Staged {
         store.add_beliefs(self.believed);
     }
 
+    /// The batch may or may not be committed.
+    pub fn forget_plain_keys(&self, store: &Store) {
+        self.written.iter().for_each(|(hash, _)| store.plain_keys().remove(*hash));
+    }
+
     /// Adds what a later command staged.
     fn append(&mut self, later: &mut Staged) {
         for (db, space, counts) in later.changes.drain(..) {
@@ -137,6 +151,7 @@ impl Staged {
         self.hints.append(&mut later.hints);
         self.effects.append(&mut later.effects);
         self.guards.append(&mut later.guards);
+        self.written.append(&mut later.written);
         self.expired += std::mem::take(&mut later.expired);
         self.believed += std::mem::take(&mut later.believed);
         self.takes_space |= std::mem::take(&mut later.takes_space);

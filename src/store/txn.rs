@@ -15,7 +15,7 @@
 //!
 //! *What lies below.* A write needs to know what it replaces: for the counts, for the entry in `ttl`, for the id that may
 //! lose its holder. A command that reads its key knows ([`load`](Txn::load)). A blind one looks in memory
-//! ([`look`](Txn::look)) and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
+//! ([`look`](Txn::look)), first among the [keys known to be plain](crate::store::plain_keys), and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
 //! A wrong belief costs one count until the next recount; an id lost from sight is noticed when compaction drops the
 //! record; a stale entry in `ttl` goes when its time comes. Staging takes that knowledge, a [`Before`], with each write.
 //!
@@ -414,6 +414,10 @@ impl Txn {
             frees_space: !staged.takes_space,
         };
         let written = self.store.db().write(batch, &options);
+        if written.is_err() {
+            // Whether it happened may not be known.
+            staged.forget_plain_keys(&self.store);
+        }
         if let Ok(lsn) = written {
             self.need = Some(lsn);
             staged.take_effect(&self.store);
@@ -616,9 +620,9 @@ impl Txn {
 
     /// The key is used now.
     #[inline]
-    fn mark_used(&self, meta_key: &[u8]) {
+    fn mark_used(&self, hash: u64) {
         if !self.no_touch {
-            self.store.access_times().touch(xxh3_64(meta_key), self.draws.now_ms);
+            self.store.access_times().touch(hash, self.draws.now_ms);
         }
     }
 
@@ -665,7 +669,7 @@ impl Txn {
             Ok(f(Some(record)))
         });
         if is_use && live {
-            self.mark_used(&key);
+            self.mark_used(xxh3_64(&key));
         }
         self.meta_key = key;
         let result = outcome.map_err(Stop::from)??;
@@ -686,7 +690,7 @@ impl Txn {
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
-        self.mark_used(&key);
+        self.mark_used(xxh3_64(&key));
         let mut slot = Slot { body: std::mem::take(&mut self.spare), ..Slot::default() };
         let outcome = match self.staged_record(&key) {
             Some(None) => Ok(()),
@@ -728,9 +732,13 @@ impl Txn {
         self.charge(1, 0)?;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
-        self.mark_used(&key);
-        let before = match self.staged_before(&key) {
+        let hash = xxh3_64(&key);
+        self.mark_used(hash);
+        let before = match self.staged_before(&key).or_else(|| self.look_earlier(&key)) {
             Some(before) => Ok(before),
+            None if self.store.plain_keys().contains(hash) => {
+                Ok(Before { counted: true, ..Before::default() })
+            }
             None => self.look_below(&key),
         };
         self.meta_key = key;
@@ -746,26 +754,32 @@ impl Txn {
         staged
     }
 
+    /// What earlier commands of the EXEC have staged for a key, if anything.
+    fn look_earlier(&self, key: &[u8]) -> Option<Before> {
+        let earlier = self.earlier.as_ref()?;
+        Some(match earlier.batch.get(self.store.keyspaces().meta, key)? {
+            Overlay::Value(value) => self.before_of(value),
+            Overlay::Deleted => Before::default(),
+        })
+    }
+
     fn look_below(&self, key: &[u8]) -> Result<Before, Error> {
-        let now_ms = self.draws.now_ms;
         let options = ReadOptions { memory_only: true, ..ReadOptions::default() };
-        let meta = self.store.keyspaces().meta;
-        let see = |value: Option<&[u8]>| match value {
-            None => Before::default(),
-            // A damaged record is one that a write may replace.
-            Some(value) => Record::decode(value)
-                .map_or(Before { counted: true, ..Before::default() }, |r| Before::of(&r.head, now_ms)),
-        };
-        match self.earlier.as_ref().and_then(|earlier| earlier.batch.get(meta, key)) {
-            Some(Overlay::Value(value)) => return Ok(see(Some(value))),
-            Some(Overlay::Deleted) => return Ok(see(None)),
-            None => {}
-        }
-        match self.store.db().read(meta, key, &options, see) {
+        let seen = self.store.db().read(self.store.keyspaces().meta, key, &options, |value| {
+            value.map_or(Before::default(), |value| self.before_of(value))
+        });
+        match seen {
             // A filter in memory said maybe, or is not in memory.
             Err(Error::NeedsIo) => Ok(Before { counted: true, believed: true, ..Before::default() }),
             other => other,
         }
+    }
+
+    fn before_of(&self, value: &[u8]) -> Before {
+        // A damaged record is one that a write may replace.
+        Record::decode(value).map_or(Before { counted: true, ..Before::default() }, |record| {
+            Before::of(&record.head, self.draws.now_ms)
+        })
     }
 
     /// What is staged for a key, if anything.
@@ -861,17 +875,19 @@ impl Txn {
         if due != before.due {
             self.move_due(at, before.due, due, &mut change)?;
         }
+        let hash = xxh3_64(&self.meta_key);
         if self.no_touch && !before.counted {
             // A key's life begins with a use, whoever makes it.
-            self.store.access_times().touch(xxh3_64(&self.meta_key), self.draws.now_ms);
+            self.store.access_times().touch(hash, self.draws.now_ms);
         }
         if self.records_keys && !(self.is_quiet && before.is_live()) {
             self.record_key(at);
         }
         self.finish_staging(at, before, head.id, change)?;
+        self.staged.written.push((hash, due.at_ms == 0 && head.id == 0));
         if self.own_is_complete {
             let staged = Before::of(&head, 0);
-            self.own.insert(xxh3_64(&self.meta_key), staged);
+            self.own.insert(hash, staged);
         }
         Ok(())
     }
@@ -895,8 +911,10 @@ impl Txn {
             self.record_key(at);
         }
         self.finish_staging(at, before, 0, change)?;
+        let hash = xxh3_64(&self.meta_key);
+        self.staged.written.push((hash, false));
         if self.own_is_complete {
-            self.own.insert(xxh3_64(&self.meta_key), Before::default());
+            self.own.insert(hash, Before::default());
         }
         Ok(())
     }

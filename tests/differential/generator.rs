@@ -214,9 +214,9 @@ fn is_long_key(key: &[u8]) -> bool {
 /// server's clock gives cannot be looked away from there.
 fn may_be_queued(step: &Step) -> bool {
     const NOT: &[&str] = &["quit", "reset", "hello", "client", "save", "shutdown", "command"];
-    !NOT.iter().any(|name| step.command[0].eq_ignore_ascii_case(name.as_bytes()))
-        && !(step.command[0].eq_ignore_ascii_case(b"xadd") && step.command.iter().any(|word| word == b"*"))
-        && !step.inline
+    let is = |name: &str| step.command[0].eq_ignore_ascii_case(name.as_bytes());
+    let own_id = is("xadd") && step.command.iter().any(|word| word == b"*");
+    !(step.inline || own_id || NOT.iter().any(|name| is(name)))
 }
 
 /// The source of one stream.
