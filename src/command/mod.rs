@@ -3,6 +3,7 @@
 pub mod facts;
 pub mod spec;
 pub mod key_finder;
+pub mod running;
 pub mod help;
 pub mod connection;
 pub mod client_cmd;
@@ -30,6 +31,7 @@ pub mod geo;
 pub mod dump;
 pub mod sort;
 pub mod debug;
+pub mod transactions;
 pub mod service;
 pub mod key_ranges;
 pub mod table;

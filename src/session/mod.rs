@@ -6,6 +6,7 @@ pub mod stats;
 pub mod clients;
 pub mod waiters;
 pub mod slowlog;
-pub mod session;
 pub mod allowance;
+pub mod multi;
+pub mod session;
 pub mod server_state;

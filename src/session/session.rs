@@ -4,7 +4,8 @@
 //! runs on a pool, to that pool's thread; it travels with the command. What others may look at (CLIENT LIST, CLIENT KILL)
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
-use crate::session::clients::ClientInfo;
+use crate::session::clients::{ClientInfo, FLAG_MULTI};
+use crate::session::multi::Multi;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
@@ -83,6 +84,8 @@ pub struct Session {
     pub ready_key: Option<Vec<u8>>,
     /// On a pool, while a command runs that may leave the gate for a while: its place in there.
     pub pass: Option<Pass>,
+    /// Commands queued since MULTI.
+    pub multi: Option<Box<Multi>>,
 }
 
 impl Session {
@@ -108,6 +111,7 @@ impl Session {
             may_block: true,
             ready_key: None,
             pass: None,
+            multi: None,
         }
     }
 
@@ -125,6 +129,26 @@ impl Session {
         self.ready_key.as_ref().is_none_or(|ready| ready == key)
     }
 
+    /// MULTI: from here on commands are queued.
+    pub fn begin_multi(&mut self) {
+        self.multi = Some(Box::default());
+        self.info.set_multi(0, 0);
+        self.info.set_flag(FLAG_MULTI, true);
+    }
+
+    /// The transaction is over: what was queued goes.
+    pub fn end_multi(&mut self) {
+        if self.multi.take().is_some() {
+            self.show_no_multi();
+        }
+    }
+
+    /// Shows that nothing is queued any more.
+    pub fn show_no_multi(&self) {
+        self.info.set_multi(-1, 0);
+        self.info.set_flag(FLAG_MULTI, false);
+    }
+
     /// Selects a database.
     pub fn select(&mut self, db: usize) {
         self.db = db;
@@ -139,6 +163,7 @@ impl Session {
 
     /// RESET: back to how the connection began, but for its name's owner and address.
     pub fn reset(&mut self, authenticated: bool) {
+        self.end_multi();
         self.select(0);
         self.set_protocol(Protocol::Resp2);
         self.authenticated = authenticated;
