@@ -8,6 +8,7 @@ pub mod waiters;
 pub mod slowlog;
 pub mod peers;
 pub mod outside;
-pub mod session;
 pub mod allowance;
+pub mod multi;
+pub mod session;
 pub mod server_state;

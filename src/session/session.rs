@@ -4,7 +4,8 @@
 //! runs on a pool, to that pool's thread; it travels with the command. What others may look at (CLIENT LIST, CLIENT KILL)
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
-use crate::session::clients::ClientInfo;
+use crate::session::clients::{ClientInfo, FLAG_MULTI};
+use crate::session::multi::Multi;
 use crate::session::outside::Outside;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::store::pass::Pass;
@@ -86,6 +87,8 @@ pub struct Session {
     pub pass: Option<Pass>,
     /// On a pool: what it has to do with the world outside.
     pub outside: Option<Arc<Outside>>,
+    /// Commands queued since MULTI.
+    pub multi: Option<Box<Multi>>,
 }
 
 impl Session {
@@ -112,6 +115,7 @@ impl Session {
             ready_key: None,
             pass: None,
             outside: None,
+            multi: None,
         }
     }
 
@@ -150,6 +154,26 @@ impl Session {
         }
     }
 
+    /// MULTI: from here on commands are queued.
+    pub fn begin_multi(&mut self) {
+        self.multi = Some(Box::default());
+        self.info.set_multi(0, 0);
+        self.info.set_flag(FLAG_MULTI, true);
+    }
+
+    /// The transaction is over: what was queued goes.
+    pub fn end_multi(&mut self) {
+        if self.multi.take().is_some() {
+            self.show_no_multi();
+        }
+    }
+
+    /// Shows that nothing is queued any more.
+    pub fn show_no_multi(&self) {
+        self.info.set_multi(-1, 0);
+        self.info.set_flag(FLAG_MULTI, false);
+    }
+
     /// Selects a database.
     pub fn select(&mut self, db: usize) {
         self.db = db;
@@ -164,6 +188,7 @@ impl Session {
 
     /// RESET: back to how the connection began, but for its name's owner and address.
     pub fn reset(&mut self, authenticated: bool) {
+        self.end_multi();
         self.select(0);
         self.set_protocol(Protocol::Resp2);
         self.authenticated = authenticated;

@@ -14,6 +14,7 @@ pub mod recount;
 pub mod store;
 pub mod pass;
 pub mod aside;
+pub mod staged;
 pub mod txn;
 pub mod field_expiry;
 pub mod reaper;
