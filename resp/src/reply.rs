@@ -60,6 +60,8 @@ struct Stream {
     /// Headers of outermost aggregates, in order: learned in the first pass, written in the second.
     headers: VecDeque<Vec<u8>>,
     second: bool,
+    /// In the second pass: within an aggregate whose header is written.
+    within_known: bool,
     contradicted: bool,
     /// Dropped before the first piece is handed over.
     guard: Option<Box<dyn Any + Send>>,
@@ -116,6 +118,7 @@ impl ReplyWriter {
             counting: false,
             headers: VecDeque::new(),
             second: false,
+            within_known: false,
             contradicted: false,
             guard: None,
         }));
@@ -354,7 +357,8 @@ impl ReplyWriter {
     /// `end_` calls; inner ones end first.
     pub fn begin_array(&mut self) -> Mark {
         if let Some(stream) = &mut self.stream {
-            if stream.second && stream.open == 0 {
+            if stream.second && !stream.within_known {
+                stream.within_known = true;
                 match stream.headers.pop_front() {
                     Some(header) => self.buffer.extend_from_slice(&header),
                     None => stream.contradicted = true,
@@ -419,6 +423,9 @@ impl ReplyWriter {
     /// Writes the header behind the elements, then turns it to their front.
     fn end(&mut self, mark: Mark, write_header: impl FnOnce(&mut Self)) {
         if mark.position == KNOWN {
+            if let Some(stream) = &mut self.stream {
+                stream.within_known = false;
+            }
             return;
         }
         let end = self.buffer.len();
