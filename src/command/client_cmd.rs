@@ -6,7 +6,7 @@ use crate::base::stop::Stop;
 use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
 use crate::session::clients::{
-    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, NO_COMMAND,
+    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_DIRTY, FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, NO_COMMAND,
 };
 use crate::session::session::ReplyMode;
 use haypile_resp::parse_i64;
@@ -22,6 +22,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     for (flag, letter) in [
         (FLAG_MULTI, 'x'),
         (FLAG_BLOCKED, 'b'),
+        (FLAG_DIRTY, 'd'),
         (FLAG_CLOSING, 'c'),
         (FLAG_NO_EVICT, 'e'),
         (FLAG_NO_TOUCH, 'T'),
@@ -39,11 +40,13 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     };
     let (query, output) = (info.query_bytes.load(RELAXED), info.output_bytes.load(RELAXED));
     let (multi, multi_bytes) = info.multi();
+    // As in Redis, who knows already that a key has changed watches none.
+    let watched = if info.flags() & FLAG_DIRTY == 0 { info.watched() } else { 0 };
     let names = info.names().clone();
     let mut line = String::with_capacity(320);
     let _ = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} watch=0 \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} watch={watched} \
          qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
          events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
         info.id,

@@ -13,6 +13,7 @@
 use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
@@ -439,6 +440,10 @@ impl Executor {
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
+            if locks_keys {
+                record(&self.server, &mut self.txn);
+                self.txn.set_quiet(command.is_quiet);
+            }
             let mut gate = Some(gate);
             if place == Place::Pool && command.leaves_gate() {
                 session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
@@ -541,6 +546,7 @@ impl Executor {
                 return Outcome::Later(Later::Woken);
             };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            record(&self.server, &mut self.txn);
             let outcome = call(
                 &self.server,
                 self.table,
@@ -657,7 +663,9 @@ fn call(
             if let Some(lsn) = lsn {
                 session.last_own_lsn = session.last_own_lsn.max(lsn);
             }
-            return Outcome::Done { need: txn.need() };
+            let need = txn.need();
+            tell(server, txn, draws);
+            return Outcome::Done { need };
         }
         Err(stop) => stop,
     };

@@ -4,6 +4,7 @@ pub mod facts;
 pub mod spec;
 pub mod key_finder;
 pub mod running;
+pub mod changes;
 pub mod help;
 pub mod connection;
 pub mod client_cmd;

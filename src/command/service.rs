@@ -20,6 +20,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::key_finder::for_each_name;
 use crate::command::running::{call_handler, error_of};
 use crate::command::spec::{Command, Context, Table};
@@ -189,9 +190,11 @@ impl Servant<'_> {
         let Some(command) = self.table.find(args.name()) else { return Turn::FoundNothing };
         let Some(handler) = command.handler else { return Turn::FoundNothing };
         let counters = &self.server.stats.shard(waiter.shard).counters;
-        let mut session = Session::of_waiter(waiter, key);
+        let mut session = Session::of_waiter(waiter, key, &self.server.watches);
         let mut reply = ReplyWriter::new(waiter.protocol);
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
+        record(self.server, self.txn);
+        self.txn.set_quiet(command.is_quiet);
         let mut context = Context {
             server: self.server,
             table: self.table,
@@ -228,6 +231,7 @@ impl Servant<'_> {
             counters.dirty.fetch_add(if committed.is_some() { dirty } else { 0 }, Ordering::Relaxed);
         }
         let need = self.txn.need();
+        tell(self.server, self.txn, self.draws);
         self.txn.abandon();
         if let Some(error) = error {
             reply.clear();

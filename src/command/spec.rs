@@ -56,7 +56,7 @@ pub struct Command {
     pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
-    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
+    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
@@ -81,7 +81,8 @@ impl Command {
             facts,
             handler,
             class,
-            always_locks: always_locks(facts),
+            // WATCH enters under the locks of its keys.
+            always_locks: always_locks(facts) || facts.name == "watch",
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data || ["select", "ping", "echo", "time"].contains(&facts.name),

@@ -8,5 +8,6 @@ pub mod waiters;
 pub mod slowlog;
 pub mod allowance;
 pub mod multi;
+pub mod watches;
 pub mod session;
 pub mod server_state;

@@ -14,6 +14,7 @@ use crate::session::clients::ClientRegistry;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
 use crate::session::waiters::WaitTable;
+use crate::session::watches::WatchTable;
 use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
@@ -266,6 +267,8 @@ pub struct ServerState {
     pub pause: Pause,
     /// Clients that wait for keys.
     pub waiters: WaitTable,
+    /// Keys that clients watch.
+    pub watches: Arc<WatchTable>,
     /// What does not change.
     pub identity: Identity,
     /// When the server started (monotonic ms).
@@ -328,6 +331,7 @@ impl ServerState {
             slowlog: SlowLog::default(),
             pause: Pause::default(),
             waiters: WaitTable::default(),
+            watches: Arc::default(),
             identity: parts.identity,
             started_ms,
             clock: parts.clock,

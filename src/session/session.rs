@@ -7,6 +7,7 @@
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
 use crate::session::multi::Multi;
 use crate::session::waiters::{Waiter, Wanted};
+use crate::session::watches::{WatchTable, Watched};
 use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
@@ -86,14 +87,22 @@ pub struct Session {
     pub pass: Option<Pass>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
+    /// Keys watched for the next EXEC.
+    pub watched: Watched,
 }
 
 impl Session {
     /// A fresh session.
-    pub fn new(info: Arc<ClientInfo>, shard: usize, authenticated: bool) -> Session {
+    pub fn new(
+        info: Arc<ClientInfo>,
+        shard: usize,
+        authenticated: bool,
+        watches: &Arc<WatchTable>,
+    ) -> Session {
         Session {
             id: info.id,
             shard,
+            watched: Watched::new(Arc::clone(watches), Arc::clone(&info)),
             info,
             db: 0,
             protocol: Protocol::Resp2,
@@ -116,8 +125,8 @@ impl Session {
     }
 
     /// A session in which the command of a waiter is run again, for a key that is ready.
-    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8]) -> Session {
-        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true);
+    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8], watches: &Arc<WatchTable>) -> Session {
+        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true, watches);
         session.db = waiter.db;
         session.protocol = waiter.protocol;
         session.ready_key = Some(ready_key.to_vec());
@@ -136,15 +145,10 @@ impl Session {
         self.info.set_flag(FLAG_MULTI, true);
     }
 
-    /// The transaction is over: what was queued goes.
+    /// The transaction is over: nothing is queued and nothing watched any more.
     pub fn end_multi(&mut self) {
-        if self.multi.take().is_some() {
-            self.show_no_multi();
-        }
-    }
-
-    /// Shows that nothing is queued any more.
-    pub fn show_no_multi(&self) {
+        self.multi = None;
+        self.watched.clear();
         self.info.set_multi(-1, 0);
         self.info.set_flag(FLAG_MULTI, false);
     }

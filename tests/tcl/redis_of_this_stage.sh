@@ -6,7 +6,7 @@
 #
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
-watch unwatch monitor
+monitor
 subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub
 restore-asking migrate
 psync sync replconf failover
