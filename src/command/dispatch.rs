@@ -35,6 +35,9 @@ const RELAXED: Ordering = Ordering::Relaxed;
 /// Delays are served from this sum on.
 const DELAY_PARKED_NS: u64 = 1_000_000;
 
+/// How long a command waits before it is asked again whether workers have caught up with their mail.
+const CONGESTION_PAUSE_MS: u64 = 1;
+
 /// Called, on any thread, when what a command waits for may be free.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
@@ -246,7 +249,8 @@ impl Executor {
             return outcome;
         };
         self.account(command, session, reply, start, &request.args, started_ns);
-        if reply_is_skipped(session) {
+        let is_push = std::mem::take(&mut session.reply_is_push);
+        if reply_is_skipped(session) && !is_push {
             reply.truncate(start);
             session.block_muted = session.block.is_some();
         }
@@ -266,7 +270,17 @@ impl Executor {
         if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
         }
+        if session.only_listens() && !may_listener_run(command) {
+            return Err(ReplyError::new(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                facts.name
+            )));
+        }
         let server = &*self.server;
+        if server.publisher.is_congested() {
+            return Ok(Some(server.clock.monotonic_ms() + CONGESTION_PAUSE_MS));
+        }
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
             let writes = command.always_locks || facts.flags.has(Flag::MayReplicate);
             let now_ms = server.clock.monotonic_ms();
@@ -742,6 +756,22 @@ fn other_database<'a>(command: &Command, args: &Args<'a>) -> Option<(usize, &'a 
     };
     let db = std::str::from_utf8(db).ok()?.parse().ok()?;
     Some((db, key))
+}
+
+/// What a client may run that is subscribed to something and speaks RESP2.
+fn may_listener_run(command: &Command) -> bool {
+    const COMMANDS: [&str; 9] = [
+        "ping",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+        "quit",
+        "reset",
+    ];
+    COMMANDS.contains(&command.facts.name)
 }
 
 /// CLIENT PAUSE and UNPAUSE run while clients are paused.
