@@ -39,6 +39,8 @@ use std::time::Duration;
 
 /// Descriptors that are not clients: files of the database, sockets, spare.
 const OWN_DESCRIPTORS: u64 = 512;
+/// One part in so many of the memory budget remembers which keys hold plain records: 4 bytes a key.
+const PLAIN_KEYS_SHARE: u64 = 64;
 /// How often the housekeeper looks around.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How often a server that is asked to end looks whether its workers have ended.
@@ -262,7 +264,8 @@ fn opener(
 ) -> Opener {
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
-    let budget = identity.memory_budget_bytes as usize;
+    let plain_keys_bytes = (identity.memory_budget_bytes / PLAIN_KEYS_SHARE) as usize;
+    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes;
     let packed = PackedLimits {
         elements_max: config.number("packed-max-elements") as usize,
         bytes_max: config.number("packed-max-bytes") as usize,
@@ -281,7 +284,14 @@ fn opener(
         watch.advance(LogProgress { written: db.written_lsn(), synced: db.synced_lsn(), poisoned: false });
         Store::open(
             db,
-            StoreOptions { databases, gate_slots: threads, clock, packed, ..StoreOptions::default() },
+            StoreOptions {
+                databases,
+                gate_slots: threads,
+                clock,
+                packed,
+                plain_keys_bytes,
+                ..StoreOptions::default()
+            },
         )
     })
 }

@@ -200,6 +200,7 @@ impl Stream {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Batch(steps) => self.batch(steps),
+            Action::Transaction(steps) => self.transaction(steps),
             Action::Scan(options) => self.scan(&[b"SCAN".to_vec()], options, false),
             Action::ElementScan { command, options, pairs } => self.scan(command, options, *pairs),
             Action::ShortLifeOfField { command, after } => {
@@ -271,6 +272,48 @@ impl Stream {
             let answers: Vec<Value> = replies.iter().map(|replies| replies[index].clone()).collect();
             if !self.compare(&step.command, step.check, &answers) {
                 // What follows in the batch may differ because of this one.
+                self.empty_all();
+                return;
+            }
+        }
+    }
+
+    /// The commands between MULTI and EXEC: what is answered at once, and then by EXEC.
+    fn transaction(&mut self, steps: &[Step]) {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &["MULTI"]);
+        self.remember(&[b"MULTI".to_vec()]);
+        for step in steps {
+            encode(&mut bytes, &step.command);
+            self.remember(&step.command);
+        }
+        encode(&mut bytes, &["EXEC"]);
+        self.remember(&[b"EXEC".to_vec()]);
+        let replies = self.exchange(&bytes, steps.len() + 2);
+        let of = |index: usize| -> Vec<Value> { replies.iter().map(|all| all[index].clone()).collect() };
+        for (index, step) in steps.iter().enumerate() {
+            if !self.compare(&step.command, Check::Exact, &of(index + 1)) {
+                self.empty_all();
+                return;
+            }
+        }
+        let ran = of(steps.len() + 1);
+        let lists: Vec<&Vec<Value>> = ran
+            .iter()
+            .filter_map(|reply| match reply {
+                Value::Array(list) if list.len() == steps.len() => Some(list),
+                _ => None,
+            })
+            .collect();
+        if lists.len() < ran.len() {
+            if !self.compare(&[b"EXEC".to_vec()], Check::Exact, &ran) {
+                self.empty_all();
+            }
+            return;
+        }
+        for (index, step) in steps.iter().enumerate() {
+            let answers: Vec<Value> = lists.iter().map(|list| list[index].clone()).collect();
+            if !self.compare(&step.command, step.check, &answers) {
                 self.empty_all();
                 return;
             }

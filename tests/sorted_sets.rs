@@ -57,7 +57,8 @@ impl World {
             Options { memtable_bytes: 64 << 10, memtable_total_bytes: 512 << 10, ..Options::tiny() };
         MetaHooks::install(&mut options, clock);
         let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
-        let options = StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences };
+        let options =
+            StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences, ..StoreOptions::default() };
         let store = Store::open(Arc::new(db), options).unwrap();
         let txn = Txn::new(store.clone());
         let mut rng = Rng::new(seed);

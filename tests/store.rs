@@ -38,7 +38,14 @@ fn open(env: &Arc<MemEnv>, clock: Clock) -> Arc<Store> {
     let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
     Store::open(
         Arc::new(db),
-        StoreOptions { databases: DATABASES, gate_slots: 2, clock, ..StoreOptions::default() },
+        // A small table, so that keys are forgotten, too.
+        StoreOptions {
+            databases: DATABASES,
+            gate_slots: 2,
+            clock,
+            plain_keys_bytes: 128,
+            ..StoreOptions::default()
+        },
     )
     .unwrap()
 }

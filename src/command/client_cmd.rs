@@ -6,7 +6,7 @@ use crate::base::stop::Stop;
 use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
 use crate::session::clients::{
-    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, NO_COMMAND,
+    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, NO_COMMAND,
 };
 use crate::session::session::ReplyMode;
 use haypile_resp::parse_i64;
@@ -21,6 +21,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let mut flags = String::new();
     for (flag, letter) in [
         (FLAG_PUBSUB, 'P'),
+        (FLAG_MULTI, 'x'),
         (FLAG_BLOCKED, 'b'),
         (FLAG_CLOSING, 'c'),
         (FLAG_NO_EVICT, 'e'),
@@ -38,12 +39,13 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
         index => table.get(index as usize).map_or("NULL", |command| command.facts.name),
     };
     let (query, output) = (info.query_bytes.load(RELAXED), info.output_bytes.load(RELAXED));
+    let (multi, multi_bytes) = info.multi();
     let names = info.names().clone();
     let mut line = String::with_capacity(320);
     let _ = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi=-1 watch=0 \
-         qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={multi} watch=0 \
+         qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
          events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
         info.id,
         info.address,
@@ -56,7 +58,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
         info.subscriptions[0].load(RELAXED),
         info.subscriptions[1].load(RELAXED),
         info.subscriptions[2].load(RELAXED),
-        1024 + query + output,
+        1024 + query + output + multi_bytes,
         if output > 0 { "rw" } else { "r" },
         info.resp(),
         names.lib_name,

@@ -12,7 +12,8 @@ use crate::session::session::Block;
 use crate::types::digest;
 use haypile_resp::{Protocol, ReplyWriter, parse_i64};
 
-const NOT_ALLOWED: ReplyError = ReplyError::fixed(
+/// DEBUG is off.
+pub const NOT_ALLOWED: ReplyError = ReplyError::fixed(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local \
      connection, otherwise you need to set this option in the configuration file, and then restart the server.",
 );
@@ -138,6 +139,12 @@ fn sleep(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let text = std::str::from_utf8(ctx.args.get(2)).unwrap_or_default();
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
     let seconds = seconds.unwrap_or(0.0);
+    if !ctx.session.may_block {
+        // In a transaction, which is on a pool then, and whose keys stay locked: that is what it is for.
+        std::thread::sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
+        ctx.reply.ok();
+        return Ok(());
+    }
     let until_ms = ctx.server.clock.monotonic_ms().saturating_add((seconds * 1000.0) as u64);
     ctx.session.block = Some((Block::Sleep, until_ms));
     Ok(())
@@ -145,6 +152,9 @@ fn sleep(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// DEBUG RELOAD and LOADAOF: what is on the disk must be all there is.
 fn reload(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if !ctx.session.may_block {
+        return Err(ReplyError::fixed("ERR DEBUG RELOAD is not possible inside a transaction").into());
+    }
     for option in ctx.args.from(2) {
         if !["MERGE", "NOFLUSH", "NOSAVE"].iter().any(|known| is_keyword(option, known)) {
             return Err(ReplyError::fixed(

@@ -14,24 +14,26 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
-use crate::command::key_finder::find_command_keys;
+use crate::command::key_finder::{find_command_keys, for_each_name};
+use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
 use crate::command::service::{self, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
-use crate::session::clients::ClientInfo;
+use crate::command::transactions::{self, Queueing, needs_of};
+use crate::session::multi::Needs;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
-use crate::session::slowlog::SlowEntry;
 use crate::store::key_locks::{KeyGuard, LockKey};
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
-use haypile_lsm::{Db, Error, Lsn};
+use haypile_lsm::{Db, Lsn};
 use haypile_resp::ReplyWriter;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
+/// How soon a command asks again for memory to be queued.
+const MEMORY_TICK_MS: u64 = 20;
 /// Delays are served from this sum on.
 const DELAY_PARKED_NS: u64 = 1_000_000;
 
@@ -219,10 +221,14 @@ impl Executor {
                 session.close_after_reply = true;
                 return Outcome::Done { need: 0 };
             }
-            Err(error) => return self.refuse(None, session, reply, error),
+            Err(error) => {
+                let exec = self.table.find(request.args.name()).filter(|command| command.runs_queue);
+                return self.refuse(exec, session, reply, error);
+            }
         };
+        let queues = session.multi.is_some() && !command.is_never_queued;
         let admitted = match place {
-            Place::Worker => self.admit(command, session, &request),
+            Place::Worker => self.admit(command, session, &request, queues),
             Place::Pool => Ok(None),
         };
         match admitted {
@@ -234,13 +240,19 @@ impl Executor {
             Err(error) => return self.refuse(Some(command), session, reply, error),
         }
         session.info.set_last_command(command.index as u32);
-        let class = command.class(&request.args);
+        if queues {
+            return self.queue(command, session, reply, &request.args);
+        }
+        let class = match session.multi.as_deref() {
+            Some(multi) if command.runs_queue => class_of(multi.needs()),
+            _ => command.class(&request.args),
+        };
         if place == Place::Worker && !matches!(class, Class::Inline) {
             return Outcome::Elsewhere(Elsewhere::Slow, request.draws.unwrap_or_else(|| self.draw()));
         }
         let started_ns = self.now_ns;
         let outcome = if place == Place::Pool && matches!(class, Class::Exclusive) {
-            self.run_exclusive(command, session, reply, &request)
+            self.run_exclusive(command, session, reply, &request, waker)
         } else {
             self.run_shared(command, session, reply, &request, waker, place)
         };
@@ -248,9 +260,13 @@ impl Executor {
             reply.truncate(start);
             return outcome;
         };
-        self.account(command, session, reply, start, &request.args, started_ns);
+        self.now_ns = self.server.clock.monotonic_ns();
+        let written = reply.buffer().get(start..).unwrap_or_default();
+        let ns = self.now_ns.saturating_sub(started_ns);
+        account(&self.server, session, command, &request.args, written, ns);
         let is_push = std::mem::take(&mut session.reply_is_push);
-        if reply_is_skipped(session) && !is_push {
+        // The commands of an EXEC have seen to it one by one.
+        if reply_is_skipped(session) && !command.runs_queue && !is_push {
             reply.truncate(start);
             session.block_muted = session.block.is_some();
         }
@@ -265,8 +281,13 @@ impl Executor {
         command: &Command,
         session: &mut Session,
         request: &Request<'_>,
+        queues: bool,
     ) -> Result<Option<u64>, ReplyError> {
         let facts = command.facts;
+        let (needs, queued_bytes) = match session.multi.as_deref() {
+            Some(multi) if command.runs_queue => (multi.needs(), multi.bytes()),
+            _ => (needs_of(command), 0),
+        };
         if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
         }
@@ -282,29 +303,27 @@ impl Executor {
             return Ok(Some(server.clock.monotonic_ms() + CONGESTION_PAUSE_MS));
         }
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
-            let writes = command.always_locks || facts.flags.has(Flag::MayReplicate);
             let now_ms = server.clock.monotonic_ms();
-            if let Some(until_ms) = server.pause.until(now_ms, writes) {
+            if let Some(until_ms) = server.pause.until(now_ms, needs.replicates) {
                 return Ok(Some(until_ms));
             }
         }
-        if !command.writes() {
+        if !needs.writes {
             return Ok(None);
         }
         let memory_max = server.settings.memory_max_bytes.load(RELAXED);
-        if memory_max > 0
-            && facts.flags.has(Flag::DenyOom)
-            && server.stats.memory_now_bytes.load(RELAXED) > memory_max
-        {
+        if memory_max > 0 && needs.grows && server.stats.memory_now_bytes.load(RELAXED) > memory_max {
             return Err(ReplyError::fixed("OOM command not allowed when used memory > 'maxmemory'."));
         }
         let db = self.store.db();
         // Deletes and the like go on: they need little room and give some back.
-        if facts.flags.has(Flag::DenyOom) && !db.wal_has_room() {
+        if needs.grows && !db.wal_has_room() {
             return Err(refused_write(&db.poisoned().unwrap_or_else(|| "No space left on device".into())));
         }
         if !request.delayed
-            && let Some(delay) = db.write_delay(request.args.iter().map(<[u8]>::len).sum())
+            && !queues
+            && let Some(delay) =
+                db.write_delay(queued_bytes + request.args.iter().map(<[u8]>::len).sum::<usize>())
         {
             // Timers tick in milliseconds: shorter delays are added up until they are worth one.
             session.delay_debt_ns += delay.as_nanos() as u64;
@@ -316,6 +335,36 @@ impl Executor {
             }
         }
         Ok(None)
+    }
+
+    /// Queues a command for EXEC.
+    #[cold]
+    fn queue(
+        &mut self,
+        command: &Command,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        args: &Args<'_>,
+    ) -> Outcome {
+        let start = reply.len();
+        match transactions::queue(&self.server, session, command, args, reply) {
+            Ok(Queueing::Done) => {}
+            Ok(Queueing::Later) => {
+                let at_ms = self.server.clock.monotonic_ms() + MEMORY_TICK_MS;
+                return Outcome::Later(Later::Until { at_ms, delayed: false });
+            }
+            Ok(Queueing::TooMuch) => {
+                let counters = &self.server.stats.shard(session.shard).counters;
+                counters.query_limit_disconnections.fetch_add(1, RELAXED);
+                session.drop_replies = true;
+                session.close_after_reply = true;
+            }
+            Err(error) => return self.refuse(Some(command), session, reply, error),
+        }
+        if reply_is_skipped(session) {
+            reply.truncate(start);
+        }
+        Outcome::Done { need: 0 }
     }
 
     fn draw(&mut self) -> Draws {
@@ -356,13 +405,15 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
-            let locks_keys = command.locks_keys(&request.args);
-            let (db, waiters) = (session.db, &self.server.waiters);
+            let locks_keys = match session.multi.as_deref() {
+                Some(multi) if command.runs_queue => !multi.is_aborted(),
+                _ => command.locks_keys(&request.args),
+            };
+            let waiters = &self.server.waiters;
             let locks: Option<KeyGuard<'_>> = if locks_keys {
-                collect_keys(&mut self.keys, command, db, &request.args);
+                collect_keys(&mut self.keys, self.table, command, session, &request.args);
                 if !waiters.is_simple() {
-                    let other = other_database(command, &request.args);
-                    service::add_also(waiters, &mut self.keys, command, db, &request.args, other);
+                    service::add_also(waiters, &mut self.keys, self.table, command, session, &request.args);
                 }
                 match store.locks().try_lock(&mut self.keys) {
                     Some(guard) => Some(guard),
@@ -381,8 +432,7 @@ impl Executor {
             if locks.is_some() && !waiters.is_simple() {
                 // Under the locks the lines are settled. Somebody may have come in between who needs more.
                 let locked = self.keys.len();
-                let other = other_database(command, &request.args);
-                service::add_also(waiters, &mut self.keys, command, db, &request.args, other);
+                service::add_also(waiters, &mut self.keys, self.table, command, session, &request.args);
                 let (locked, needed) = self.keys.split_at(locked);
                 if !needed.iter().all(|key| locked.contains(key)) {
                     continue;
@@ -392,6 +442,13 @@ impl Executor {
             let read_point = match self.server.settings.fsync() {
                 Fsync::Always if !locks_keys => ReadPoint::SyncedOr(session.last_own_lsn),
                 _ => ReadPoint::Latest,
+            };
+            // Now, as EXEC forgets what was queued. Under the locks nobody joins a line.
+            let mut line = match &locks {
+                Some(_) if !waiters.is_empty() => {
+                    Some(service::line_of(waiters, self.table, command, session, &request.args))
+                }
+                _ => None,
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
@@ -403,12 +460,9 @@ impl Executor {
                     true => service::enter(&self.server, session, &request.args),
                     false => session.wanted = None,
                 }
-            } else if done
-                && !waiters.is_empty()
-                && let Some(guard) = locks
-            {
-                let other = other_database(command, &request.args);
-                let mut line = service::line_of(waiters, command, db, &request.args, other);
+            } else if done && let (Some(guard), Some(line)) = (locks, &mut line) {
+                // In a transaction time stood still.
+                let draws = Draws { now_ms: self.server.clock.unix_ms(), ..draws };
                 let mut servant = Servant {
                     server: &self.server,
                     table: self.table,
@@ -417,7 +471,8 @@ impl Executor {
                     draws,
                     obeys_pause: true,
                 };
-                if servant.serve(&mut line) != Progress::Done {
+                if servant.serve(line) != Progress::Done {
+                    let line = std::mem::take(line);
                     self.unserved = Some(Box::new(Service::new(&self.store, guard, line)));
                 }
             }
@@ -474,6 +529,7 @@ impl Executor {
         session: &mut Session,
         reply: &mut ReplyWriter,
         request: &Request<'_>,
+        waker: &dyn Fn() -> Waker,
     ) -> Outcome {
         let draws = request.draws.unwrap_or_else(|| self.draw());
         loop {
@@ -484,6 +540,14 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
+            // Nobody is inside, but service that was begun and waits for a pool still has its keys, and comes first.
+            let mut keys = Vec::new();
+            if command.runs_queue {
+                collect_keys(&mut keys, self.table, command, session, &request.args);
+            }
+            let Some(_locks) = store.locks().lock_or_queue(&mut keys, waker) else {
+                return Outcome::Later(Later::Woken);
+            };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
             let outcome = call(
                 &self.server,
@@ -498,6 +562,8 @@ impl Executor {
             );
             if !self.server.waiters.is_empty() {
                 // DEBUG RELOAD may have opened another store: then nothing has changed for anyone.
+                // In a transaction time stood still.
+                let draws = Draws { now_ms: self.server.clock.unix_ms(), ..draws };
                 let mut servant = Servant {
                     server: &self.server,
                     table: self.table,
@@ -524,6 +590,13 @@ impl Executor {
         reply: &mut ReplyWriter,
         error: ReplyError,
     ) -> Outcome {
+        let mut error = error;
+        if let Some(multi) = session.multi.as_deref_mut() {
+            multi.abort();
+            if command.is_some_and(|command| command.runs_queue) {
+                error = transactions::refuse_exec(session, &error);
+            }
+        }
         let stats = &self.server.stats;
         stats.error_reply(session.shard, error.text().as_bytes());
         if let Some(command) = command {
@@ -534,87 +607,26 @@ impl Executor {
         }
         Outcome::Done { need: 0 }
     }
-
-    fn account(
-        &mut self,
-        command: &Command,
-        session: &Session,
-        reply: &ReplyWriter,
-        start: usize,
-        args: &Args<'_>,
-        started_ns: u64,
-    ) {
-        let server = &*self.server;
-        self.now_ns = server.clock.monotonic_ns();
-        let ns = self.now_ns.saturating_sub(started_ns);
-        let written = reply.buffer().get(start..).unwrap_or_default();
-        let failed = written.first() == Some(&b'-');
-        let tracking = server.settings.latency_tracking.load(RELAXED);
-        let shard = server.stats.shard(session.shard);
-        shard.command_ran(command.index, ns, failed, tracking);
-        if failed {
-            let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
-            server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
-        }
-        if !command.facts.flags.has(Flag::SkipSlowlog) {
-            self.note_slow(&session.info, args, ns / 1000);
-        }
-    }
-
-    /// Puts a command that took `us` microseconds into the slow log, if that is slow.
-    pub fn note_slow(&self, client: &ClientInfo, args: &Args<'_>, us: u64) {
-        let server = &*self.server;
-        let slower_than_us = server.settings.slowlog_slower_than_us.load(RELAXED);
-        if slower_than_us >= 0 && us as i64 >= slower_than_us {
-            let entry = SlowEntry {
-                id: 0,
-                unix_s: server.clock.unix_ms() / 1000,
-                duration_us: us,
-                arguments: Vec::new(),
-                address: client.address.clone(),
-                name: client.names().name.clone(),
-            };
-            server.slowlog.add(
-                entry,
-                without_secrets(args).into_iter(),
-                server.settings.slowlog_max_len.load(RELAXED) as usize,
-            );
-        }
-    }
 }
 
-/// Directives whose values are secret.
-const SECRET_DIRECTIVES: &[&str] =
-    &["requirepass", "masterauth", "masteruser", "tls-key-file-pass", "tls-client-key-file-pass"];
-
-/// A command's words with passwords taken out.
-fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
-    const REDACTED: &[u8] = b"(redacted)";
-    let mut words: Vec<&[u8]> = args.iter().collect();
-    if is_keyword(args.name(), "AUTH") {
-        words.iter_mut().skip(1).for_each(|word| *word = REDACTED);
-    } else if is_keyword(args.name(), "HELLO") {
-        if let Some(at) = words.iter().position(|word| is_keyword(word, "AUTH")) {
-            words.iter_mut().skip(at + 1).take(2).for_each(|word| *word = REDACTED);
-        }
-    } else if is_keyword(args.name(), "CONFIG") && is_keyword(args.get(1), "SET") {
-        for at in (2..words.len().saturating_sub(1)).step_by(2) {
-            if SECRET_DIRECTIVES.iter().any(|name| is_keyword(words[at], name)) {
-                words[at + 1] = REDACTED;
-            }
-        }
-    } else if is_keyword(args.name(), "ACL") {
-        words.iter_mut().skip(3).for_each(|word| *word = REDACTED);
-    }
-    words
-}
-
-/// Collects what a writing command has to lock.
-fn collect_keys(keys: &mut Vec<LockKey>, command: &Command, db: usize, args: &Args<'_>) {
+/// Collects what a command has to lock.
+fn collect_keys(
+    keys: &mut Vec<LockKey>,
+    table: &Table,
+    command: &Command,
+    session: &Session,
+    args: &Args<'_>,
+) {
     keys.clear();
-    find_command_keys(command.facts, args, |index, _| keys.push(LockKey::new(db, args.get(index))));
-    if let Some((db, key)) = other_database(command, args) {
-        keys.push(LockKey::new(db, key));
+    for_each_name(table, command, session, args, |db, key| keys.push(LockKey::new(db, key)));
+}
+
+/// Where an EXEC runs.
+fn class_of(needs: Needs) -> Class {
+    match needs {
+        Needs { exclusive: true, .. } => Class::Exclusive,
+        Needs { slow: true, .. } => Class::Slow,
+        Needs { .. } => Class::Inline,
     }
 }
 
@@ -635,12 +647,8 @@ fn call(
     let shard = session.shard;
     let handler = command.handler.unwrap_or(container_alone);
     let mut context = Context { server, table, session, txn, reply, args: request.args };
-    let result = catch_unwind(AssertUnwindSafe(|| handler(&mut context)));
+    let result = call_handler(&mut context, handler);
     let counters = &server.stats.shard(shard).counters;
-    let result = result.unwrap_or_else(|_| {
-        counters.panics.fetch_add(1, RELAXED);
-        Err(Stop::Reply(ReplyError::fixed("ERR internal error: the command panicked; it had no effect")))
-    });
     let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
     let stop = match result {
         Ok(lsn) => {
@@ -673,31 +681,10 @@ fn call(
             counters.commands_offloaded_slow.fetch_add(1, RELAXED);
             return Outcome::Elsewhere(Elsewhere::Slow, draws);
         }
-        Stop::NeedsIo | Stop::Budget => {
-            ReplyError::fixed("ERR internal error: a command on a pool asked for one")
-        }
-        Stop::Reply(error) => error,
-        Stop::Engine(error) => engine_error(server, &error),
+        stop => error_of(server, stop),
     };
     reply.error(error.text());
     Outcome::Done { need }
-}
-
-/// The function of a container that was called without a subcommand it knows.
-fn container_alone(_: &mut Context<'_>) -> Result<(), Stop> {
-    Err(ReplyError::SYNTAX.into())
-}
-
-fn engine_error(server: &ServerState, error: &Error) -> ReplyError {
-    match error {
-        Error::NoSpace { .. } => refused_write("No space left on device"),
-        Error::Poisoned(why) => refused_write(why),
-        Error::InvalidArgument(what) => ReplyError::new(format!("ERR {what}")),
-        other => {
-            server.log('#', &format!("a command failed: {other}"));
-            ReplyError::new(format!("ERR {other}"))
-        }
-    }
 }
 
 /// Finds a command and checks the number of its words.
@@ -737,25 +724,6 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )
-}
-
-/// A write that cannot be logged.
-fn refused_write(why: &str) -> ReplyError {
-    ReplyError::new(format!("MISCONF Errors writing to the AOF file: {why}"))
-}
-
-/// MOVE and COPY .. DB name a key in another database.
-fn other_database<'a>(command: &Command, args: &Args<'a>) -> Option<(usize, &'a [u8])> {
-    let (db, key) = match command.facts.name {
-        "move" => (args.get(2), args.get(1)),
-        "copy" => {
-            let at = (3..args.len()).find(|&at| is_keyword(args.get(at), "DB"))?;
-            (args.get(at + 1), args.get(2))
-        }
-        _ => return None,
-    };
-    let db = std::str::from_utf8(db).ok()?.parse().ok()?;
-    Some((db, key))
 }
 
 /// What a client may run that is subscribed to something and speaks RESP2.

@@ -3,6 +3,8 @@
 
 use crate::base::args::{Args, is_keyword};
 use crate::command::facts::model::{BeginSearch, CommandFacts, FindKeys, Flag, KeyFlag, KeyFlagSet, KeySpec};
+use crate::command::spec::{Command, Table};
+use crate::session::session::Session;
 
 /// Calls `found` with the index of each key that a command with these words names, and with what is done to it. False if the words do
 /// not fit the command; the command itself will say what is wrong with them.
@@ -24,6 +26,56 @@ pub fn find_command_keys(
     }
     let mut named = facts.keys.iter().filter(|spec| names_keys(spec));
     named.all(|spec| find_keys(spec, args, |index| found(index, spec.flags)))
+}
+
+/// Calls `found` with each key that a command names, and the number of its database; for EXEC those of all queued commands and of the
+/// watched keys. With exactly these locked a command may write, and an EXEC run.
+pub fn for_each_name<'a>(
+    table: &Table,
+    command: &Command,
+    session: &'a Session,
+    args: &Args<'a>,
+    mut found: impl FnMut(usize, &'a [u8]),
+) {
+    match session.multi.as_deref() {
+        Some(multi) if command.runs_queue => {
+            let mut db = session.db;
+            for queued in multi.commands() {
+                let Some(command) = table.get(queued.command) else { continue };
+                let args = queued.args.as_args();
+                names_of(command.facts, db, &args, &mut found);
+                if command.facts.name == "select" {
+                    db = database_number(args.get(1)).unwrap_or(db);
+                }
+            }
+        }
+        _ => names_of(command.facts, session.db, args, found),
+    }
+}
+
+#[inline]
+fn names_of<'a>(facts: &CommandFacts, db: usize, args: &Args<'a>, mut found: impl FnMut(usize, &'a [u8])) {
+    find_command_keys(facts, args, |index, _| found(db, args.get(index)));
+    if let Some((db, key)) = other_database(facts, args) {
+        found(db, key);
+    }
+}
+
+fn database_number(word: &[u8]) -> Option<usize> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// MOVE and COPY .. DB name a key in another database.
+fn other_database<'a>(facts: &CommandFacts, args: &Args<'a>) -> Option<(usize, &'a [u8])> {
+    let (db, key) = match facts.name {
+        "move" => (args.get(2), args.get(1)),
+        "copy" => {
+            let at = (3..args.len()).find(|&at| is_keyword(args.get(at), "DB"))?;
+            (args.get(at + 1), args.get(2))
+        }
+        _ => return None,
+    };
+    Some((database_number(db)?, key))
 }
 
 /// The key that is sorted, and the last STORE. The keys that patterns of BY and GET will make are not known before the elements.

@@ -267,7 +267,7 @@ pub fn dbsize(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ctx.txn.store().finish_counting()?;
     }
     let (db, _) = ctx.txn.own_database();
-    let size = ctx.txn.store().dbsize(db);
+    let size = ctx.txn.dbsize(db);
     ctx.txn.mark_read();
     ctx.reply.integer(size as i64);
     Ok(())

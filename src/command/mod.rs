@@ -3,6 +3,7 @@
 pub mod facts;
 pub mod spec;
 pub mod key_finder;
+pub mod running;
 pub mod help;
 pub mod connection;
 pub mod client_cmd;
@@ -31,6 +32,7 @@ pub mod geo;
 pub mod dump;
 pub mod sort;
 pub mod debug;
+pub mod transactions;
 pub mod table;
 pub mod service;
 pub mod dispatch;

@@ -55,7 +55,7 @@ fn deadline(ctx: &Context<'_>, index: usize) -> Result<u64, ReplyError> {
 pub fn wait(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let replicas = ctx.args.integer(1)?;
     let until_ms = deadline(ctx, 2)?;
-    if replicas <= 0 {
+    if replicas <= 0 || !ctx.session.may_block {
         ctx.reply.integer(0);
     } else {
         ctx.session.block = Some((Block::Replicas, until_ms));
@@ -74,7 +74,7 @@ pub fn waitaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let until_ms = deadline(ctx, 3)?;
     let lsn = ctx.session.last_own_lsn;
     let synced = lsn <= ctx.server.store().db().synced_lsn();
-    if (synced || local == 0) && replicas == 0 {
+    if (synced || local == 0) && replicas == 0 || !ctx.session.may_block {
         ctx.reply.array(2);
         ctx.reply.integer(i64::from(synced));
         ctx.reply.integer(0);

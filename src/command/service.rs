@@ -20,7 +20,8 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::key_finder::find_command_keys;
+use crate::command::key_finder::for_each_name;
+use crate::command::running::{call_handler, error_of};
 use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
 use crate::session::claim::Served;
@@ -32,7 +33,6 @@ use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_resp::ReplyWriter;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -200,10 +200,7 @@ impl Servant<'_> {
             reply: &mut reply,
             args,
         };
-        let result = catch_unwind(AssertUnwindSafe(|| handler(&mut context))).unwrap_or_else(|_| {
-            counters.panics.fetch_add(1, Ordering::Relaxed);
-            Err(Stop::Reply(ReplyError::fixed("ERR internal error: the command panicked; it had no effect")))
-        });
+        let result = call_handler(&mut context, handler);
         let error = match result {
             Ok(()) if session.wanted.is_some() => {
                 self.txn.abandon();
@@ -214,11 +211,7 @@ impl Servant<'_> {
                 self.txn.abandon();
                 return Turn::Elsewhere;
             }
-            Err(Stop::NeedsIo | Stop::Budget) => {
-                Some(ReplyError::fixed("ERR internal error: a command on a pool asked for one"))
-            }
-            Err(Stop::Reply(error)) => Some(error),
-            Err(Stop::Engine(error)) => Some(ReplyError::new(format!("ERR {error}"))),
+            Err(stop) => Some(error_of(self.server, stop)),
         };
         if !waiter.claim.serve() {
             self.txn.abandon();
@@ -248,31 +241,17 @@ impl Servant<'_> {
     }
 }
 
-/// The keys that a command names, with their databases.
-fn names<'a>(
-    command: &Command,
-    db: usize,
-    args: &Args<'a>,
-    other: Option<(usize, &'a [u8])>,
-    mut found: impl FnMut(usize, &'a [u8]),
-) {
-    find_command_keys(command.facts, args, |index, _| found(db, args.get(index)));
-    if let Some((db, key)) = other {
-        found(db, key);
-    }
-}
-
 /// Adds the locks of all that those may write who wait for the keys of a command, and those who wait for that, and so on.
-pub fn add_also<'a>(
+pub fn add_also(
     waiters: &WaitTable,
     keys: &mut Vec<LockKey>,
+    table: &Table,
     command: &Command,
-    db: usize,
-    args: &Args<'a>,
-    other: Option<(usize, &'a [u8])>,
+    session: &Session,
+    args: &Args<'_>,
 ) {
     let mut open: Vec<Name> = Vec::new();
-    names(command, db, args, other, |db, key| {
+    for_each_name(table, command, session, args, |db, key| {
         waiters.also(db, key, |db, key| open.push((db, key.to_vec())));
     });
     let mut seen: Vec<Name> = Vec::new();
@@ -304,16 +283,16 @@ pub fn enter(server: &ServerState, session: &mut Session, args: &Args<'_>) {
     session.block = Some((Block::Keys(waiter), until_ms));
 }
 
-/// The keys of a command for which somebody waits.
-pub fn line_of<'a>(
+/// The keys of a command for which somebody waits, with those keys locked. Nobody else will come in before it has run.
+pub fn line_of(
     waiters: &WaitTable,
+    table: &Table,
     command: &Command,
-    db: usize,
-    args: &Args<'a>,
-    other: Option<(usize, &'a [u8])>,
+    session: &Session,
+    args: &Args<'_>,
 ) -> Line {
     let mut line = Line::default();
-    names(command, db, args, other, |db, key| {
+    for_each_name(table, command, session, args, |db, key| {
         if waiters.has(db, key) {
             line.push(db, key);
         }

@@ -55,6 +55,14 @@ pub struct Command {
     pub class: Class,
     /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
     pub always_locks: bool,
+    /// EXEC: its keys are those of the queued commands.
+    pub runs_queue: bool,
+    /// After MULTI it is not queued but run at once.
+    pub is_never_queued: bool,
+    /// It may be run in part and then again from the start: it changes nothing but data and the selected database.
+    pub restarts: bool,
+    /// What it changes of a key does not count as a change of the key, unless that comes or goes (as in Redis: groups of streams).
+    pub is_quiet: bool,
     /// Its number in the table, by which statistics are kept.
     pub index: usize,
     /// Numbers of its subcommands.
@@ -62,6 +70,24 @@ pub struct Command {
 }
 
 impl Command {
+    fn new(facts: &'static CommandFacts, handler: Option<Handler>, class: Class, index: usize) -> Command {
+        const NEVER_QUEUED: &[&str] = &["exec", "discard", "multi", "watch", "quit", "reset"];
+        const QUIET: &[&str] = &["xreadgroup", "xack", "xclaim", "xautoclaim", "xsetid"];
+        let on_data = facts.flags.has(Flag::Write) || facts.flags.has(Flag::ReadOnly);
+        Command {
+            facts,
+            handler,
+            class,
+            always_locks: always_locks(facts),
+            runs_queue: facts.name == "exec",
+            is_never_queued: NEVER_QUEUED.contains(&facts.name),
+            restarts: on_data || ["select", "ping", "echo", "time"].contains(&facts.name),
+            is_quiet: QUIET.contains(&facts.name) || facts.name.starts_with("xgroup|"),
+            index,
+            subcommands: Vec::new(),
+        }
+    }
+
     /// Where it runs with these words.
     pub fn class(&self, args: &Args<'_>) -> Class {
         match self.class {
@@ -124,26 +150,12 @@ impl Table {
             }
             let index = commands.len();
             top.push(index);
-            commands.push(Command {
-                facts,
-                handler: found.map(|(handler, _)| handler),
-                class: found.map_or(Class::Inline, |(_, class)| class),
-                always_locks: always_locks(facts),
-                index,
-                subcommands: (index + 1..=index + subcommands.len()).collect(),
-            });
+            let class = found.map_or(Class::Inline, |(_, class)| class);
+            let mut command = Command::new(facts, found.map(|(handler, _)| handler), class, index);
+            command.subcommands = (index + 1..=index + subcommands.len()).collect();
+            commands.push(command);
             for (sub, (handler, class)) in subcommands {
-                let index = commands.len();
-                let handler = Some(handler);
-                let always_locks = always_locks(sub);
-                commands.push(Command {
-                    facts: sub,
-                    handler,
-                    class,
-                    always_locks,
-                    index,
-                    subcommands: Vec::new(),
-                });
+                commands.push(Command::new(sub, Some(handler), class, commands.len()));
             }
         }
         let size = (commands.len() * 2).next_power_of_two().max(2);

@@ -28,6 +28,7 @@ use crate::command::spec::{Class, Handler, Table};
 use crate::command::stream_groups;
 use crate::command::streams;
 use crate::command::strings;
+use crate::command::transactions;
 use std::sync::OnceLock;
 
 use Class::{ByWords, Exclusive, Inline, Slow};
@@ -130,8 +131,10 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("decr", strings::decr, Inline),
     ("decrby", strings::decrby, Inline),
     ("del", keys::del, Inline),
+    ("discard", transactions::discard, Inline),
     ("dump", dump::dump, Inline),
     ("echo", connection::echo, Inline),
+    ("exec", transactions::exec, Inline),
     ("exists", keys::exists, Inline),
     ("expire", keys::expire, Inline),
     ("expireat", keys::expireat, Inline),
@@ -232,6 +235,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("move", keys::move_, Inline),
     ("mset", strings::mset, Inline),
     ("msetnx", strings::msetnx, Inline),
+    ("multi", transactions::multi, Inline),
     ("object|encoding", keys::object_encoding, Inline),
     ("object|freq", keys::object_freq, Inline),
     ("object|help", help::help, Inline),

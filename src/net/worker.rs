@@ -16,6 +16,7 @@
 use crate::base::args::{Args, OwnedArgs};
 use crate::base::clock::Clock;
 use crate::command::dispatch::{Elsewhere, Executor, Later, Outcome, Request, Waker};
+use crate::command::running::note_slow;
 use crate::command::service::Service;
 use crate::net::blocking::{self, Held, Parking, Settled};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
@@ -1208,7 +1209,7 @@ impl Worker {
         set_blocked(&self.server, connection, false);
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
-            self.executor.note_slow(&connection.info, &blocked.args.as_args(), us);
+            note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
         }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);

@@ -7,7 +7,7 @@ use crate::session::claim::{Claim, Ending, Served};
 use crate::session::delivery::Delivery;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -20,8 +20,10 @@ pub const FLAG_NO_TOUCH: u32 = 2;
 pub const FLAG_BLOCKED: u32 = 4;
 /// Will be closed once its replies are out.
 pub const FLAG_CLOSING: u32 = 8;
+/// Queues commands for EXEC.
+pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
-pub const FLAG_PUBSUB: u32 = 16;
+pub const FLAG_PUBSUB: u32 = 32;
 
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;
@@ -92,6 +94,8 @@ pub struct ClientInfo {
     last_command: AtomicU32,
     last_interaction_ms: AtomicU64,
     killed: AtomicBool,
+    multi: AtomicI64,
+    multi_bytes: AtomicUsize,
     /// Bytes read from it.
     pub net_input_bytes: AtomicU64,
     /// Bytes sent to it.
@@ -145,6 +149,8 @@ impl ClientInfo {
             last_command: AtomicU32::new(NO_COMMAND),
             last_interaction_ms: AtomicU64::new(arrival.now_ms),
             killed: AtomicBool::new(false),
+            multi: AtomicI64::new(-1),
+            multi_bytes: AtomicUsize::new(0),
             net_input_bytes: AtomicU64::new(0),
             net_output_bytes: AtomicU64::new(0),
             subscriptions: Default::default(),
@@ -167,6 +173,17 @@ impl ClientInfo {
     /// Notes the selected database.
     pub fn set_db(&self, db: usize) {
         self.db.store(db, RELAXED);
+    }
+
+    /// How many commands are queued for EXEC (-1: none are, it has not said MULTI), and their bytes.
+    pub fn multi(&self) -> (i64, usize) {
+        (self.multi.load(RELAXED), self.multi_bytes.load(RELAXED))
+    }
+
+    /// Notes how many commands are queued for EXEC, and their bytes.
+    pub fn set_multi(&self, commands: i64, bytes: usize) {
+        self.multi.store(commands, RELAXED);
+        self.multi_bytes.store(bytes, RELAXED);
     }
 
     /// Protocol version, 2 or 3.

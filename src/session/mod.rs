@@ -9,6 +9,7 @@ pub mod waiters;
 pub mod slowlog;
 pub mod channels;
 pub mod publisher;
-pub mod session;
 pub mod allowance;
+pub mod multi;
+pub mod session;
 pub mod server_state;

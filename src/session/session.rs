@@ -5,7 +5,8 @@
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
 use crate::session::channels::Subscriptions;
-use crate::session::clients::ClientInfo;
+use crate::session::clients::{ClientInfo, FLAG_MULTI};
+use crate::session::multi::Multi;
 use crate::session::waiters::{Waiter, Wanted};
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
@@ -85,6 +86,8 @@ pub struct Session {
     pub may_block: bool,
     /// A command that waited is run again because this key is ready: it may take from no other.
     pub ready_key: Option<Vec<u8>>,
+    /// Commands queued since MULTI.
+    pub multi: Option<Box<Multi>>,
 }
 
 impl Session {
@@ -111,6 +114,7 @@ impl Session {
             wanted: None,
             may_block: true,
             ready_key: None,
+            multi: None,
         }
     }
 
@@ -133,6 +137,26 @@ impl Session {
         self.subscriptions.is_some() && self.protocol == Protocol::Resp2
     }
 
+    /// MULTI: from here on commands are queued.
+    pub fn begin_multi(&mut self) {
+        self.multi = Some(Box::default());
+        self.info.set_multi(0, 0);
+        self.info.set_flag(FLAG_MULTI, true);
+    }
+
+    /// The transaction is over: what was queued goes.
+    pub fn end_multi(&mut self) {
+        if self.multi.take().is_some() {
+            self.show_no_multi();
+        }
+    }
+
+    /// Shows that nothing is queued any more.
+    pub fn show_no_multi(&self) {
+        self.info.set_multi(-1, 0);
+        self.info.set_flag(FLAG_MULTI, false);
+    }
+
     /// Selects a database.
     pub fn select(&mut self, db: usize) {
         self.db = db;
@@ -147,6 +171,7 @@ impl Session {
 
     /// RESET: back to how the connection began, but for its name's owner and address.
     pub fn reset(&mut self, authenticated: bool) {
+        self.end_multi();
         self.select(0);
         self.set_protocol(Protocol::Resp2);
         self.authenticated = authenticated;

@@ -2,6 +2,7 @@
 
 pub mod limits;
 pub mod access_times;
+pub mod plain_keys;
 pub mod key_locks;
 pub mod gate;
 pub mod hooks;
@@ -12,6 +13,7 @@ pub mod pending;
 pub mod recount;
 pub mod store;
 pub mod aside;
+pub mod staged;
 pub mod txn;
 pub mod field_expiry;
 pub mod reaper;

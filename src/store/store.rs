@@ -23,6 +23,7 @@ use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, FENCE_TALL_ONE_IN, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
+use crate::store::plain_keys::PlainKeys;
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -46,6 +47,8 @@ pub struct StoreOptions {
     pub packed: PackedLimits,
     /// How close the fences of large sorted sets stand.
     pub fences: FenceLimits,
+    /// Memory for remembering which keys hold plain records.
+    pub plain_keys_bytes: usize,
 }
 
 impl Default for StoreOptions {
@@ -56,6 +59,7 @@ impl Default for StoreOptions {
             clock: Clock::new(),
             packed: PackedLimits::default(),
             fences: FenceLimits::default(),
+            plain_keys_bytes: 1 << 20,
         }
     }
 }
@@ -155,6 +159,7 @@ pub struct Store {
     ids: Ids,
     cursors: Cursors,
     access_times: AccessTimes,
+    plain_keys: PlainKeys,
     /// Ids being built aside.
     pub(super) under_construction: UnderConstruction,
     /// Ids for the reaper.
@@ -228,6 +233,7 @@ impl Store {
             ids: Ids::new(found.next_id),
             cursors: Cursors::new(options.clock.unix_us().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             access_times: AccessTimes::new(options.clock.unix_ms()),
+            plain_keys: PlainKeys::new(options.plain_keys_bytes),
             under_construction: UnderConstruction::default(),
             gc_hints: GcHints::new(),
             expired_seen: ExpiredSeen::default(),
@@ -282,6 +288,11 @@ impl Store {
     /// When keys were last used.
     pub fn access_times(&self) -> &AccessTimes {
         &self.access_times
+    }
+
+    /// Keys known to hold a plain record.
+    pub fn plain_keys(&self) -> &PlainKeys {
+        &self.plain_keys
     }
 
     /// Locks of keys.

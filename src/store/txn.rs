@@ -15,25 +15,30 @@
 //!
 //! *What lies below.* A write needs to know what it replaces: for the counts, for the entry in `ttl`, for the id that may
 //! lose its holder. A command that reads its key knows ([`load`](Txn::load)). A blind one looks in memory
-//! ([`look`](Txn::look)) and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
+//! ([`look`](Txn::look)), first among the [keys known to be plain](crate::store::plain_keys), and never goes to the disk: a filter that says no is believed, and one that says maybe as well.
 //! A wrong belief costs one count until the next recount; an id lost from sight is noticed when compaction drops the
 //! record; a stale entry in `ttl` goes when its time comes. Staging takes that knowledge, a [`Before`], with each write.
 //!
 //! *Own writes.* A second write to the same key in one command (`MSET a 1 a 2`, `DEL a a`) knows of the first. Plain views
 //! and iterators see the database as it was before the command.
+//!
+//! *Several commands as one* (EXEC). Each stages as if it were alone. When it has succeeded its batch joins that of those before it
+//! ([`Earlier`]), which lies over everything that the next ones read; when it has failed its batch is dropped. So a command of an
+//! EXEC sees what earlier ones did and, as ever, nothing of its own. All read at one pinned moment; all is one batch in the log.
 
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{self, Due, Head, Record, Space};
 use crate::encoding::{data, system, ttl};
-use crate::store::aside::{Aside, BuildGuard};
-use crate::store::databases::Counts;
+use crate::store::aside::Aside;
+use crate::store::databases::{Counts, Database};
 use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
-use crate::store::pending::SpaceId;
+use crate::store::staged::{ChangedKey, Earlier, Effect, Staged};
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
 use haypile_lsm::{
-    Durability, Error, Iter, IterOptions, KeyspaceId, Lsn, ReadOptions, Reader, WriteBatch, WriteOptions,
+    Durability, Error, Iter, IterOptions, KeyspaceId, Lsn, Overlay, ReadOptions, Reader, WriteBatch,
+    WriteOptions,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -119,6 +124,11 @@ impl Before {
         self.expired
     }
 
+    /// Whether there is a value, or one is believed in.
+    fn is_live(&self) -> bool {
+        self.counted && !self.expired
+    }
+
     /// The record's entry in `ttl`.
     pub fn due(&self) -> Due {
         self.due
@@ -128,6 +138,15 @@ impl Before {
     pub fn keeping_id(self) -> Before {
         Before { id: 0, ..self }
     }
+}
+
+/// What a commit changed, for those who watch or cache keys.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Keys.
+    pub keys: Vec<ChangedKey>,
+    /// Whole databases.
+    pub databases: Vec<Effect>,
 }
 
 /// A key that was read to be changed.
@@ -197,17 +216,11 @@ impl Builder {
     pub fn link(self, txn: &mut Txn, at: At<'_>) -> Result<(), Stop> {
         debug_assert_eq!(at.space, self.space);
         if let Some(aside) = self.aside {
-            txn.guards.push(aside.finish()?);
+            txn.staged.guards.push(aside.finish()?);
             txn.batch.delete(txn.store.keyspaces().system, &system::gc_key(self.space, self.id))?;
         }
         txn.put_owner(at, self.id)
     }
-}
-
-#[derive(Debug)]
-enum Effect {
-    Flush { db: usize, space: Space },
-    Swap(usize, usize),
 }
 
 /// One command's transaction. See the file's head.
@@ -227,19 +240,22 @@ pub struct Txn {
     stats: TxnStats,
     // Staged.
     batch: WriteBatch,
-    changes: Vec<(usize, Counts)>,
-    hints: Vec<SpaceId>,
-    effects: Vec<Effect>,
-    guards: Vec<BuildGuard>,
-    expired: u64,
-    believed: u64,
-    /// Nothing staged takes more room than it frees.
-    frees_space: bool,
+    staged: Staged,
+    /// In an EXEC: what its commands before this one staged.
+    earlier: Option<Box<Earlier>>,
+    /// Statistics of those.
+    stats_earlier: TxnStats,
+    /// Somebody wants to know which keys change.
+    records_keys: bool,
+    /// The command changes what lies beside a value (groups of a stream), which is no change of its key.
+    is_quiet: bool,
+    /// What the last commit changed, if somebody wanted to know.
+    committed: Changes,
     /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
     no_touch: bool,
     /// What is staged for which key (by hash of its `meta` key), once somebody asked.
-    staged: HashMap<u64, Before>,
-    staged_is_complete: bool,
+    own: HashMap<u64, Before>,
+    own_is_complete: bool,
     // Buffers, kept for their allocations.
     meta_key: Vec<u8>,
     ttl_key: Vec<u8>,
@@ -272,16 +288,15 @@ impl Txn {
             need: None,
             stats: TxnStats::default(),
             batch: WriteBatch::new(),
-            changes: Vec::new(),
-            hints: Vec::new(),
-            effects: Vec::new(),
-            guards: Vec::new(),
-            expired: 0,
-            believed: 0,
-            frees_space: true,
+            staged: Staged::default(),
+            earlier: None,
+            stats_earlier: TxnStats::default(),
+            records_keys: false,
+            is_quiet: false,
+            committed: Changes::default(),
             no_touch: false,
-            staged: HashMap::new(),
-            staged_is_complete: false,
+            own: HashMap::new(),
+            own_is_complete: false,
             meta_key: Vec::new(),
             ttl_key: Vec::new(),
             spare: Vec::new(),
@@ -305,18 +320,27 @@ impl Txn {
         self.no_touch = false;
         self.need = None;
         self.stats = TxnStats::default();
+        self.records_keys = false;
+        self.is_quiet = false;
     }
 
     /// Forgets everything staged.
     #[inline]
     pub fn abandon(&mut self) {
         self.reader = None;
-        self.frees_space = true;
-        if self.staged_is_complete {
-            self.staged.clear();
-            self.staged_is_complete = false;
+        self.earlier = None;
+        self.drop_own();
+    }
+
+    /// Forgets what the command has staged.
+    #[inline]
+    fn drop_own(&mut self) {
+        if self.own_is_complete {
+            self.own.clear();
+            self.own_is_complete = false;
         }
-        if self.batch.is_empty() && self.guards.is_empty() {
+        self.staged.takes_space = false;
+        if self.batch.is_empty() && self.staged.guards.is_empty() {
             return;
         }
         if self.batch.encoded_len() > KEPT_BUFFER_BYTES {
@@ -324,19 +348,61 @@ impl Txn {
         } else {
             self.batch.clear();
         }
-        self.changes.clear();
-        self.hints.clear();
-        self.effects.clear();
-        self.guards.clear();
-        self.expired = 0;
-        self.believed = 0;
+        self.staged.clear();
+    }
+
+    // Several commands as one: EXEC.
+
+    /// What was begun becomes several commands, each begun with [`begin_command`](Self::begin_command) and ended with
+    /// [`keep_command`](Self::keep_command) or [`drop_command`](Self::drop_command). They read at one moment, each what those before it
+    /// staged, and are committed as one.
+    pub fn begin_several(&mut self) {
+        self.pin();
+        self.earlier = Some(Box::default());
+        self.stats_earlier = self.stats;
+    }
+
+    /// Begins the next of several commands.
+    pub fn begin_command(&mut self, db: usize, seed: u64) {
+        self.db = db;
+        self.space = self.space_of(db);
+        self.draws.seed = seed;
+        self.is_quiet = false;
+    }
+
+    /// The command has succeeded. An error (the batch is full) means that it has not.
+    pub fn keep_command(&mut self) -> Result<(), Error> {
+        let built_aside = !self.staged.guards.is_empty();
+        if let Some(earlier) = &mut self.earlier
+            && (built_aside || !self.batch.is_empty())
+        {
+            earlier.append(&self.batch, &mut self.staged)?;
+        }
+        self.drop_own();
+        self.stats_earlier = self.stats;
+        if built_aside {
+            // The elements were committed just now. The keys are locked: nothing else of what was read has moved.
+            self.reader = None;
+            self.pin();
+        }
+        Ok(())
+    }
+
+    /// The command has failed: as if it had never been.
+    pub fn drop_command(&mut self) {
+        self.drop_own();
+        self.stats = self.stats_earlier;
     }
 
     /// Commits what is staged, then lets it take effect outside of the engine. `None` if nothing was staged. On an error
     /// nothing has happened.
     #[inline]
     pub fn commit(&mut self) -> Result<Option<Lsn>, Error> {
-        if self.batch.is_empty() {
+        let (batch, staged) = match &mut self.earlier {
+            None => (&self.batch, &mut self.staged),
+            Some(earlier) => (earlier.batch.batch(), &mut earlier.staged),
+        };
+        if batch.is_empty() {
             self.need = Some(self.need_of_reads());
             self.abandon();
             return Ok(None);
@@ -345,46 +411,40 @@ impl Txn {
             durability: Durability::Memory,
             disable_wal: false,
             obey_delay: false,
-            frees_space: self.frees_space,
+            frees_space: !staged.takes_space,
         };
-        let written = self.store.db().write(&self.batch, &options);
+        let written = self.store.db().write(batch, &options);
+        if written.is_err() {
+            // Whether it happened may not be known.
+            staged.forget_plain_keys(&self.store);
+        }
         if let Ok(lsn) = written {
             self.need = Some(lsn);
-            self.take_effect();
+            staged.take_effect(&self.store);
+            if self.records_keys {
+                self.committed.keys.clear();
+                self.committed.keys.append(&mut staged.keys);
+                self.committed.databases.clear();
+                self.committed.databases.append(&mut staged.effects);
+            }
         }
         self.abandon();
         written.map(Some)
     }
 
-    fn take_effect(&mut self) {
-        for (db, counts) in self.changes.drain(..) {
-            if let Some(database) = self.store.database(db) {
-                database.book(counts);
-                database.touch();
-            }
-        }
-        for hint in self.hints.drain(..) {
-            self.store.gc_hints.push(hint);
-        }
-        self.guards.drain(..).for_each(BuildGuard::linked);
-        self.store.add_expired_keys(self.expired);
-        self.store.add_beliefs(self.believed);
-        for effect in self.effects.drain(..) {
-            match effect {
-                Effect::Flush { db, space } => {
-                    if let Some(database) = self.store.database(db) {
-                        database.replace(space, Counts::default());
-                        database.set_touched(false);
-                    }
-                    self.store.dead_spaces.store(true, std::sync::atomic::Ordering::Relaxed);
-                }
-                Effect::Swap(a, b) => {
-                    if let (Some(a), Some(b)) = (self.store.database(a), self.store.database(b)) {
-                        a.swap(b);
-                    }
-                }
-            }
-        }
+    /// Whether to record which keys change: if somebody watches or caches keys. Until the next `begin`.
+    pub fn record_changes(&mut self, on: bool) {
+        self.records_keys = on;
+    }
+
+    /// The command changes what lies beside values; only a key that comes or goes counts as changed.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        self.is_quiet = quiet;
+    }
+
+    /// Takes what the last commit changed; `None` if it was not recorded.
+    pub fn take_changes(&mut self) -> Option<Changes> {
+        self.records_keys.then(|| std::mem::take(&mut self.committed))
     }
 
     /// An answer from these reads may leave once this is safe. An upper bound: what was visible when they were done.
@@ -443,8 +503,54 @@ impl Txn {
 
     /// A key of another database.
     pub fn at_in<'k>(&self, db: usize, key: &'k [u8]) -> Result<At<'k>, Stop> {
-        let database = self.store.database(db).ok_or(ReplyError::DB_OUT_OF_RANGE)?;
-        Ok(At { db, space: database.space(), ..self.at(key)? })
+        if db >= self.store.databases() {
+            return Err(ReplyError::DB_OUT_OF_RANGE.into());
+        }
+        Ok(At { db, space: self.space_of(db), ..self.at(key)? })
+    }
+
+    /// The space that a database stands for, as this transaction sees it.
+    pub fn space_of(&self, db: usize) -> Space {
+        match self.database_now(db) {
+            DatabaseNow::Stored(db) => self.store.space_of(db),
+            DatabaseNow::Fresh(space) => space,
+        }
+    }
+
+    /// What a database is after the flushes and swaps staged.
+    fn database_now(&self, db: usize) -> DatabaseNow {
+        let earlier = self.earlier.as_ref().map(|earlier| &earlier.staged.effects[..]).unwrap_or_default();
+        let mut db = db;
+        for effect in earlier.iter().chain(&self.staged.effects).rev() {
+            match *effect {
+                Effect::Flush { db: flushed, space } if flushed == db => return DatabaseNow::Fresh(space),
+                Effect::Swap(a, b) if a == db => db = b,
+                Effect::Swap(a, b) if b == db => db = a,
+                Effect::Flush { .. } | Effect::Swap(..) => {}
+            }
+        }
+        DatabaseNow::Stored(db)
+    }
+
+    /// How much the transaction has changed the counts of a space; `None` if it has not written to it.
+    fn change_of(&self, space: Space) -> Option<Counts> {
+        let earlier = self.earlier.as_ref().and_then(|earlier| earlier.staged.change_of(space));
+        match (earlier, self.staged.change_of(space)) {
+            (Some(mut earlier), Some(own)) => {
+                earlier.add(own);
+                Some(earlier)
+            }
+            (earlier, own) => earlier.or(own),
+        }
+    }
+
+    /// How many keys a database has, as this transaction sees it; see [`Store::dbsize`].
+    pub fn dbsize(&self, db: usize) -> u64 {
+        let (stored, space) = match self.database_now(db) {
+            DatabaseNow::Stored(db) => (self.store.dbsize(db), self.store.space_of(db)),
+            DatabaseNow::Fresh(space) => (0, space),
+        };
+        stored.saturating_add_signed(self.change_of(space).unwrap_or_default().keys)
     }
 
     /// Number and space of the command's own database.
@@ -487,6 +593,13 @@ impl Txn {
         key: &[u8],
         f: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, Error> {
+        if let Some(earlier) = &self.earlier {
+            match earlier.batch.get(keyspace, key) {
+                Some(Overlay::Value(value)) => return Ok(f(Some(value))),
+                Some(Overlay::Deleted) => return Ok(f(None)),
+                None => {}
+            }
+        }
         match &self.reader {
             Some(reader) => reader.read(keyspace, key, &self.read_options(), f),
             None => self.store.db().read(keyspace, key, &self.read_options(), f),
@@ -507,9 +620,9 @@ impl Txn {
 
     /// The key is used now.
     #[inline]
-    fn mark_used(&self, meta_key: &[u8]) {
+    fn mark_used(&self, hash: u64) {
         if !self.no_touch {
-            self.store.access_times().touch(xxh3_64(meta_key), self.draws.now_ms);
+            self.store.access_times().touch(hash, self.draws.now_ms);
         }
     }
 
@@ -556,7 +669,7 @@ impl Txn {
             Ok(f(Some(record)))
         });
         if is_use && live {
-            self.mark_used(&key);
+            self.mark_used(xxh3_64(&key));
         }
         self.meta_key = key;
         let result = outcome.map_err(Stop::from)??;
@@ -577,7 +690,7 @@ impl Txn {
         self.has_read = true;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
-        self.mark_used(&key);
+        self.mark_used(xxh3_64(&key));
         let mut slot = Slot { body: std::mem::take(&mut self.spare), ..Slot::default() };
         let outcome = match self.staged_record(&key) {
             Some(None) => Ok(()),
@@ -619,9 +732,13 @@ impl Txn {
         self.charge(1, 0)?;
         let mut key = std::mem::take(&mut self.meta_key);
         meta::put_key(&mut key, at.space, at.key);
-        self.mark_used(&key);
-        let before = match self.staged_before(&key) {
+        let hash = xxh3_64(&key);
+        self.mark_used(hash);
+        let before = match self.staged_before(&key).or_else(|| self.look_earlier(&key)) {
             Some(before) => Ok(before),
+            None if self.store.plain_keys().contains(hash) => {
+                Ok(Before { counted: true, ..Before::default() })
+            }
             None => self.look_below(&key),
         };
         self.meta_key = key;
@@ -637,14 +754,19 @@ impl Txn {
         staged
     }
 
+    /// What earlier commands of the EXEC have staged for a key, if anything.
+    fn look_earlier(&self, key: &[u8]) -> Option<Before> {
+        let earlier = self.earlier.as_ref()?;
+        Some(match earlier.batch.get(self.store.keyspaces().meta, key)? {
+            Overlay::Value(value) => self.before_of(value),
+            Overlay::Deleted => Before::default(),
+        })
+    }
+
     fn look_below(&self, key: &[u8]) -> Result<Before, Error> {
-        let now_ms = self.draws.now_ms;
         let options = ReadOptions { memory_only: true, ..ReadOptions::default() };
-        let seen = self.store.db().read(self.store.keyspaces().meta, key, &options, |value| match value {
-            None => Before::default(),
-            // A damaged record is one that a write may replace.
-            Some(value) => Record::decode(value)
-                .map_or(Before { counted: true, ..Before::default() }, |r| Before::of(&r.head, now_ms)),
+        let seen = self.store.db().read(self.store.keyspaces().meta, key, &options, |value| {
+            value.map_or(Before::default(), |value| self.before_of(value))
         });
         match seen {
             // A filter in memory said maybe, or is not in memory.
@@ -653,23 +775,30 @@ impl Txn {
         }
     }
 
+    fn before_of(&self, value: &[u8]) -> Before {
+        // A damaged record is one that a write may replace.
+        Record::decode(value).map_or(Before { counted: true, ..Before::default() }, |record| {
+            Before::of(&record.head, self.draws.now_ms)
+        })
+    }
+
     /// What is staged for a key, if anything.
     fn staged_before(&mut self, meta_key: &[u8]) -> Option<Before> {
         if self.batch.is_empty() {
             return None;
         }
-        if !self.staged_is_complete {
-            self.staged_is_complete = true;
+        if !self.own_is_complete {
+            self.own_is_complete = true;
             let meta = self.store.keyspaces().meta;
             for entry in self.batch.entries().flatten().filter(|entry| entry.keyspace == meta) {
                 let before = match Record::decode(entry.value) {
                     Some(record) if entry.kind == ValueKind::Put => Before::of(&record.head, 0),
                     _ => Before::default(),
                 };
-                self.staged.insert(xxh3_64(entry.key), before);
+                self.own.insert(xxh3_64(entry.key), before);
             }
         }
-        self.staged.get(&xxh3_64(meta_key)).copied()
+        self.own.get(&xxh3_64(meta_key)).copied()
     }
 
     /// The record staged for a key: `Some(None)` if it is staged to go.
@@ -709,9 +838,10 @@ impl Txn {
     ) -> Result<Iter, Stop> {
         self.has_read = true;
         let options = IterOptions { lower, upper, read: self.read_options() };
-        Ok(match &self.reader {
-            Some(reader) => haypile_lsm::db::iter::iter(reader, keyspace, options)?,
-            None => self.store.db().iter(keyspace, options)?,
+        Ok(match (&self.reader, &self.earlier) {
+            (Some(reader), Some(earlier)) => reader.iter_with(&earlier.batch, keyspace, options)?,
+            (Some(reader), None) => reader.iter(keyspace, options)?,
+            (None, _) => self.store.db().iter(keyspace, options)?,
         })
     }
 
@@ -727,16 +857,6 @@ impl Txn {
 
     // Staging.
 
-    fn count(&mut self, db: usize, change: Counts) {
-        if change.is_zero() {
-            return;
-        }
-        match self.changes.iter_mut().find(|(of, _)| *of == db) {
-            Some((_, counts)) => counts.add(change),
-            None => self.changes.push((db, change)),
-        }
-    }
-
     /// Stages a record: `head`, then the pieces of the body (four at most). If `head` has an id that the key did not hold,
     /// its owner is to be staged as well.
     #[inline]
@@ -747,7 +867,7 @@ impl Txn {
         let count = body.len().min(4);
         debug_assert_eq!(count, body.len());
         parts[1..=count].copy_from_slice(&body[..count]);
-        self.frees_space = false;
+        self.staged.takes_space = true;
         meta::put_key(&mut self.meta_key, at.space, at.key);
         self.batch.put_parts(self.store.keyspaces().meta, &self.meta_key, &parts[..=count])?;
         let mut change = Counts { keys: i64::from(!before.counted), ..Counts::default() };
@@ -755,14 +875,19 @@ impl Txn {
         if due != before.due {
             self.move_due(at, before.due, due, &mut change)?;
         }
+        let hash = xxh3_64(&self.meta_key);
         if self.no_touch && !before.counted {
             // A key's life begins with a use, whoever makes it.
-            self.store.access_times().touch(xxh3_64(&self.meta_key), self.draws.now_ms);
+            self.store.access_times().touch(hash, self.draws.now_ms);
+        }
+        if self.records_keys && !(self.is_quiet && before.is_live()) {
+            self.record_key(at);
         }
         self.finish_staging(at, before, head.id, change)?;
-        if self.staged_is_complete {
+        self.staged.written.push((hash, due.at_ms == 0 && head.id == 0));
+        if self.own_is_complete {
             let staged = Before::of(&head, 0);
-            self.staged.insert(xxh3_64(&self.meta_key), staged);
+            self.own.insert(hash, staged);
         }
         Ok(())
     }
@@ -781,9 +906,15 @@ impl Txn {
         self.batch.delete(self.store.keyspaces().meta, &self.meta_key)?;
         let mut change = Counts { keys: -1, ..Counts::default() };
         self.move_due(at, before.due, Due::default(), &mut change)?;
+        // What had expired was gone already.
+        if self.records_keys && before.is_live() {
+            self.record_key(at);
+        }
         self.finish_staging(at, before, 0, change)?;
-        if self.staged_is_complete {
-            self.staged.insert(xxh3_64(&self.meta_key), Before::default());
+        let hash = xxh3_64(&self.meta_key);
+        self.staged.written.push((hash, false));
+        if self.own_is_complete {
+            self.own.insert(hash, Before::default());
         }
         Ok(())
     }
@@ -812,15 +943,26 @@ impl Txn {
     pub fn delete_stale_expiry(&mut self, at: At<'_>, due: Due) -> Result<(), Stop> {
         let mut change = Counts::default();
         self.move_due(at, due, Due::default(), &mut change)?;
-        self.count(at.db, change);
+        if !change.is_zero() {
+            self.staged.count(at.db, at.space, change);
+        }
         Ok(())
     }
 
     /// Says that a key changed whose record stays as it is: a field of a large hash got another value.
     pub fn touch(&mut self, at: At<'_>) {
         self.stats.dirty += 1;
-        if self.changes.is_empty() {
-            self.changes.push((at.db, Counts::default()));
+        self.staged.touch(at.db, at.space);
+        if self.records_keys && !self.is_quiet {
+            self.record_key(at);
+        }
+    }
+
+    #[cold]
+    fn record_key(&mut self, at: At<'_>) {
+        // A command that writes one key again and again counts once.
+        if self.staged.keys.last().is_none_or(|last| last.db != at.db || *last.key != *at.key) {
+            self.staged.keys.push(ChangedKey { db: at.db, key: at.key.into() });
         }
     }
 
@@ -828,34 +970,32 @@ impl Txn {
     fn finish_staging(&mut self, at: At<'_>, before: &Before, id: u64, change: Counts) -> Result<(), Stop> {
         if before.id != 0 && before.id != id {
             self.batch.put(self.store.keyspaces().system, &system::gc_key(at.space, before.id), b"")?;
-            self.hints.push((at.space, before.id));
+            self.staged.hints.push((at.space, before.id));
         }
         if before.expired {
-            self.expired += 1;
+            self.staged.expired += 1;
             self.store.expired_seen.remove(at.space, at.key);
         }
-        self.believed += u64::from(before.believed);
+        self.staged.believed += u64::from(before.believed);
         self.stats.dirty += 1;
         if change.is_zero() {
             // Booked all the same, so that the database counts as touched.
-            if self.changes.is_empty() {
-                self.changes.push((at.db, change));
-            }
+            self.staged.touch(at.db, at.space);
         } else {
-            self.count(at.db, change);
+            self.staged.count(at.db, at.space, change);
         }
         Ok(())
     }
 
     /// Stages a record of keyspace `data`.
     pub fn put_data(&mut self, key: &[u8], value: &[u8]) -> Result<(), Stop> {
-        self.frees_space = false;
+        self.staged.takes_space = true;
         Ok(self.batch.put(self.store.keyspaces().data, key, value)?)
     }
 
     /// The same, the value in pieces.
     pub fn put_data_parts(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<(), Stop> {
-        self.frees_space = false;
+        self.staged.takes_space = true;
         Ok(self.batch.put_parts(self.store.keyspaces().data, key, parts)?)
     }
 
@@ -892,15 +1032,21 @@ impl Txn {
     pub fn flush(&mut self, databases: impl Iterator<Item = usize>) -> Result<(), Stop> {
         let keyspaces = self.store.keyspaces();
         for db in databases {
-            let Some(database) = self.store.database(db).filter(|database| database.is_touched()) else {
-                continue;
+            let (stored, old) = match self.database_now(db) {
+                DatabaseNow::Stored(db) => (self.store.database(db), self.store.space_of(db)),
+                DatabaseNow::Fresh(space) => (None, space),
             };
-            let old = database.space();
-            self.stats.dirty += self.store.dbsize(db);
+            let change = self.change_of(old);
+            if change.is_none() && !stored.is_some_and(Database::is_touched) {
+                continue;
+            }
+            let stored_expires = stored.map_or(0, |database| database.raw_counts().expires);
+            let expires = stored_expires != 0 || change.is_some_and(|change| change.expires != 0);
+            self.stats.dirty += self.dbsize(db);
             let (space, next) = self.store.take_space()?;
             self.batch.put(keyspaces.system, system::NEXT_SPACE_KEY, &next.to_be_bytes())?;
             self.batch.put(keyspaces.system, &system::space_key(db), &system::space_value(space))?;
-            if database.raw_counts().expires != 0 || self.store.is_counting() {
+            if expires || self.store.is_counting() {
                 self.batch.put(keyspaces.system, &system::dead_key(old), b"")?;
             }
             let (start, end) = (old.to_be_bytes(), (old + 1).to_be_bytes());
@@ -908,7 +1054,7 @@ impl Txn {
             self.batch.delete_range(keyspaces.data, &start, &end)?;
             let (start, end) = system::gc_bounds(old);
             self.batch.delete_range(keyspaces.system, &start, &end)?;
-            self.effects.push(Effect::Flush { db, space });
+            self.staged.effects.push(Effect::Flush { db, space });
         }
         Ok(())
     }
@@ -920,13 +1066,21 @@ impl Txn {
         }
         let system = self.store.keyspaces().system;
         for (db, other) in [(a, b), (b, a)] {
-            let value = system::space_value(self.store.space_of(other));
+            let value = system::space_value(self.space_of(other));
             self.batch.put(system, &system::space_key(db), &value)?;
         }
-        self.effects.push(Effect::Swap(a, b));
+        self.staged.effects.push(Effect::Swap(a, b));
         self.stats.dirty += 1;
         Ok(())
     }
+}
+
+/// See [`Txn::database_now`].
+enum DatabaseNow {
+    /// One of the store's.
+    Stored(usize),
+    /// Flushed: a space that holds only what the transaction put there.
+    Fresh(Space),
 }
 
 fn fill_slot(slot: &mut Slot, value: &[u8], now_ms: u64) -> Result<(), Error> {

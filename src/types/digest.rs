@@ -150,7 +150,7 @@ pub fn of_everything(txn: &mut Txn) -> Result<Digest, Stop> {
     txn.pin();
     let mut everything = Digest::default();
     for db in 0..txn.store().databases() {
-        let space = txn.store().space_of(db);
+        let space = txn.space_of(db);
         let Some((lower, upper)) = space_bounds(space) else { continue };
         let meta = txn.store().keyspaces().meta;
         let mut iter = txn.iter(meta, Some(lower.to_vec()), Some(upper.to_vec()))?;

@@ -366,7 +366,7 @@ const DEPTH_MAX: usize = 64;
 pub fn random(txn: &mut Txn) -> Result<Option<Vec<u8>>, Stop> {
     let mut rng = Rng::new(txn.draws().seed);
     let (db, space) = txn.own_database();
-    let size = txn.store().dbsize(db);
+    let size = txn.dbsize(db);
     if size > COUNTED_KEYS_MAX
         && let Some(key) = feel_down(txn, space, &mut rng)?
         && let Some(key) = live_from(txn, &key, 0)?

@@ -68,6 +68,8 @@ pub struct Step {
 pub enum Action {
     /// Commands in one pipeline.
     Batch(Vec<Step>),
+    /// Commands between MULTI and EXEC.
+    Transaction(Vec<Step>),
     /// One SCAN from end to end with these options.
     Scan(Vec<Vec<u8>>),
     /// One walk through a hash or set: name and key, options, and whether elements come in pairs.
@@ -208,6 +210,15 @@ fn is_long_key(key: &[u8]) -> bool {
     key.len() == 300 && key.iter().all(|byte| *byte == b'k')
 }
 
+/// Whether EXEC runs it, and in one server as in another: what is not queued ends a transaction or answers at once, and an id that a
+/// server's clock gives cannot be looked away from there.
+fn may_be_queued(step: &Step) -> bool {
+    const NOT: &[&str] = &["quit", "reset", "hello", "client", "save", "shutdown", "command"];
+    let is = |name: &str| step.command[0].eq_ignore_ascii_case(name.as_bytes());
+    let own_id = is("xadd") && step.command.iter().any(|word| word == b"*");
+    !(step.inline || own_id || NOT.iter().any(|name| is(name)))
+}
+
 /// The source of one stream.
 pub struct Generator {
     random: Random,
@@ -282,7 +293,11 @@ impl Generator {
             58 if self.reload => Action::Reload,
             _ => {
                 let count = 1 + self.random.below(if self.random.clone().chance(200) { 60 } else { 12 });
-                Action::Batch((0..count).map(|_| self.step()).collect())
+                let steps: Vec<Step> = (0..count).map(|_| self.step()).collect();
+                if self.random.chance(250) && steps.iter().all(may_be_queued) {
+                    return Action::Transaction(steps);
+                }
+                Action::Batch(steps)
             }
         }
     }

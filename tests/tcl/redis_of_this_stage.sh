@@ -6,7 +6,7 @@
 #
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
-multi exec discard watch unwatch monitor
+watch unwatch monitor
 restore-asking migrate
 psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script

@@ -9,6 +9,9 @@
 //!
 //! A failed job is tried again after a growing pause and said aloud; a full disk heals by itself. Nothing here ever sleeps while
 //! holding a lock.
+//!
+//! A panic (in a compaction hook, say) ends its thread and poisons the database: nobody waits for a thread that is no more, reads go on,
+//! writes are told why.
 
 use crate::base::error::{Error, Result};
 use crate::base::metrics::Metrics;
@@ -17,6 +20,7 @@ use crate::db::compact;
 use crate::db::flush;
 use crate::db::space;
 use crate::db::state::{Shared, lock};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -63,6 +67,13 @@ impl Background {
         nice: bool,
         body: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
+        let (guarded, called) = (shared.clone(), name.to_string());
+        let body = move || {
+            // Unwind safe: of a poisoned database nothing is written any more, and what readers use is replaced whole.
+            if catch_unwind(AssertUnwindSafe(body)).is_err() {
+                guarded.poison(&format!("the thread {called} panicked"));
+            }
+        };
         match shared.env.spawn(name, nice, Box::new(body))? {
             Some(thread) => lock(&self.threads).push(thread),
             None => shared.threaded.store(false, Ordering::SeqCst),
@@ -76,9 +87,8 @@ impl Background {
         shared.signal();
         shared.log.wake_threads();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
-            if thread.join().is_err() {
-                shared.event("a background thread panicked");
-            }
+            // It catches its own panics.
+            let _ = thread.join();
         }
     }
 }

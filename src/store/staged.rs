@@ -1,0 +1,189 @@
+//! What a transaction has staged beside its batch: what the commit moves outside of the engine, and which keys it changes.
+//!
+//! [`Staged`] is that of one command. [`Earlier`] is what the commands of an EXEC that have run already staged, batch and all: the
+//! commands behind them read through it, and it is committed as one. A command's own share joins it when the command has succeeded
+//! and is dropped when it has failed, so nothing ever has to be taken back out of it.
+//!
+//! Counts are kept by space, not by number of database: within an EXEC databases may be flushed or change places.
+
+use crate::encoding::meta::Space;
+use crate::store::aside::BuildGuard;
+use crate::store::databases::Counts;
+use crate::store::pending::SpaceId;
+use crate::store::store::Store;
+use haypile_lsm::base::key::ValueKind;
+use haypile_lsm::{Error, IndexedBatch, WriteBatch};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What becomes of whole databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It stands for a fresh space.
+    Flush {
+        /// Its number.
+        db: usize,
+        /// The space.
+        space: Space,
+    },
+    /// Two change places.
+    Swap(usize, usize),
+}
+
+/// A key that a command changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedKey {
+    /// Number of the database.
+    pub db: usize,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// By how much the counts of a space move; the database is the one that it belonged to when it was written to.
+    changes: Vec<(usize, Space, Counts)>,
+    /// Ids that may have lost their holder.
+    pub hints: Vec<SpaceId>,
+    /// Databases flushed and swapped, in order.
+    pub effects: Vec<Effect>,
+    /// Values built aside.
+    pub guards: Vec<BuildGuard>,
+    /// Hashes of the `meta` keys written, and whether the record is a plain one then.
+    pub written: Vec<(u64, bool)>,
+    /// Keys removed or replaced because they had expired.
+    pub expired: u64,
+    /// Blind writes that believed in a record.
+    pub believed: u64,
+    /// Something staged takes more room than it frees.
+    pub takes_space: bool,
+    /// Keys changed, if somebody wants to know.
+    pub keys: Vec<ChangedKey>,
+}
+
+impl Staged {
+    /// Moves the counts of a space.
+    #[inline]
+    pub fn count(&mut self, db: usize, space: Space, change: Counts) {
+        match self.changes.iter_mut().find(|(_, of, _)| *of == space) {
+            Some((.., counts)) => counts.add(change),
+            None => self.changes.push((db, space, change)),
+        }
+    }
+
+    /// Books a database as touched whose counts do not move.
+    #[inline]
+    pub fn touch(&mut self, db: usize, space: Space) {
+        if self.changes.is_empty() {
+            self.changes.push((db, space, Counts::default()));
+        }
+    }
+
+    /// By how much the counts of a space move; `None` if nothing was staged for it.
+    pub fn change_of(&self, space: Space) -> Option<Counts> {
+        self.changes.iter().find(|(_, of, _)| *of == space).map(|(.., counts)| *counts)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+        self.hints.clear();
+        self.effects.clear();
+        self.guards.clear();
+        self.written.clear();
+        self.expired = 0;
+        self.believed = 0;
+        self.takes_space = false;
+        self.keys.clear();
+    }
+
+    /// The batch is committed: now the rest takes effect. Which keys changed stays to be asked for.
+    pub fn take_effect(&mut self, store: &Store) {
+        for (hash, plain) in self.written.drain(..) {
+            match plain {
+                true => store.plain_keys().insert(hash),
+                false => store.plain_keys().remove(hash),
+            }
+        }
+        let swaps = !self.effects.is_empty();
+        for effect in &self.effects {
+            match *effect {
+                Effect::Flush { db, space } => {
+                    if let Some(database) = store.database(db) {
+                        database.replace(space, Counts::default());
+                        database.set_touched(false);
+                    }
+                    store.dead_spaces.store(true, Relaxed);
+                }
+                Effect::Swap(a, b) => {
+                    if let (Some(a), Some(b)) = (store.database(a), store.database(b)) {
+                        a.swap(b);
+                    }
+                }
+            }
+        }
+        for (db, space, counts) in self.changes.drain(..) {
+            // What was written before a flush has gone with its space.
+            let db = if swaps { store.database_of(space) } else { Some(db) };
+            if let Some(database) = db.and_then(|db| store.database(db)) {
+                database.book(counts);
+                database.touch();
+            }
+        }
+        for hint in self.hints.drain(..) {
+            store.gc_hints.push(hint);
+        }
+        self.guards.drain(..).for_each(BuildGuard::linked);
+        store.add_expired_keys(self.expired);
+        store.add_beliefs(self.believed);
+    }
+
+    /// The batch may or may not be committed.
+    pub fn forget_plain_keys(&self, store: &Store) {
+        self.written.iter().for_each(|(hash, _)| store.plain_keys().remove(*hash));
+    }
+
+    /// Adds what a later command staged.
+    fn append(&mut self, later: &mut Staged) {
+        for (db, space, counts) in later.changes.drain(..) {
+            self.count(db, space, counts);
+        }
+        self.hints.append(&mut later.hints);
+        self.effects.append(&mut later.effects);
+        self.guards.append(&mut later.guards);
+        self.written.append(&mut later.written);
+        self.expired += std::mem::take(&mut later.expired);
+        self.believed += std::mem::take(&mut later.believed);
+        self.takes_space |= std::mem::take(&mut later.takes_space);
+        self.keys.append(&mut later.keys);
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    /// What they write, to be read through.
+    pub batch: IndexedBatch,
+    /// The rest.
+    pub staged: Staged,
+}
+
+impl Earlier {
+    /// Takes over what a command has staged. On an error (the batch is full) nothing has changed here.
+    pub fn append(&mut self, batch: &WriteBatch, staged: &mut Staged) -> Result<(), Error> {
+        let savepoint = self.batch.savepoint();
+        for entry in batch.entries() {
+            let added = entry.map_err(Error::invalid).and_then(|entry| match entry.kind {
+                ValueKind::Put => self.batch.put(entry.keyspace, entry.key, entry.value),
+                ValueKind::Delete => self.batch.delete(entry.keyspace, entry.key),
+                ValueKind::RangeDelete => self.batch.delete_range(entry.keyspace, entry.key, entry.value),
+            });
+            if let Err(error) = added {
+                self.batch.rollback(&savepoint);
+                return Err(error);
+            }
+        }
+        self.staged.append(staged);
+        Ok(())
+    }
+}
