@@ -39,6 +39,9 @@ const MEMORY_TICK_MS: u64 = 20;
 /// Delays are served from this sum on.
 const DELAY_PARKED_NS: u64 = 1_000_000;
 
+/// How long a command waits before it is asked again whether workers have caught up with their mail.
+const CONGESTION_PAUSE_MS: u64 = 1;
+
 /// Called, on any thread, when what a command waits for may be free.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
@@ -263,8 +266,9 @@ impl Executor {
         let written = reply.buffer().get(start..).unwrap_or_default();
         let ns = self.now_ns.saturating_sub(started_ns);
         account(&self.server, session, command, &request.args, written, ns);
+        let is_push = std::mem::take(&mut session.reply_is_push);
         // The commands of an EXEC have seen to it one by one.
-        if reply_is_skipped(session) && !command.runs_queue {
+        if reply_is_skipped(session) && !command.runs_queue && !is_push {
             reply.truncate(start);
             session.block_muted = session.block.is_some();
         }
@@ -289,7 +293,17 @@ impl Executor {
         if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
         }
+        if session.only_listens() && !may_listener_run(command) {
+            return Err(ReplyError::new(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                facts.name
+            )));
+        }
         let server = &*self.server;
+        if server.publisher.is_congested() {
+            return Ok(Some(server.clock.monotonic_ms() + CONGESTION_PAUSE_MS));
+        }
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, needs.replicates) {
@@ -724,6 +738,22 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )
+}
+
+/// What a client may run that is subscribed to something and speaks RESP2.
+fn may_listener_run(command: &Command) -> bool {
+    const COMMANDS: [&str; 9] = [
+        "ping",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+        "quit",
+        "reset",
+    ];
+    COMMANDS.contains(&command.facts.name)
 }
 
 /// CLIENT PAUSE and UNPAUSE run while clients are paused.

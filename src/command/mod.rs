@@ -13,6 +13,7 @@ pub mod command_cmd;
 pub mod info;
 pub mod save;
 pub mod server;
+pub mod pubsub;
 pub mod strings;
 pub mod bitmaps;
 pub mod hyperloglogs;

@@ -244,7 +244,8 @@ fn run_one(ctx: &mut Context<'_>, command: &Command, args: Args<'_>, seed: u64) 
 
 /// Takes a reply back that CLIENT REPLY wants none of. What it says holds at once for the commands behind it.
 fn mute(ctx: &mut Context<'_>, start: usize) {
-    if matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) {
+    let is_push = std::mem::take(&mut ctx.session.reply_is_push);
+    if matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) && !is_push {
         ctx.reply.truncate(start);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
-use crate::net::output::Output;
+use crate::net::output::{Deferred, Output};
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
 use crate::session::session::{Block, Session};
@@ -84,6 +84,8 @@ pub struct Connection {
     pub charge: Option<Box<Charge>>,
     /// Waiting output.
     pub output: Output,
+    /// Pushes that wait for the reply of a command on a pool.
+    pub deferred: Deferred,
     /// Why it runs nothing.
     pub parked: Option<Parked>,
     /// The command that runs first when it goes on.
@@ -114,6 +116,7 @@ impl Connection {
             tail: Tail::default(),
             charge: None,
             output: Output::default(),
+            deferred: Deferred::default(),
             parked: None,
             pending: None,
             blocked: false,

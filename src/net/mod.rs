@@ -5,6 +5,7 @@ pub mod output;
 pub mod timer;
 pub mod shutdown;
 pub mod connection;
+pub mod push;
 pub mod pool;
 pub mod blocking;
 pub mod worker;

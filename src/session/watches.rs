@@ -124,9 +124,9 @@ impl WatchTable {
 
     /// The keys of a database that somebody watches who found no value. With the gate closed.
     pub fn absent_keys(&self, db: usize) -> Vec<Box<[u8]>> {
-        let mut keys = Vec::new();
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
         self.for_each(db, |key, watch| {
-            if !watch.live && keys.last().is_none_or(|last: &Box<[u8]>| **last != *key) {
+            if !watch.live && keys.last().is_none_or(|last| **last != *key) {
                 keys.push(key.into());
             }
         });
