@@ -239,6 +239,7 @@ mod tests {
         fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
         fn served(&self, _: u64) {}
+        fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
     }
 
     fn watched(table: &Arc<WatchTable>, id: u64) -> Watched {
@@ -248,6 +249,7 @@ mod tests {
             descriptor: 0,
             now_ms: 0,
             worker: 0,
+            place: 0,
             handle: Arc::new(Nobody),
         };
         Watched::new(Arc::clone(table), Arc::new(ClientInfo::new(id, arrival)))
