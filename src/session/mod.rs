@@ -9,6 +9,8 @@ pub mod waiters;
 pub mod slowlog;
 pub mod channels;
 pub mod publisher;
+pub mod peers;
+pub mod outside;
 pub mod allowance;
 pub mod multi;
 pub mod watches;
