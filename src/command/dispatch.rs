@@ -24,6 +24,7 @@ use crate::session::multi::Needs;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
 use crate::store::key_locks::{KeyGuard, LockKey};
+use crate::store::pass::Pass;
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_lsm::{Db, Lsn};
@@ -443,8 +444,13 @@ impl Executor {
                 record(&self.server, &mut self.txn);
                 self.txn.set_quiet(command.is_quiet);
             }
+            let mut gate = Some(gate);
+            if place == Place::Pool && command.leaves_gate() {
+                session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
+            }
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
+            let _pass = session.pass.take();
             let done = matches!(outcome, Outcome::Done { .. });
             if session.wanted.is_some() {
                 match done && locks.is_some() {

@@ -214,8 +214,8 @@ fn memory(ctx: &Context<'_>, out: &mut String) {
         "mem_aof_buffer": 0,
         "mem_allocator": "system",
         "active_defrag_running": 0,
-        "lazyfree_pending_objects": 0,
-        "lazyfreed_objects": 0,
+        "lazyfree_pending_objects": state.store().reclaims_pending(),
+        "lazyfreed_objects": state.store().reclaimed(),
     );
 }
 

@@ -33,6 +33,7 @@ pub mod dump;
 pub mod sort;
 pub mod debug;
 pub mod transactions;
-pub mod table;
 pub mod service;
+pub mod key_ranges;
+pub mod table;
 pub mod dispatch;

@@ -16,6 +16,7 @@ use crate::command::hashes;
 use crate::command::help;
 use crate::command::hyperloglogs;
 use crate::command::info;
+use crate::command::key_ranges;
 use crate::command::keys;
 use crate::command::lists;
 use crate::command::save;
@@ -189,8 +190,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("hstrlen", hashes::hstrlen, Inline),
     ("httl", hashes::httl, Inline),
     ("hvals", hashes::hvals, Inline),
-    ("pkhscanrange", hashes::pkhscanrange, Inline),
     ("pkhrscanrange", hashes::pkhrscanrange, Inline),
+    ("pkhscanrange", hashes::pkhscanrange, Inline),
+    ("pkpatternmatchdel", key_ranges::pkpatternmatchdel, Slow),
+    ("pkrscanrange", key_ranges::pkrscanrange, Inline),
+    ("pkscanrange", key_ranges::pkscanrange, Inline),
     ("incr", strings::incr, Inline),
     ("incrby", strings::incrby, Inline),
     ("incrbyfloat", strings::incrbyfloat, Inline),

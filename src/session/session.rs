@@ -8,6 +8,7 @@ use crate::session::clients::{ClientInfo, FLAG_MULTI};
 use crate::session::multi::Multi;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::session::watches::{WatchTable, Watched};
+use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct Session {
     pub may_block: bool,
     /// A command that waited is run again because this key is ready: it may take from no other.
     pub ready_key: Option<Vec<u8>>,
+    /// On a pool, while a command runs that may leave the gate for a while: its place in there.
+    pub pass: Option<Pass>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
     /// Keys watched for the next EXEC.
@@ -116,6 +119,7 @@ impl Session {
             wanted: None,
             may_block: true,
             ready_key: None,
+            pass: None,
             multi: None,
         }
     }
