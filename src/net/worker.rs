@@ -1228,6 +1228,9 @@ impl Worker {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
         }
+        if let Block::Keys(waiter) = &blocked.block {
+            note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
+        }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
