@@ -433,15 +433,11 @@ impl Config {
         self.value(name) == "yes"
     }
 
-    /// Limit of normal clients' output.
-    pub fn output_limit(&self) -> OutputLimit {
-        let numbers: Vec<u64> = self
-            .value("client-output-buffer-limit")
-            .split(' ')
-            .skip(1)
-            .take(3)
-            .flat_map(str::parse)
-            .collect();
+    /// Limit of the output of a class of clients: `normal`, `slave` or `pubsub`.
+    pub fn output_limit(&self, class: &str) -> OutputLimit {
+        let words = self.value("client-output-buffer-limit").split(' ');
+        let numbers: Vec<u64> =
+            words.skip_while(|word| *word != class).skip(1).take(3).flat_map(str::parse).collect();
         match numbers[..] {
             [hard_bytes, soft_bytes, soft_seconds] => OutputLimit { hard_bytes, soft_bytes, soft_seconds },
             _ => OutputLimit::default(),

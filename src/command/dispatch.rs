@@ -13,6 +13,7 @@
 use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
@@ -37,6 +38,9 @@ const RELAXED: Ordering = Ordering::Relaxed;
 const MEMORY_TICK_MS: u64 = 20;
 /// Delays are served from this sum on.
 const DELAY_PARKED_NS: u64 = 1_000_000;
+
+/// How long a command waits before it is asked again whether workers have caught up with their mail.
+const CONGESTION_PAUSE_MS: u64 = 1;
 
 /// Called, on any thread, when what a command waits for may be free.
 pub type Waker = Box<dyn FnOnce() + Send>;
@@ -274,8 +278,9 @@ impl Executor {
         let waited_ns = session.outside.as_ref().map_or(0, |outside| outside.waited_ns.load(RELAXED));
         let ns = self.now_ns.saturating_sub(started_ns).saturating_sub(waited_ns);
         account(&self.server, session, command, &request.args, written, ns);
+        let is_push = std::mem::take(&mut session.reply_is_push);
         // The commands of an EXEC have seen to it one by one.
-        if reply_is_skipped(session) && !command.runs_queue {
+        if reply_is_skipped(session) && !command.runs_queue && !is_push {
             reply.truncate(start);
             session.block_muted = session.block.is_some();
         }
@@ -300,7 +305,17 @@ impl Executor {
         if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
         }
+        if session.only_listens() && !may_listener_run(command) {
+            return Err(ReplyError::new(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                facts.name
+            )));
+        }
         let server = &*self.server;
+        if server.publisher.is_congested() {
+            return Ok(Some(server.clock.monotonic_ms() + CONGESTION_PAUSE_MS));
+        }
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, needs.replicates) {
@@ -451,6 +466,10 @@ impl Executor {
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
+            if locks_keys {
+                record(&self.server, &mut self.txn);
+                self.txn.set_quiet(command.is_quiet);
+            }
             let mut gate = Some(gate);
             if place == Place::Pool && command.leaves_gate() {
                 session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
@@ -564,6 +583,7 @@ impl Executor {
                 return Outcome::Later(Later::Woken);
             };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            record(&self.server, &mut self.txn);
             let outcome = call(
                 &self.server,
                 self.table,
@@ -688,7 +708,9 @@ fn call(
             if let Some(lsn) = lsn {
                 session.last_own_lsn = session.last_own_lsn.max(lsn);
             }
-            return Outcome::Done { need: txn.need() };
+            let need = txn.need();
+            tell(server, txn, draws);
+            return Outcome::Done { need };
         }
         Err(stop) => stop,
     };
@@ -756,6 +778,22 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )
+}
+
+/// What a client may run that is subscribed to something and speaks RESP2.
+fn may_listener_run(command: &Command) -> bool {
+    const COMMANDS: [&str; 9] = [
+        "ping",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+        "quit",
+        "reset",
+    ];
+    COMMANDS.contains(&command.facts.name)
 }
 
 /// CLIENT PAUSE and UNPAUSE run while clients are paused.

@@ -4,6 +4,7 @@ use crate::base::args::is_keyword;
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::service::{Line, Servant};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
@@ -123,6 +124,7 @@ fn delete_batch(ctx: &mut Context<'_>, db: usize, found: &[Vec<u8>]) -> Result<u
     let _locked = pass.lock(&store, &mut locks);
     // What it stands on may have been left meanwhile.
     begin(ctx, db);
+    record(ctx.server, ctx.txn);
     let mut deleted = 0;
     for key in found {
         let at = ctx.txn.at(key)?;
@@ -131,12 +133,13 @@ fn delete_batch(ctx: &mut Context<'_>, db: usize, found: &[Vec<u8>]) -> Result<u
     if let Some(lsn) = ctx.txn.commit()? {
         ctx.session.last_own_lsn = ctx.session.last_own_lsn.max(lsn);
     }
+    let (draws, dirty) = (ctx.txn.draws(), ctx.txn.stats().dirty);
+    tell(ctx.server, ctx.txn, draws);
     let counters = &ctx.server.stats.shard(ctx.session.shard).counters;
-    counters.dirty.fetch_add(ctx.txn.stats().dirty, Ordering::Relaxed);
+    counters.dirty.fetch_add(dirty, Ordering::Relaxed);
     let waiters = &ctx.server.waiters;
     let mut line = Line::default();
     found.iter().filter(|key| waiters.has(db, key)).for_each(|key| line.push(db, key));
-    let draws = ctx.txn.draws();
     let mut servant = Servant {
         server: ctx.server,
         table: ctx.table,

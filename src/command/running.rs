@@ -8,7 +8,7 @@ use crate::command::facts::model::Flag;
 use crate::command::spec::{Command, Context, Handler};
 use crate::session::clients::ClientInfo;
 use crate::session::server_state::ServerState;
-use crate::session::session::Session;
+use crate::session::session::{Block, Session};
 use crate::session::slowlog::SlowEntry;
 use haypile_lsm::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,7 +76,9 @@ pub fn account(
         let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
         server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
     }
-    if !command.facts.flags.has(Flag::SkipSlowlog) {
+    // One that waits for keys is noted when the wait has ended.
+    let waits = matches!(session.block, Some((Block::Keys(_), _)));
+    if !waits && !command.facts.flags.has(Flag::SkipSlowlog) {
         note_slow(server, &session.info, args, ns / 1000);
     }
 }

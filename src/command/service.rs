@@ -20,8 +20,9 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::key_finder::for_each_name;
-use crate::command::running::{call_handler, error_of};
+use crate::command::running::{call_handler, error_of, note_slow};
 use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
 use crate::session::claim::Served;
@@ -189,9 +190,12 @@ impl Servant<'_> {
         let Some(command) = self.table.find(args.name()) else { return Turn::FoundNothing };
         let Some(handler) = command.handler else { return Turn::FoundNothing };
         let counters = &self.server.stats.shard(waiter.shard).counters;
-        let mut session = Session::of_waiter(waiter, key);
+        let mut session = Session::of_waiter(waiter, key, &self.server.watches);
         let mut reply = ReplyWriter::new(waiter.protocol);
+        let started_ns = self.server.clock.monotonic_ns();
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
+        record(self.server, self.txn);
+        self.txn.set_quiet(command.is_quiet);
         let mut context = Context {
             server: self.server,
             table: self.table,
@@ -228,6 +232,7 @@ impl Servant<'_> {
             counters.dirty.fetch_add(if committed.is_some() { dirty } else { 0 }, Ordering::Relaxed);
         }
         let need = self.txn.need();
+        tell(self.server, self.txn, self.draws);
         self.txn.abandon();
         if let Some(error) = error {
             reply.clear();
@@ -235,6 +240,8 @@ impl Servant<'_> {
             self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
             self.server.stats.shard(waiter.shard).command_failed(command.index);
         }
+        let ns = self.server.clock.monotonic_ns().saturating_sub(started_ns);
+        note_slow(self.server, &waiter.client, &args, ns / 1000);
         waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
         // The claim stays with the client until its worker has answered: CLIENT UNBLOCK finds it taken.
         waiter.client.served();

@@ -82,8 +82,10 @@ pub struct Command {
     pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
-    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
+    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
+    /// A pause of writes holds it up: it writes, or may (PFCOUNT).
+    pub replicates: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
     /// After MULTI it is not queued but run at once.
@@ -107,7 +109,9 @@ impl Command {
             facts,
             handler,
             class,
-            always_locks: always_locks(facts),
+            // WATCH enters under the locks of its keys.
+            always_locks: always_locks(facts) || facts.name == "watch",
+            replicates: always_locks(facts) || facts.flags.has(Flag::MayReplicate),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data || ["select", "ping", "echo", "time"].contains(&facts.name),

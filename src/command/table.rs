@@ -20,6 +20,7 @@ use crate::command::key_ranges;
 use crate::command::keys;
 use crate::command::lists;
 use crate::command::migrate;
+use crate::command::pubsub;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
@@ -257,7 +258,16 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("pfselftest", hyperloglogs::pfselftest, Slow),
     ("ping", connection::ping, Inline),
     ("psetex", strings::psetex, Inline),
+    ("psubscribe", pubsub::psubscribe, Inline),
     ("pttl", keys::pttl, Inline),
+    ("publish", pubsub::publish, Inline),
+    ("pubsub|channels", pubsub::channels, Inline),
+    ("pubsub|help", help::help, Inline),
+    ("pubsub|numpat", pubsub::numpat, Inline),
+    ("pubsub|numsub", pubsub::numsub, Inline),
+    ("pubsub|shardchannels", pubsub::shardchannels, Inline),
+    ("pubsub|shardnumsub", pubsub::shardnumsub, Inline),
+    ("punsubscribe", pubsub::punsubscribe, Inline),
     ("quit", connection::quit, Inline),
     ("randomkey", keys::randomkey, Inline),
     ("readonly", connection::cluster_disabled, Inline),
@@ -301,11 +311,15 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("sort", sort::sort, Inline),
     ("sort_ro", sort::sort_ro, Inline),
     ("spop", sets::spop, Inline),
+    ("spublish", pubsub::spublish, Inline),
     ("srandmember", sets::srandmember, Inline),
     ("srem", sets::srem, Inline),
     ("sscan", sets::sscan, Inline),
+    ("ssubscribe", pubsub::ssubscribe, Inline),
     ("strlen", strings::strlen, Inline),
+    ("subscribe", pubsub::subscribe, Inline),
     ("substr", strings::getrange, Inline),
+    ("sunsubscribe", pubsub::sunsubscribe, Inline),
     ("sunion", sets::sunion, Inline),
     ("sunionstore", sets::sunionstore, Inline),
     ("swapdb", keys::swapdb, Exclusive),
@@ -314,8 +328,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("ttl", keys::ttl, Inline),
     ("type", keys::type_, Inline),
     ("unlink", keys::del, Inline),
+    ("unsubscribe", pubsub::unsubscribe, Inline),
+    ("unwatch", transactions::unwatch, Inline),
     ("wait", server::wait, Inline),
     ("waitaof", server::waitaof, Inline),
+    ("watch", transactions::watch, Inline),
     ("xack", stream_groups::xack, Inline),
     ("xadd", streams::xadd, Inline),
     ("xautoclaim", stream_groups::xautoclaim, Inline),

@@ -7,7 +7,7 @@
 use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
 use crate::net::flow::Flow;
-use crate::net::output::Output;
+use crate::net::output::{Deferred, Output};
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
 use crate::session::session::{Block, Session};
@@ -85,6 +85,8 @@ pub struct Connection {
     pub charge: Option<Box<Charge>>,
     /// Waiting output.
     pub output: Output,
+    /// Pushes that wait for the reply of a command on a pool.
+    pub deferred: Deferred,
     /// The huge reply that a pool is making for it, if one is on its way.
     pub flow: Option<Arc<Flow>>,
     /// Why it runs nothing.
@@ -117,6 +119,7 @@ impl Connection {
             tail: Tail::default(),
             charge: None,
             output: Output::default(),
+            deferred: Deferred::default(),
             flow: None,
             parked: None,
             pending: None,

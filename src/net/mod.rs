@@ -6,6 +6,7 @@ pub mod timer;
 pub mod shutdown;
 pub mod flow;
 pub mod connection;
+pub mod push;
 pub mod pool;
 pub mod blocking;
 pub mod worker;

@@ -24,10 +24,13 @@ use crate::net::connection::{Blocked, Connection, Parked, Pending};
 use crate::net::flow::{FlowSink, HELD_BYTES_MAX, News, PIECE_BYTES, Piece};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
+use crate::net::push;
 use crate::net::timer::{Alarm, Timers};
 use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
+use crate::session::channels::Subscriber;
 use crate::session::claim::Ending;
-use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, WorkerHandle};
+use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_PUBSUB, WorkerHandle};
+use crate::session::delivery::Delivery;
 use crate::session::mailbox::Mailbox;
 use crate::session::outside::Outside;
 use crate::session::server_state::{Fsync, ServerState};
@@ -61,6 +64,11 @@ const MEMORY_TICK_MS: u64 = 20;
 /// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
 
+/// Clients that get what they did not ask for just now.
+const FLAGS_PUSHED: u32 = FLAG_PUBSUB;
+/// Unsent pushes above which the worker does not wait for the end of its turn to send.
+const PUSHED_BYTES_MAX: usize = 256 << 10;
+
 /// What others post to a worker.
 pub enum Letter {
     /// A connection that the acceptor took.
@@ -77,6 +85,8 @@ pub enum Letter {
     Unblock(u64, bool),
     /// What this client waited for was served.
     Served(u64),
+    /// What some of its connections are to get.
+    Deliver(Arc<Delivery>),
     /// Service that could not go on where it was begun.
     Serve(Box<Service>),
     /// Pause or settings changed.
@@ -125,6 +135,10 @@ impl WorkerHandle for WorkerShared {
 
     fn served(&self, client: u64) {
         self.mailbox.post(Letter::Served(client));
+    }
+
+    fn deliver(&self, delivery: Arc<Delivery>) {
+        self.mailbox.post(Letter::Deliver(delivery));
     }
 }
 
@@ -422,6 +436,7 @@ impl Worker {
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
                 Letter::Served(client) => self.settle(client),
+                Letter::Deliver(delivery) => self.deliver(&delivery),
                 Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
                 Letter::Stop(now) => self.begin_to_stop(now),
@@ -524,13 +539,14 @@ impl Worker {
             descriptor: stream.as_raw_fd(),
             now_ms: self.now_ms,
             worker: self.index,
+            place: token,
             handle: Arc::clone(&self.shared) as Arc<dyn WorkerHandle>,
         });
         self.server.stats.clients_peak.fetch_max(self.server.clients.len() as u64, RELAXED);
         self.counters().connections_received.fetch_add(1, RELAXED);
         let authenticated = !self.server.settings.password_needed.load(RELAXED);
         self.by_client.insert(info.id, token);
-        let session = Box::new(Session::new(info, self.index, authenticated));
+        let session = Box::new(Session::new(info, self.index, authenticated, &self.server.watches));
         let connection = Box::new(Connection::new(stream, token, session));
         if token == self.connections.len() {
             self.connections.push(Some(connection));
@@ -596,18 +612,21 @@ impl Worker {
 
     /// Once a second: idle clients, soft limits.
     fn tick(&mut self) {
-        let timeout_ms = self.server.settings.timeout_s.load(RELAXED) * 1000;
-        let limit = self.server.settings.output_limit();
-        if timeout_ms == 0 && limit.soft_bytes == 0 {
+        let settings = &self.server.settings;
+        let timeout_ms = settings.timeout_s.load(RELAXED) * 1000;
+        if timeout_ms == 0 && !settings.has_soft_limit() {
             return;
         }
         let now_ms = self.now_ms;
         let mut closing = Vec::new();
         for connection in self.connections.iter_mut().flatten() {
+            let flags = connection.info.flags();
+            let limit = self.server.settings.output_limit(flags);
             let idle_ms = now_ms.saturating_sub(connection.info.last_interaction_ms());
             if timeout_ms > 0
                 && idle_ms > timeout_ms
                 && connection.parked.is_none()
+                && flags & FLAG_PUBSUB == 0
                 && !connection.waits_for_memory()
             {
                 closing.push(connection.token);
@@ -939,6 +958,11 @@ impl Worker {
             if connection.parked.is_some() || connection.closing {
                 break;
             }
+            if connection.info.flags() & FLAGS_PUSHED != 0 && self.shared.mailbox.has_mail() {
+                // It may be for this very client, whom it reaches behind this reply and before the next.
+                connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
+                return (taken, None);
+            }
         }
         connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
         (taken, None)
@@ -1092,6 +1116,7 @@ impl Worker {
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         connection.info.touch(self.now_ms);
         connection.session = Some(session);
+        push::append_deferred(connection, self.watermark);
         if let Some((block, until_ms)) = block
             && let Some(mut connection) = self.connections.get_mut(job.token).and_then(Option::take)
         {
@@ -1203,6 +1228,9 @@ impl Worker {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
         }
+        if let Block::Keys(waiter) = &blocked.block {
+            note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
+        }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
@@ -1237,6 +1265,48 @@ impl Worker {
             } else if !self.blocked_on_log.contains(&token) {
                 self.blocked_on_log.push(token);
             }
+        }
+    }
+
+    // ---- pushes ----
+
+    /// Hands a delivery to those connections that it is for.
+    fn deliver(&mut self, delivery: &Delivery) {
+        let server = Arc::clone(&self.server);
+        server.publisher.taken(delivery);
+        match delivery {
+            Delivery::Message(message) => {
+                let mut found = Vec::new();
+                server.publisher.channels().subscribers(self.index, message, &mut found);
+                for (subscriber, pattern) in found {
+                    self.push(subscriber, message.need, |buffer, protocol| match pattern {
+                        None => message.append(buffer, protocol),
+                        Some(pattern) => message.append_for_pattern(buffer, protocol, pattern),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Appends a push to the output of one connection, if it is still there.
+    fn push(&mut self, to: Subscriber, need: Lsn, write: impl FnOnce(&mut Vec<u8>, Protocol)) {
+        let Some(Some(connection)) = self.connections.get_mut(to.place) else { return };
+        if connection.info.id != to.client || connection.closing {
+            return;
+        }
+        if !connection.output.has_buffer()
+            && let Some(buffer) = self.spare_buffers.pop()
+        {
+            connection.output.put_back(buffer);
+        }
+        push::append(connection, need, self.watermark, write);
+        if need > self.watermark {
+            self.turn_need = self.turn_need.max(need);
+        }
+        if connection.output.unsent() + connection.deferred.len() > PUSHED_BYTES_MAX {
+            self.send(to.place);
+        } else {
+            self.mark_dirty(to.place);
         }
     }
 
@@ -1279,7 +1349,7 @@ impl Worker {
     fn send(&mut self, token: usize) {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         connection.dirty = false;
-        let hard_bytes = self.server.settings.output_limit().hard_bytes;
+        let hard_bytes = self.server.settings.output_limit(connection.info.flags()).hard_bytes;
         let mut broken = hard_bytes > 0 && limited_bytes(connection) > hard_bytes;
         if broken {
             self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
@@ -1374,7 +1444,7 @@ fn set_blocked(server: &ServerState, connection: &mut Connection, on: bool) {
 /// Waiting output that counts against `client-output-buffer-limit`: as in Redis, a first part does not.
 fn limited_bytes(connection: &Connection) -> u64 {
     const FREE_BYTES: usize = 16 << 10;
-    connection.output.unsent().saturating_sub(FREE_BYTES) as u64
+    (connection.output.unsent() + connection.deferred.len()).saturating_sub(FREE_BYTES) as u64
 }
 
 /// Does what a pool's thread was given.

@@ -4,6 +4,7 @@
 //! numbers are `Relaxed` atomics, a listing is a snapshot of each field and not of the whole.
 
 use crate::session::claim::{Claim, Ending, Served};
+use crate::session::delivery::Delivery;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -19,8 +20,12 @@ pub const FLAG_NO_TOUCH: u32 = 2;
 pub const FLAG_BLOCKED: u32 = 4;
 /// Will be closed once its replies are out.
 pub const FLAG_CLOSING: u32 = 8;
+/// A key that it watches has changed. Set by whoever changes one, cleared by the client.
+pub const FLAG_DIRTY: u32 = 32;
 /// Queues commands for EXEC.
 pub const FLAG_MULTI: u32 = 16;
+/// Subscribed to something.
+pub const FLAG_PUBSUB: u32 = 32;
 
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;
@@ -35,6 +40,8 @@ pub trait WorkerHandle: Send + Sync {
     fn refresh(&self);
     /// What this client waited for was served; its reply lies in its claim.
     fn served(&self, client: u64);
+    /// Hand this to those of its connections that it is for.
+    fn deliver(&self, delivery: Arc<Delivery>);
 }
 
 impl fmt::Debug for dyn WorkerHandle {
@@ -78,6 +85,8 @@ pub struct ClientInfo {
     pub created_ms: u64,
     /// Its worker's number.
     pub worker: usize,
+    /// Its place in the worker.
+    pub place: usize,
     handle: Arc<dyn WorkerHandle>,
     names: Mutex<Names>,
     wait: Mutex<Wait>,
@@ -89,10 +98,13 @@ pub struct ClientInfo {
     killed: AtomicBool,
     multi: AtomicI64,
     multi_bytes: AtomicUsize,
+    watched: AtomicUsize,
     /// Bytes read from it.
     pub net_input_bytes: AtomicU64,
     /// Bytes sent to it.
     pub net_output_bytes: AtomicU64,
+    /// Channels, patterns and shard channels that it is subscribed to.
+    pub subscriptions: [AtomicUsize; 3],
     /// Commands it ran.
     pub commands: AtomicU64,
     /// Bytes of unfinished request kept for it.
@@ -114,6 +126,8 @@ pub struct Arrival {
     pub now_ms: u64,
     /// Its worker's number.
     pub worker: usize,
+    /// Its place in the worker.
+    pub place: usize,
     /// Its worker.
     pub handle: Arc<dyn WorkerHandle>,
 }
@@ -128,6 +142,7 @@ impl ClientInfo {
             descriptor: arrival.descriptor,
             created_ms: arrival.now_ms,
             worker: arrival.worker,
+            place: arrival.place,
             handle: arrival.handle,
             names: Mutex::default(),
             wait: Mutex::default(),
@@ -139,8 +154,10 @@ impl ClientInfo {
             killed: AtomicBool::new(false),
             multi: AtomicI64::new(-1),
             multi_bytes: AtomicUsize::new(0),
+            watched: AtomicUsize::new(0),
             net_input_bytes: AtomicU64::new(0),
             net_output_bytes: AtomicU64::new(0),
+            subscriptions: Default::default(),
             commands: AtomicU64::new(0),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
@@ -173,6 +190,16 @@ impl ClientInfo {
         self.multi_bytes.store(bytes, RELAXED);
     }
 
+    /// How many keys it watches.
+    pub fn watched(&self) -> usize {
+        self.watched.load(RELAXED)
+    }
+
+    /// Notes how many keys it watches.
+    pub fn set_watched(&self, keys: usize) {
+        self.watched.store(keys, RELAXED);
+    }
+
     /// Protocol version, 2 or 3.
     pub fn resp(&self) -> u32 {
         self.resp.load(RELAXED)
@@ -188,7 +215,7 @@ impl ClientInfo {
         self.flags.load(RELAXED)
     }
 
-    /// Sets or clears a flag. Only the session's owner does.
+    /// Sets or clears a flag. Only the session's owner does, but for `FLAG_DIRTY`.
     pub fn set_flag(&self, flag: u32, on: bool) {
         if on {
             self.flags.fetch_or(flag, RELAXED);

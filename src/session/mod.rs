@@ -3,12 +3,16 @@
 pub mod mailbox;
 pub mod claim;
 pub mod stats;
+pub mod delivery;
 pub mod clients;
 pub mod waiters;
 pub mod slowlog;
+pub mod channels;
+pub mod publisher;
 pub mod peers;
 pub mod outside;
 pub mod allowance;
 pub mod multi;
+pub mod watches;
 pub mod session;
 pub mod server_state;

@@ -4,10 +4,12 @@
 //! runs on a pool, to that pool's thread; it travels with the command. What others may look at (CLIENT LIST, CLIENT KILL)
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
+use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
 use crate::session::multi::Multi;
 use crate::session::outside::Outside;
 use crate::session::waiters::{Waiter, Wanted};
+use crate::session::watches::{WatchTable, Watched};
 use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
@@ -69,6 +71,10 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// What it is subscribed to, if anything.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// The reply just written is a push: it is sent whatever `reply_mode` says.
+    pub reply_is_push: bool,
     /// Close once all replies are sent (QUIT, protocol errors).
     pub close_after_reply: bool,
     /// Close without sending what is not sent yet.
@@ -89,14 +95,22 @@ pub struct Session {
     pub outside: Option<Arc<Outside>>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
+    /// Keys watched for the next EXEC.
+    pub watched: Watched,
 }
 
 impl Session {
     /// A fresh session.
-    pub fn new(info: Arc<ClientInfo>, shard: usize, authenticated: bool) -> Session {
+    pub fn new(
+        info: Arc<ClientInfo>,
+        shard: usize,
+        authenticated: bool,
+        watches: &Arc<WatchTable>,
+    ) -> Session {
         Session {
             id: info.id,
             shard,
+            watched: Watched::new(Arc::clone(watches), Arc::clone(&info)),
             info,
             db: 0,
             protocol: Protocol::Resp2,
@@ -106,6 +120,8 @@ impl Session {
             no_touch: false,
             no_evict: false,
             reply_mode: ReplyMode::On,
+            subscriptions: None,
+            reply_is_push: false,
             close_after_reply: false,
             drop_replies: false,
             block: None,
@@ -120,8 +136,8 @@ impl Session {
     }
 
     /// A session in which the command of a waiter is run again, for a key that is ready.
-    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8]) -> Session {
-        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true);
+    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8], watches: &Arc<WatchTable>) -> Session {
+        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true, watches);
         session.db = waiter.db;
         session.protocol = waiter.protocol;
         session.ready_key = Some(ready_key.to_vec());
@@ -131,6 +147,11 @@ impl Session {
     /// Whether a blocking command may take from a key: always, but when it is run again because another one is ready.
     pub fn may_take(&self, key: &[u8]) -> bool {
         self.ready_key.as_ref().is_none_or(|ready| ready == key)
+    }
+
+    /// Whether it gets messages in a protocol that cannot tell them from replies: then it may run little else.
+    pub fn only_listens(&self) -> bool {
+        self.subscriptions.is_some() && self.protocol == Protocol::Resp2
     }
 
     /// The command that runs on a pool waits for others from here on: it leaves the gate, and its thread to another.
@@ -161,15 +182,10 @@ impl Session {
         self.info.set_flag(FLAG_MULTI, true);
     }
 
-    /// The transaction is over: what was queued goes.
+    /// The transaction is over: nothing is queued and nothing watched any more.
     pub fn end_multi(&mut self) {
-        if self.multi.take().is_some() {
-            self.show_no_multi();
-        }
-    }
-
-    /// Shows that nothing is queued any more.
-    pub fn show_no_multi(&self) {
+        self.multi = None;
+        self.watched.clear();
         self.info.set_multi(-1, 0);
         self.info.set_flag(FLAG_MULTI, false);
     }
@@ -195,6 +211,7 @@ impl Session {
         self.no_touch = false;
         self.no_evict = false;
         self.reply_mode = ReplyMode::On;
+        self.subscriptions = None;
         self.info.names().name.clear();
         self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
         self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);

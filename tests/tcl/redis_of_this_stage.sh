@@ -6,8 +6,8 @@
 #
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
-watch unwatch monitor
-subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub
+monitor
+restore-asking
 psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
 '
