@@ -452,6 +452,7 @@ impl Executor {
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
+            self.txn.set_origin(session.id);
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
             let done = matches!(outcome, Outcome::Done { .. });
@@ -549,6 +550,7 @@ impl Executor {
                 return Outcome::Later(Later::Woken);
             };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            self.txn.set_origin(session.id);
             let outcome = call(
                 &self.server,
                 self.table,
@@ -670,7 +672,10 @@ fn call(
         Err(stop) => stop,
     };
     let need = txn.need();
-    txn.abandon();
+    match stop {
+        Stop::Reply(_) => txn.fail(),
+        _ => txn.abandon(),
+    }
     reply.truncate(start);
     let error = match stop {
         Stop::NeedsIo if place == Place::Worker => {

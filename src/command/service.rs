@@ -192,6 +192,7 @@ impl Servant<'_> {
         let mut session = Session::of_waiter(waiter, key);
         let mut reply = ReplyWriter::new(waiter.protocol);
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
+        self.txn.set_origin(waiter.client.id);
         let mut context = Context {
             server: self.server,
             table: self.table,

@@ -81,7 +81,8 @@ impl Command {
             always_locks: always_locks(facts),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
-            restarts: on_data || ["select", "ping", "echo", "time"].contains(&facts.name),
+            restarts: on_data
+                || ["select", "ping", "echo", "time", "publish", "spublish"].contains(&facts.name),
             is_quiet: QUIET.contains(&facts.name) || facts.name.starts_with("xgroup|"),
             index,
             subcommands: Vec::new(),

@@ -67,7 +67,11 @@ impl Client {
                 Ok(None) => {}
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
             }
-            let count = self.stream.read(&mut self.chunk)?;
+            let count = match self.stream.read(&mut self.chunk) {
+                // Whoever stops and continues the process.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
