@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 use haypile::base::config::Config;
+use std::io::Write;
 use std::process::ExitCode;
 
 const HELP: &str = "Usage: haypile [FILE] [--directive value ..]
        haypile import DUMP.rdb [FILE] [--directive value ..]
+       haypile check DIR
        haypile -v | --version
        haypile -h | --help
 
@@ -14,6 +16,9 @@ Each --directive sets what a line of the file would, and wins over it.
 
 import reads a dump file of Redis (4 to 8) into the data folder, while no server uses it. Keys that are
 there already are replaced.
+
+check reads everything in a data folder, while no server uses it, and tells what is damaged or does not
+agree, a line each; it ends with 1 if there is any, and with 0 and no word if all is well.
 
 Examples:
        haypile                                  port 6379 on 127.0.0.1, data in ./haypile-data
@@ -27,6 +32,9 @@ fn main() -> ExitCode {
     let arguments: Result<Vec<String>, _> =
         std::env::args_os().skip(1).map(|word| word.into_string()).collect();
     let result = match arguments {
+        Ok(arguments) if arguments.first().is_some_and(|word| word == "check") => {
+            return check(&arguments[1..]);
+        }
         Ok(arguments) => start(&arguments),
         Err(word) => Err(format!("argument {word:?} is not UTF-8")),
     };
@@ -34,6 +42,26 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             eprintln!("haypile: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `haypile check DIR`
+fn check(arguments: &[String]) -> ExitCode {
+    let [dir] = arguments else {
+        eprintln!("haypile: check: which data folder, and nothing else");
+        return ExitCode::FAILURE;
+    };
+    let mut report = |line: &str| {
+        // Whoever reads may have seen enough.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    };
+    match haypile::server::check(dir, &mut report) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("haypile: {why}");
             ExitCode::FAILURE
         }
     }

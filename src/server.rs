@@ -139,6 +139,26 @@ pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks a data folder that no server is using; hands each finding to `report`, a line each. How many there were.
+pub fn check(dir: &str, report: &mut dyn FnMut(&str)) -> Result<u64, String> {
+    const MEMORY_BYTES: usize = 256 << 20;
+    let dir = absolute(dir);
+    let env: Arc<dyn Env> = OsEnv::new();
+    // Opening would make one.
+    if !env.exists(&dir.join("CURRENT")).is_ok_and(|there| there) {
+        return Err(format!("there is no database in {}", dir.display()));
+    }
+    let mut options = Options::default().with_memory_budget(MEMORY_BYTES);
+    MetaHooks::install(&mut options, Clock::new());
+    let db = Db::open(env, &dir, options).map_err(|error| open_failure(&dir, &error))?;
+    let checked = crate::types::check::check(&db, report);
+    let closed = db.close();
+    let checked = checked.map_err(|error| format!("{}: {error}", dir.display()))?;
+    let checked = checked.ok_or_else(|| format!("there are no keys and values in {}", dir.display()))?;
+    closed.map_err(|error| format!("closing the database: {error}"))?;
+    Ok(checked.findings)
+}
+
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }

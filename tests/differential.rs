@@ -28,6 +28,8 @@ mod catalogue;
 mod compare;
 #[path = "differential/generator.rs"]
 mod generator;
+#[path = "differential/interleaved.rs"]
+mod interleaved;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -76,6 +78,21 @@ fn replies_equal_redis_at_the_border() {
         let generator = Generator::new(seed.wrapping_add(salt), true);
         let options = ["--packed-max-elements", most];
         run_against(&format!("border{most}"), 2, seed, generator, Program::controls(), &options);
+    }
+}
+
+/// Several connections that take turns, with transactions and watched keys.
+#[test]
+fn interleaved_sessions_agree() {
+    for (salt, protocol, most) in [(5, 2, "128"), (6, 3, "0")] {
+        let seed = seed_from("HAYPILE_DIFFERENTIAL_SEED").wrapping_add(salt);
+        let options = ["--packed-max-elements", most];
+        let name = format!("interleaved{most}");
+        let Some(stream) = Stream::start(&name, protocol, Program::controls(), &options) else { return };
+        eprintln!("HAYPILE_DIFFERENTIAL_SEED={} ({name})", seed.wrapping_sub(salt));
+        let mut sessions = interleaved::Sessions::new(stream, seed);
+        sessions.run(count_from("HAYPILE_DIFFERENTIAL_COMMANDS", 6000));
+        sessions.report();
     }
 }
 
@@ -139,6 +156,8 @@ struct Peer {
     series: String,
     server: Server,
     client: Client,
+    /// Where several connections take turns: those whose turn it is not.
+    others: Vec<Client>,
 }
 
 impl Peer {
@@ -152,7 +171,7 @@ impl Peer {
         }
         let server = Server::start_program(name, program, &flags);
         let client = server.client();
-        Peer { series, server, client }
+        Peer { series, server, client, others: Vec::new() }
     }
 }
 

@@ -72,6 +72,7 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// CONFIG RESETSTAT.
 pub fn resetstat(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.server.stats.reset();
+    ctx.server.store().reset_counters();
     ctx.reply.ok();
     Ok(())
 }

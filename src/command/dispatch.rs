@@ -13,6 +13,7 @@
 use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
@@ -23,6 +24,7 @@ use crate::session::multi::Needs;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
 use crate::store::key_locks::{KeyGuard, LockKey};
+use crate::store::pass::Pass;
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_lsm::{Db, Lsn};
@@ -453,8 +455,17 @@ impl Executor {
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
             self.txn.set_origin(session.id);
+            if locks_keys {
+                record(&self.server, &mut self.txn);
+                self.txn.set_quiet(command.is_quiet);
+            }
+            let mut gate = Some(gate);
+            if place == Place::Pool && command.leaves_gate() {
+                session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
+            }
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
+            let _pass = session.pass.take();
             let done = matches!(outcome, Outcome::Done { .. });
             if session.wanted.is_some() {
                 match done && locks.is_some() {
@@ -551,6 +562,7 @@ impl Executor {
             };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
             self.txn.set_origin(session.id);
+            record(&self.server, &mut self.txn);
             let outcome = call(
                 &self.server,
                 self.table,
@@ -667,7 +679,9 @@ fn call(
             if let Some(lsn) = lsn {
                 session.last_own_lsn = session.last_own_lsn.max(lsn);
             }
-            return Outcome::Done { need: txn.need() };
+            let need = txn.need();
+            tell(server, txn, draws);
+            return Outcome::Done { need };
         }
         Err(stop) => stop,
     };

@@ -129,9 +129,9 @@ fn clients(ctx: &Context<'_>, out: &mut String) {
         "blocked_clients": state.clients.blocked(),
         "tracking_clients": 0,
         "pubsub_clients": state.publisher.channels().clients(),
-        "watching_clients": 0,
+        "watching_clients": state.watches.clients(),
         "clients_in_timeout_table": state.clients.blocked(),
-        "total_watched_keys": 0,
+        "total_watched_keys": state.watches.entries(),
         "total_blocking_keys": state.waiters.keys(),
         "total_blocking_keys_on_nokey": 0,
         "peak_clients": state.stats.clients_peak.load(RELAXED),
@@ -215,8 +215,8 @@ fn memory(ctx: &Context<'_>, out: &mut String) {
         "mem_aof_buffer": 0,
         "mem_allocator": "system",
         "active_defrag_running": 0,
-        "lazyfree_pending_objects": 0,
-        "lazyfreed_objects": 0,
+        "lazyfree_pending_objects": state.store().reclaims_pending(),
+        "lazyfreed_objects": state.store().reclaimed(),
     );
 }
 

@@ -48,6 +48,7 @@ pub fn for_each_name<'a>(
                     db = database_number(args.get(1)).unwrap_or(db);
                 }
             }
+            session.watched.keys().iter().for_each(|watched| found(watched.db, &watched.key));
         }
         _ => names_of(command.facts, session.db, args, found),
     }

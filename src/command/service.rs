@@ -20,6 +20,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::key_finder::for_each_name;
 use crate::command::running::{call_handler, error_of};
 use crate::command::spec::{Command, Context, Table};
@@ -186,13 +187,15 @@ impl Servant<'_> {
 
     fn serve_one(&mut self, waiter: &Arc<Waiter>, key: &[u8]) -> Turn {
         let args = waiter.words.as_args();
-        let handler = self.table.find(args.name()).and_then(|command| command.handler);
-        let Some(handler) = handler else { return Turn::FoundNothing };
+        let Some(command) = self.table.find(args.name()) else { return Turn::FoundNothing };
+        let Some(handler) = command.handler else { return Turn::FoundNothing };
         let counters = &self.server.stats.shard(waiter.shard).counters;
-        let mut session = Session::of_waiter(waiter, key);
+        let mut session = Session::of_waiter(waiter, key, &self.server.watches);
         let mut reply = ReplyWriter::new(waiter.protocol);
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
         self.txn.set_origin(waiter.client.id);
+        record(self.server, self.txn);
+        self.txn.set_quiet(command.is_quiet);
         let mut context = Context {
             server: self.server,
             table: self.table,
@@ -229,11 +232,13 @@ impl Servant<'_> {
             counters.dirty.fetch_add(if committed.is_some() { dirty } else { 0 }, Ordering::Relaxed);
         }
         let need = self.txn.need();
+        tell(self.server, self.txn, self.draws);
         self.txn.abandon();
         if let Some(error) = error {
             reply.clear();
             reply.error(error.text());
             self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
+            self.server.stats.shard(waiter.shard).command_failed(command.index);
         }
         waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
         // The claim stays with the client until its worker has answered: CLIENT UNBLOCK finds it taken.

@@ -44,6 +44,9 @@ pub enum Class {
     ByWords(fn(&Args<'_>) -> Class),
 }
 
+/// Commands that leave the gate while they wait, or between batches; none of them relies on what it saw before it was back.
+const LEAVING_GATE: &[&str] = &["pkpatternmatchdel"];
+
 /// One command: a row of the table.
 #[derive(Debug)]
 pub struct Command {
@@ -53,7 +56,7 @@ pub struct Command {
     pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
-    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT).
+    /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
@@ -78,7 +81,8 @@ impl Command {
             facts,
             handler,
             class,
-            always_locks: always_locks(facts),
+            // WATCH enters under the locks of its keys.
+            always_locks: always_locks(facts) || facts.name == "watch",
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data
@@ -95,6 +99,11 @@ impl Command {
             Class::ByWords(choose) => choose(args),
             class => class,
         }
+    }
+
+    /// Whether it may be out of the gate for a while when it runs on a pool: it works in batches, or waits for others.
+    pub fn leaves_gate(&self) -> bool {
+        LEAVING_GATE.contains(&self.facts.name)
     }
 
     /// Whether it changes data.

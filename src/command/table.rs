@@ -16,6 +16,7 @@ use crate::command::hashes;
 use crate::command::help;
 use crate::command::hyperloglogs;
 use crate::command::info;
+use crate::command::key_ranges;
 use crate::command::keys;
 use crate::command::lists;
 use crate::command::pubsub;
@@ -190,8 +191,11 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("hstrlen", hashes::hstrlen, Inline),
     ("httl", hashes::httl, Inline),
     ("hvals", hashes::hvals, Inline),
-    ("pkhscanrange", hashes::pkhscanrange, Inline),
     ("pkhrscanrange", hashes::pkhrscanrange, Inline),
+    ("pkhscanrange", hashes::pkhscanrange, Inline),
+    ("pkpatternmatchdel", key_ranges::pkpatternmatchdel, Slow),
+    ("pkrscanrange", key_ranges::pkrscanrange, Inline),
+    ("pkscanrange", key_ranges::pkscanrange, Inline),
     ("incr", strings::incr, Inline),
     ("incrby", strings::incrby, Inline),
     ("incrbyfloat", strings::incrbyfloat, Inline),
@@ -323,8 +327,10 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("type", keys::type_, Inline),
     ("unlink", keys::del, Inline),
     ("unsubscribe", pubsub::unsubscribe, Inline),
+    ("unwatch", transactions::unwatch, Inline),
     ("wait", server::wait, Inline),
     ("waitaof", server::waitaof, Inline),
+    ("watch", transactions::watch, Inline),
     ("xack", stream_groups::xack, Inline),
     ("xadd", streams::xadd, Inline),
     ("xautoclaim", stream_groups::xautoclaim, Inline),

@@ -1,7 +1,7 @@
-//! MULTI, EXEC, DISCARD, and what queues commands in between.
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH, and what queues commands in between.
 //!
 //! The dispatcher looks up and admits a command as ever, then hands it to [`queue`] instead of running it. EXEC is a command whose
-//! keys are those of all that is queued: the dispatcher locks them, begins the transaction, calls [`exec`], commits, serves those who
+//! keys are those of all that is queued, and those watched: the dispatcher locks them, begins the transaction, calls [`exec`], commits, serves those who
 //! wait for keys, and unlocks, as it does for any other. So everything about isolation, the one batch in the log and wake-ups after the
 //! commit holds by itself; here is only the loop.
 //!
@@ -20,6 +20,7 @@ use crate::command::spec::{Class, Command, Context};
 use crate::session::multi::{Multi, Needs, Room};
 use crate::session::server_state::ServerState;
 use crate::session::session::{ReplyMode, Session};
+use crate::session::watches::WatchedKey;
 use crate::store::txn::Mode;
 use haypile_resp::ReplyWriter;
 use std::ops::Range;
@@ -49,6 +50,34 @@ pub fn discard(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// WATCH key [key ..]
+pub fn watch(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.session.multi.is_some() {
+        return Err(ReplyError::fixed("ERR WATCH inside MULTI is not allowed").into());
+    }
+    // Who knows already that a key has changed learns nothing more.
+    if !ctx.session.watched.is_marked() {
+        let (db, _) = ctx.txn.own_database();
+        ctx.txn.tell_no_misses();
+        let mut found = Vec::with_capacity(ctx.args.len());
+        for key in ctx.args.from(1) {
+            let at = ctx.txn.at(key)?;
+            let expire_ms = ctx.txn.peek(at, |record| record.map(|record| record.head.expire_ms))?;
+            found.push(WatchedKey { db, key: key.into(), expire_ms });
+        }
+        found.into_iter().for_each(|key| ctx.session.watched.add(key));
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// UNWATCH
+pub fn unwatch(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.session.watched.clear();
+    ctx.reply.ok();
+    Ok(())
+}
+
 /// What a command needs, wherever it runs.
 #[inline]
 pub fn needs_of(command: &Command) -> Needs {
@@ -56,7 +85,7 @@ pub fn needs_of(command: &Command) -> Needs {
     Needs {
         writes: command.writes(),
         grows: flags.has(Flag::DenyOom),
-        replicates: command.always_locks || flags.has(Flag::MayReplicate),
+        replicates: command.writes() || flags.has(Flag::MayReplicate),
         slow: false,
         exclusive: false,
     }
@@ -131,6 +160,8 @@ pub fn exec(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut stopped = None;
     if multi.is_aborted() {
         stopped = Some(PREVIOUS_ERRORS.into());
+    } else if ctx.session.watched.is_changed(ctx.txn.now_ms()) {
+        ctx.reply.null_array();
     } else {
         let db = ctx.session.db;
         ctx.session.may_block = false;
@@ -146,7 +177,7 @@ pub fn exec(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Err(stop) => stopped = Some(stop),
         }
     }
-    ctx.session.show_no_multi();
+    ctx.session.end_multi();
     stopped.map_or(Ok(()), Err)
 }
 
@@ -188,6 +219,7 @@ fn run_one(ctx: &mut Context<'_>, command: &Command, args: Args<'_>, seed: u64) 
     let start = ctx.reply.len();
     ctx.txn.begin_command(ctx.session.db, seed);
     ctx.txn.set_no_touch(ctx.session.no_touch);
+    ctx.txn.set_quiet(command.is_quiet);
     let mut own = Context {
         server: ctx.server,
         table: ctx.table,

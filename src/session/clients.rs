@@ -20,6 +20,8 @@ pub const FLAG_NO_TOUCH: u32 = 2;
 pub const FLAG_BLOCKED: u32 = 4;
 /// Will be closed once its replies are out.
 pub const FLAG_CLOSING: u32 = 8;
+/// A key that it watches has changed. Set by whoever changes one, cleared by the client.
+pub const FLAG_DIRTY: u32 = 32;
 /// Queues commands for EXEC.
 pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
@@ -96,6 +98,7 @@ pub struct ClientInfo {
     killed: AtomicBool,
     multi: AtomicI64,
     multi_bytes: AtomicUsize,
+    watched: AtomicUsize,
     /// Bytes read from it.
     pub net_input_bytes: AtomicU64,
     /// Bytes sent to it.
@@ -151,6 +154,7 @@ impl ClientInfo {
             killed: AtomicBool::new(false),
             multi: AtomicI64::new(-1),
             multi_bytes: AtomicUsize::new(0),
+            watched: AtomicUsize::new(0),
             net_input_bytes: AtomicU64::new(0),
             net_output_bytes: AtomicU64::new(0),
             subscriptions: Default::default(),
@@ -186,6 +190,16 @@ impl ClientInfo {
         self.multi_bytes.store(bytes, RELAXED);
     }
 
+    /// How many keys it watches.
+    pub fn watched(&self) -> usize {
+        self.watched.load(RELAXED)
+    }
+
+    /// Notes how many keys it watches.
+    pub fn set_watched(&self, keys: usize) {
+        self.watched.store(keys, RELAXED);
+    }
+
     /// Protocol version, 2 or 3.
     pub fn resp(&self) -> u32 {
         self.resp.load(RELAXED)
@@ -201,7 +215,7 @@ impl ClientInfo {
         self.flags.load(RELAXED)
     }
 
-    /// Sets or clears a flag. Only the session's owner does.
+    /// Sets or clears a flag. Only the session's owner does, but for `FLAG_DIRTY`.
     pub fn set_flag(&self, flag: u32, on: bool) {
         if on {
             self.flags.fetch_or(flag, RELAXED);

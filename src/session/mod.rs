@@ -11,5 +11,6 @@ pub mod channels;
 pub mod publisher;
 pub mod allowance;
 pub mod multi;
+pub mod watches;
 pub mod session;
 pub mod server_state;

@@ -15,6 +15,7 @@ use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
 use crate::session::waiters::WaitTable;
+use crate::session::watches::WatchTable;
 use crate::store::events::{CommitListener, EventClass};
 use crate::store::store::Store;
 use std::fmt;
@@ -290,6 +291,8 @@ pub struct ServerState {
     pub pause: Pause,
     /// Clients that wait for keys.
     pub waiters: WaitTable,
+    /// Keys that clients watch.
+    pub watches: Arc<WatchTable>,
     /// Messages, and who is subscribed to what.
     pub publisher: Arc<Publisher>,
     /// What does not change.
@@ -356,6 +359,7 @@ impl ServerState {
             slowlog: SlowLog::default(),
             pause: Pause::default(),
             waiters: WaitTable::default(),
+            watches: Arc::default(),
             publisher,
             identity: parts.identity,
             started_ms,

@@ -8,6 +8,8 @@ use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
 use crate::session::multi::Multi;
 use crate::session::waiters::{Waiter, Wanted};
+use crate::session::watches::{WatchTable, Watched};
+use crate::store::pass::Pass;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
 use std::sync::Arc;
@@ -86,16 +88,26 @@ pub struct Session {
     pub may_block: bool,
     /// A command that waited is run again because this key is ready: it may take from no other.
     pub ready_key: Option<Vec<u8>>,
+    /// On a pool, while a command runs that may leave the gate for a while: its place in there.
+    pub pass: Option<Pass>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
+    /// Keys watched for the next EXEC.
+    pub watched: Watched,
 }
 
 impl Session {
     /// A fresh session.
-    pub fn new(info: Arc<ClientInfo>, shard: usize, authenticated: bool) -> Session {
+    pub fn new(
+        info: Arc<ClientInfo>,
+        shard: usize,
+        authenticated: bool,
+        watches: &Arc<WatchTable>,
+    ) -> Session {
         Session {
             id: info.id,
             shard,
+            watched: Watched::new(Arc::clone(watches), Arc::clone(&info)),
             info,
             db: 0,
             protocol: Protocol::Resp2,
@@ -114,13 +126,14 @@ impl Session {
             wanted: None,
             may_block: true,
             ready_key: None,
+            pass: None,
             multi: None,
         }
     }
 
     /// A session in which the command of a waiter is run again, for a key that is ready.
-    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8]) -> Session {
-        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true);
+    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8], watches: &Arc<WatchTable>) -> Session {
+        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true, watches);
         session.db = waiter.db;
         session.protocol = waiter.protocol;
         session.ready_key = Some(ready_key.to_vec());
@@ -144,15 +157,10 @@ impl Session {
         self.info.set_flag(FLAG_MULTI, true);
     }
 
-    /// The transaction is over: what was queued goes.
+    /// The transaction is over: nothing is queued and nothing watched any more.
     pub fn end_multi(&mut self) {
-        if self.multi.take().is_some() {
-            self.show_no_multi();
-        }
-    }
-
-    /// Shows that nothing is queued any more.
-    pub fn show_no_multi(&self) {
+        self.multi = None;
+        self.watched.clear();
         self.info.set_multi(-1, 0);
         self.info.set_flag(FLAG_MULTI, false);
     }

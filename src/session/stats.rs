@@ -160,6 +160,13 @@ impl Shard {
         }
     }
 
+    /// Counts a command as failed that was counted when it began to wait.
+    pub fn command_failed(&self, index: usize) {
+        if let Some(command) = self.commands.get(index) {
+            command.failed.fetch_add(1, RELAXED);
+        }
+    }
+
     /// Counts a command that was refused before it ran.
     pub fn command_rejected(&self, index: usize) {
         if let Some(command) = self.commands.get(index) {

@@ -79,6 +79,11 @@ impl Gate {
         None
     }
 
+    /// Takes over what [`GateGuard::detach`] left inside. The slot is the one that was entered by; each only once.
+    pub fn adopt(&self, slot: usize) -> GateGuard<'_> {
+        GateGuard { gate: self, slot: &self.slots[slot % self.slots.len()] }
+    }
+
     /// Whether somebody runs, or waits to run, alone.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
@@ -121,6 +126,13 @@ impl Gate {
 pub struct GateGuard<'a> {
     gate: &'a Gate,
     slot: &'a Slot,
+}
+
+impl GateGuard<'_> {
+    /// Stays inside without a guard, until it is [adopted](Gate::adopt) again.
+    pub fn detach(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for GateGuard<'_> {

@@ -13,6 +13,7 @@ pub mod ids;
 pub mod pending;
 pub mod recount;
 pub mod store;
+pub mod pass;
 pub mod aside;
 pub mod staged;
 pub mod txn;

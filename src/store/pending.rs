@@ -43,6 +43,8 @@ pub struct GcHints(Mutex<Hints>);
 #[derive(Debug)]
 struct Hints {
     ids: VecDeque<SpaceId>,
+    /// How many of them are being looked at.
+    in_hand: usize,
     /// There may be gc records that are not in `ids`.
     scan: bool,
 }
@@ -52,7 +54,7 @@ const HINTS_MAX: usize = 64 << 10;
 impl GcHints {
     /// Nothing is known yet: the gc records are to be read.
     pub fn new() -> GcHints {
-        GcHints(Mutex::new(Hints { ids: VecDeque::new(), scan: true }))
+        GcHints(Mutex::new(Hints { ids: VecDeque::new(), in_hand: 0, scan: true }))
     }
 
     /// Adds one whose gc record is written.
@@ -65,12 +67,24 @@ impl GcHints {
         }
     }
 
-    /// Takes up to `max`, and whether the gc records are to be read as well.
+    /// Takes up to `max`, and whether the gc records are to be read as well. [`done`](Self::done) is to follow.
     pub fn take(&self, max: usize) -> (Vec<SpaceId>, bool) {
         let mut hints = lock(&self.0);
         let count = hints.ids.len().min(max);
         let ids = hints.ids.drain(..count).collect();
+        hints.in_hand = count;
         (ids, hints.ids.is_empty() && std::mem::take(&mut hints.scan))
+    }
+
+    /// What was taken has been looked at.
+    pub fn done(&self) {
+        lock(&self.0).in_hand = 0;
+    }
+
+    /// How many there are that may have to be reclaimed.
+    pub fn pending(&self) -> usize {
+        let hints = lock(&self.0);
+        hints.ids.len() + hints.in_hand
     }
 
     /// The gc records are to be read (again).

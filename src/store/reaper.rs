@@ -28,7 +28,18 @@ impl Store {
         }
         // The gate keeps the spaces of databases where they are.
         let Some(_inside) = self.gate().enter(BACKGROUND_SLOT) else { return Ok(true) };
-        let (mut ids, scan) = self.gc_hints.take(limit);
+        let (ids, scan) = self.gc_hints.take(limit);
+        let reclaimed = self.reclaim(ids, scan, limit);
+        self.gc_hints.done();
+        if reclaimed.is_err() {
+            // Their records are still there.
+            self.gc_hints.request_scan();
+        }
+        reclaimed?;
+        Ok(noted || !self.gc_hints.is_empty())
+    }
+
+    fn reclaim(&self, mut ids: Vec<SpaceId>, scan: bool, limit: usize) -> Result<()> {
         if scan {
             self.scan_hints(&mut ids, limit)?;
         }
@@ -36,12 +47,10 @@ impl Store {
         ids.dedup();
         // Asked before the read point is taken: what is linked by now is seen to be.
         ids.retain(|id| !self.under_construction.contains(*id));
-        let verdicts = self.verify(&ids);
-        if verdicts.is_err() {
-            ids.iter().for_each(|id| self.gc_hints.push(*id));
-        }
-        self.remove(&ids, &verdicts?)?;
-        Ok(noted || !self.gc_hints.is_empty())
+        let verdicts = self.verify(&ids)?;
+        self.remove(&ids, &verdicts)?;
+        self.add_reclaimed(verdicts.iter().filter(|dead| **dead).count() as u64);
+        Ok(())
     }
 
     /// Makes gc records of what compactions noted. They are on the disk before the notes are acknowledged.

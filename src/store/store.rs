@@ -191,6 +191,7 @@ pub struct Store {
     listener: OnceLock<Arc<dyn CommitListener>>,
     /// Keys that expired.
     expired_keys: AtomicU64,
+    reclaimed: AtomicU64,
     /// Fields of hashes that the sweeper removed.
     pub(super) expired_fields: AtomicU64,
 }
@@ -256,6 +257,7 @@ impl Store {
             told: AtomicU32::new(0),
             listener: OnceLock::new(),
             expired_keys: AtomicU64::new(0),
+            reclaimed: AtomicU64::new(0),
             expired_fields: AtomicU64::new(0),
             db,
         });
@@ -395,6 +397,28 @@ impl Store {
     /// Fields of hashes that expired since the start and were removed by the sweeper.
     pub fn expired_fields(&self) -> u64 {
         self.expired_fields.load(Relaxed)
+    }
+
+    /// Values with an id whose space was given back since the start or the last [`reset_counters`](Self::reset_counters).
+    pub fn reclaimed(&self) -> u64 {
+        self.reclaimed.load(Relaxed)
+    }
+
+    /// Values with an id that may still have to be given back.
+    pub fn reclaims_pending(&self) -> usize {
+        self.gc_hints.pending()
+    }
+
+    /// Counts values whose space was given back.
+    pub(super) fn add_reclaimed(&self, by: u64) {
+        self.reclaimed.fetch_add(by, Relaxed);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_counters(&self) {
+        for counter in [&self.expired_keys, &self.expired_fields, &self.reclaimed] {
+            counter.store(0, Relaxed);
+        }
     }
 
     /// Counts keys that expired.

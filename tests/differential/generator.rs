@@ -212,7 +212,7 @@ fn is_long_key(key: &[u8]) -> bool {
 
 /// Whether EXEC runs it, and in one server as in another: what is not queued ends a transaction or answers at once, and an id that a
 /// server's clock gives cannot be looked away from there.
-fn may_be_queued(step: &Step) -> bool {
+pub fn may_be_queued(step: &Step) -> bool {
     const NOT: &[&str] = &["quit", "reset", "hello", "client", "save", "shutdown", "command"];
     let is = |name: &str| step.command[0].eq_ignore_ascii_case(name.as_bytes());
     let own_id = is("xadd") && step.command.iter().any(|word| word == b"*");
@@ -302,7 +302,7 @@ impl Generator {
         }
     }
 
-    fn step(&mut self) -> Step {
+    pub fn step(&mut self) -> Step {
         let mut drawn = self.command();
         if drawn.mutable && self.random.chance(100) {
             self.make_hostile(&mut drawn.command);

@@ -68,9 +68,9 @@ impl Client {
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
             }
             let count = match self.stream.read(&mut self.chunk) {
-                // Whoever stops and continues the process.
+                // A machine that is stopped and goes on interrupts reads with a timeout.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
+                read => read?,
             };
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -116,6 +116,7 @@ impl Client {
             match self.stream.read(&mut self.chunk) {
                 Ok(0) => return Ok(bytes),
                 Ok(count) => bytes.extend_from_slice(&self.chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Closed with bytes of ours unread.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(bytes),
                 Err(error) => return Err(error),

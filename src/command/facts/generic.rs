@@ -2,7 +2,9 @@
 //!
 //! Facts only; see `model.rs` for what they mean. Sorted by name.
 
-use crate::command::facts::model::Flag::{Blocking, DenyOom, Fast, MovableKeys, ReadOnly, Write};
+use crate::command::facts::model::Flag::{
+    Blocking, DenyOom, Fast, MovableKeys, NoMulti, NoScript, ReadOnly, Write,
+};
 use crate::command::facts::model::KeyFlag::{Access, Delete, Incomplete, Insert, Ow, Rm, Ro, Rw, Update};
 use crate::command::facts::model::{
     Acl, Argument, CommandFacts, Group, KeySpec, block, integer, key, key_pattern, one_of, pattern, string,
@@ -196,7 +198,7 @@ pub static COMMANDS: &[CommandFacts] = &[
             "Deletes keys of any type that match a pattern, up to a number of them",
             "O(N), N keys in the database",
         )
-        .flags(&[Write])
+        .flags(&[Write, NoMulti, NoScript])
         .own_acl(&[Acl::Keyspace, Acl::Dangerous])
         .arguments(&[pattern("pattern"), integer("max").optional()])
         .extension(),
