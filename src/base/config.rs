@@ -259,7 +259,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("min-replicas-max-lag", INT, "10").alias("min-slaves-max-lag"),
     refused("min-replicas-to-write", INT, "0", NO_REPLICATION).alias("min-slaves-to-write"),
     inert("no-appendfsync-on-rewrite", Kind::Bool, "no"),
-    inert("notify-keyspace-events", Kind::Events, ""),
+    honoured("notify-keyspace-events", Kind::Events, ""),
     inert_start("oom-score-adj", Kind::Word(&["no", "yes", "relative", "absolute"]), "no"),
     inert("oom-score-adj-values", Kind::Words, "0 200 800"),
     // Up to where a collection stays in its record; with 0 each lies under an id.

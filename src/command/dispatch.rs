@@ -466,6 +466,7 @@ impl Executor {
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
+            self.txn.set_origin(session.id);
             if locks_keys {
                 record(&self.server, &mut self.txn);
                 self.txn.set_quiet(command.is_quiet);
@@ -583,6 +584,7 @@ impl Executor {
                 return Outcome::Later(Later::Woken);
             };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            self.txn.set_origin(session.id);
             record(&self.server, &mut self.txn);
             let outcome = call(
                 &self.server,
@@ -715,8 +717,8 @@ fn call(
         Err(stop) => stop,
     };
     let need = txn.need();
-    txn.abandon();
     if reply.has_handed_over() {
+        txn.abandon();
         // What has left cannot be taken back: the client learns by the end of its connection that this is no answer.
         reply.clear();
         session.close_after_reply = true;
@@ -724,6 +726,10 @@ fn call(
             server.log('#', &format!("a reply to {} was cut short: {stop:?}", session.info.address));
         }
         return Outcome::Done { need };
+    }
+    match stop {
+        Stop::Reply(_) => txn.fail(),
+        _ => txn.abandon(),
     }
     reply.truncate(start);
     let error = match stop {

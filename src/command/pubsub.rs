@@ -101,7 +101,13 @@ fn publish_to(ctx: &mut Context<'_>, kind: ChannelKind) -> Result<(), Stop> {
     let (channel, payload) = (ctx.args.get(1), ctx.args.get(2));
     let publisher = &ctx.server.publisher;
     let need = ctx.session.last_own_lsn;
-    let count = publisher.publish(kind, channel, payload, need);
+    let count = if ctx.session.may_block {
+        publisher.publish(kind, channel, payload, need)
+    } else {
+        // Part of a transaction: it goes out with the commit.
+        ctx.txn.publish(kind == ChannelKind::Shard, channel, payload, need);
+        publisher.channels().receivers(kind, channel).count
+    };
     ctx.reply.integer(count as i64);
     Ok(())
 }

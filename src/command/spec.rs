@@ -114,7 +114,8 @@ impl Command {
             replicates: always_locks(facts) || facts.flags.has(Flag::MayReplicate),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
-            restarts: on_data || ["select", "ping", "echo", "time"].contains(&facts.name),
+            restarts: on_data
+                || ["select", "ping", "echo", "time", "publish", "spublish"].contains(&facts.name),
             is_quiet: QUIET.contains(&facts.name) || facts.name.starts_with("xgroup|"),
             index,
             subcommands: Vec::new(),

@@ -58,6 +58,7 @@ pub fn watch(ctx: &mut Context<'_>) -> Result<(), Stop> {
     // Who knows already that a key has changed learns nothing more.
     if !ctx.session.watched.is_marked() {
         let (db, _) = ctx.txn.own_database();
+        ctx.txn.tell_no_misses();
         let mut found = Vec::with_capacity(ctx.args.len());
         for key in ctx.args.from(1) {
             let at = ctx.txn.at(key)?;

@@ -25,7 +25,7 @@ pub const FLAG_DIRTY: u32 = 32;
 /// Queues commands for EXEC.
 pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
-pub const FLAG_PUBSUB: u32 = 32;
+pub const FLAG_PUBSUB: u32 = 64;
 
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;

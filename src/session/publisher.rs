@@ -9,8 +9,9 @@
 use crate::session::channels::Channels;
 use crate::session::clients::WorkerHandle;
 use crate::session::delivery::{ChannelKind, Delivery, Message};
+use crate::store::events::{CommitListener, Committed, Event, EventClass};
 use haypile_lsm::Lsn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -24,6 +25,8 @@ pub struct Publisher {
     channels: Arc<Channels>,
     workers: OnceLock<Vec<Arc<dyn WorkerHandle>>>,
     backlog_bytes: AtomicUsize,
+    /// Classes of keyspace events, and the channels that these go to.
+    classes: AtomicU32,
 }
 
 impl Publisher {
@@ -33,6 +36,7 @@ impl Publisher {
             channels: Arc::new(Channels::new(workers)),
             workers: OnceLock::new(),
             backlog_bytes: AtomicUsize::new(0),
+            classes: AtomicU32::new(0),
         }
     }
 
@@ -66,6 +70,28 @@ impl Publisher {
         }
     }
 
+    /// Says which keyspace events go out, and where to.
+    pub fn set_classes(&self, classes: EventClass) {
+        self.classes.store(classes.0, RELAXED);
+    }
+
+    /// Publishes a keyspace event.
+    fn publish_event(&self, name: &str, db: usize, key: &[u8], need: Lsn) {
+        let classes = EventClass(self.classes.load(RELAXED));
+        if !self.channels.has_any(ChannelKind::Channel) {
+            return;
+        }
+        if classes.has(EventClass::KEYSPACE) {
+            let mut channel = format!("__keyspace@{db}__:").into_bytes();
+            channel.extend_from_slice(key);
+            self.publish(ChannelKind::Channel, &channel, name.as_bytes(), need);
+        }
+        if classes.has(EventClass::KEYEVENT) {
+            let channel = format!("__keyevent@{db}__:{name}");
+            self.publish(ChannelKind::Channel, channel.as_bytes(), key, need);
+        }
+    }
+
     /// A worker has taken a delivery out of its mailbox.
     pub fn taken(&self, delivery: &Delivery) {
         self.backlog_bytes.fetch_sub(delivery.weight_bytes(), RELAXED);
@@ -76,5 +102,19 @@ impl Publisher {
     pub fn is_congested(&self) -> bool {
         // Relaxed: a bound on memory, a little late at worst.
         self.backlog_bytes.load(RELAXED) > BACKLOG_BYTES_MAX
+    }
+}
+
+impl CommitListener for Publisher {
+    fn committed(&self, commit: &Committed<'_>) {
+        for event in commit.events.iter() {
+            match event {
+                Event::Key { name, db, key } => self.publish_event(name, db, key, commit.lsn),
+                Event::Message { shard, channel, payload, need } => {
+                    let kind = if shard { ChannelKind::Shard } else { ChannelKind::Channel };
+                    self.publish(kind, channel, payload, need.max(commit.lsn));
+                }
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
 use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
+use crate::store::events::{CommitListener, EventClass};
 use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
@@ -296,7 +297,7 @@ pub struct ServerState {
     /// Keys that clients watch.
     pub watches: Arc<WatchTable>,
     /// Messages, and who is subscribed to what.
-    pub publisher: Publisher,
+    pub publisher: Arc<Publisher>,
     /// What does not change.
     pub identity: Identity,
     /// When the server started (monotonic ms).
@@ -347,7 +348,9 @@ impl ServerState {
             running_since_ms: None,
             saves: 0,
         };
-        ServerState {
+        let publisher = Arc::new(Publisher::new(parts.identity.workers));
+        parts.store.set_listener(Arc::clone(&publisher) as Arc<dyn CommitListener>);
+        let server = ServerState {
             store: RwLock::new(parts.store),
             generation: AtomicU64::new(1),
             opener: parts.opener,
@@ -361,7 +364,7 @@ impl ServerState {
             pause: Pause::default(),
             waiters: WaitTable::default(),
             watches: Arc::default(),
-            publisher: Publisher::new(parts.identity.workers),
+            publisher,
             identity: parts.identity,
             started_ms,
             clock: parts.clock,
@@ -371,7 +374,16 @@ impl ServerState {
             shutdown_trigger: parts.shutdown_trigger,
             failure: OnceLock::new(),
             logger: parts.logger,
-        }
+        };
+        server.set_told();
+        server
+    }
+
+    /// Says to store and publisher which keyspace events are told of.
+    fn set_told(&self) {
+        let classes = EventClass::from_letters(self.config().text("notify-keyspace-events"));
+        self.publisher.set_classes(classes);
+        self.store().tell(classes, false);
     }
 
     /// The store. Keep it no longer than the gate is held, or compare [`generation`](Self::generation).
@@ -391,8 +403,11 @@ impl ServerState {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         store.close()?;
         *store = (self.opener)()?;
+        store.set_listener(Arc::clone(&self.publisher) as Arc<dyn CommitListener>);
         // Release: pairs with `generation`.
         self.generation.fetch_add(1, Ordering::Release);
+        drop(store);
+        self.set_told();
         Ok(())
     }
 
@@ -410,6 +425,8 @@ impl ServerState {
         let changed = change(&config)?;
         self.settings.apply(&changed);
         *config = Arc::new(changed);
+        drop(config);
+        self.set_told();
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use crate::base::number::{IntegerText, parse_i64};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Before, Slot, Txn};
 use crate::types::string_value::{Editor, Source, Stored, check_length, store, stored};
 use std::ops::Range;
@@ -50,6 +51,9 @@ pub fn set_over(
     expire_ms: u64,
 ) -> Result<(), Stop> {
     if expire_ms != 0 && expire_ms <= txn.now_ms() {
+        if !before.is_live() {
+            txn.event(EventClass::NEW, "new", at);
+        }
         return txn.delete(at, before);
     }
     store(txn, at, before, value, expire_ms, false)
@@ -85,6 +89,7 @@ pub fn set_many<'a>(txn: &mut Txn, pairs: impl Iterator<Item = (&'a [u8], &'a [u
     for (key, value) in pairs {
         let at = txn.at(key)?;
         set_blindly(txn, at, value, 0)?;
+        txn.event(EventClass::STRING, "set", at);
     }
     Ok(())
 }
@@ -109,6 +114,7 @@ pub fn set_many_if_absent<'a>(
         // A key named twice replaces what its first mention staged.
         let before = txn.staged(at).unwrap_or(before);
         store(txn, at, &before, value, 0, false)?;
+        txn.event(EventClass::STRING, "set", at);
     }
     Ok(true)
 }
