@@ -67,6 +67,14 @@ impl<'a> Args<'a> {
         parse_i64(self.get(index)).ok_or(ReplyError::NOT_AN_INTEGER)
     }
 
+    /// The same, but not the smallest number, which has no negative.
+    pub fn integer_with_negative(&self, index: usize) -> Result<i64, ReplyError> {
+        match self.integer(index)? {
+            i64::MIN => Err(ReplyError::HAS_NO_NEGATIVE),
+            number => Ok(number),
+        }
+    }
+
     /// A walk over the options that begin at word `index`.
     pub fn options(&self, index: usize) -> Options<'a> {
         Options { args: *self, at: index }

@@ -27,6 +27,10 @@ impl ReplyError {
     /// A number that must fit 32 bits and does not.
     pub const NOT_32_BITS: ReplyError =
         ReplyError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
+    /// The smallest number, where its negative is wanted as well.
+    pub const HAS_NO_NEGATIVE: ReplyError = ReplyError::fixed(
+        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+    );
     /// A database that is not there.
     pub const DB_OUT_OF_RANGE: ReplyError = ReplyError::fixed("ERR DB index is out of range");
     /// MOVE or COPY onto itself.

@@ -246,10 +246,7 @@ impl Executor {
         };
         match admitted {
             Ok(None) => {}
-            Ok(Some(at_ms)) => {
-                // A command that waited for a pause has not served a delay; it is asked again.
-                return Outcome::Later(Later::Until { at_ms, delayed: !self.server.pause.is_set() });
-            }
+            Ok(Some(later)) => return Outcome::Later(later),
             Err(error) => return self.refuse(Some(command), session, reply, error),
         }
         session.info.set_last_command(command.index as u32);
@@ -289,14 +286,14 @@ impl Executor {
 
     // ---- before ----
 
-    /// Whether a command may run now: `Ok(Some(at))` if only at that time.
+    /// Whether a command may run now: `Ok(Some(later))` if only then, when it is asked again.
     fn admit(
         &mut self,
         command: &Command,
         session: &mut Session,
         request: &Request<'_>,
         queues: bool,
-    ) -> Result<Option<u64>, ReplyError> {
+    ) -> Result<Option<Later>, ReplyError> {
         let facts = command.facts;
         let (needs, queued_bytes) = match session.multi.as_deref() {
             Some(multi) if command.runs_queue => (multi.needs(), multi.bytes()),
@@ -314,12 +311,13 @@ impl Executor {
         }
         let server = &*self.server;
         if server.publisher.is_congested() {
-            return Ok(Some(server.clock.monotonic_ms() + CONGESTION_PAUSE_MS));
+            let at_ms = server.clock.monotonic_ms() + CONGESTION_PAUSE_MS;
+            return Ok(Some(Later::Until { at_ms, delayed: false }));
         }
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
             let now_ms = server.clock.monotonic_ms();
-            if let Some(until_ms) = server.pause.until(now_ms, needs.replicates) {
-                return Ok(Some(until_ms));
+            if let Some(at_ms) = server.pause.until(now_ms, needs.replicates) {
+                return Ok(Some(Later::Until { at_ms, delayed: false }));
             }
         }
         if !needs.writes {
@@ -345,7 +343,8 @@ impl Executor {
                 let delay_ms = session.delay_debt_ns / 1_000_000;
                 session.delay_debt_ns = 0;
                 server.stats.shard(session.shard).counters.commands_delayed.fetch_add(1, RELAXED);
-                return Ok(Some(server.clock.monotonic_ms() + delay_ms));
+                let at_ms = server.clock.monotonic_ms() + delay_ms;
+                return Ok(Some(Later::Until { at_ms, delayed: true }));
             }
         }
         Ok(None)
@@ -447,8 +446,9 @@ impl Executor {
                 // Under the locks the lines are settled. Somebody may have come in between who needs more.
                 let locked = self.keys.len();
                 service::add_also(waiters, &mut self.keys, self.table, command, session, &request.args);
+                // Locking has sorted them.
                 let (locked, needed) = self.keys.split_at(locked);
-                if !needed.iter().all(|key| locked.contains(key)) {
+                if !needed.iter().all(|key| locked.binary_search(key).is_ok()) {
                     continue;
                 }
             }
@@ -538,7 +538,13 @@ impl Executor {
             } else {
                 let mut keys = service.keys();
                 match store.locks().lock_or_queue(&mut keys, waker) {
-                    Some(guard) => (guard.detach(), service.take().1),
+                    Some(guard) => {
+                        // Whoever waits for the keys in the store of before tries again in the new one.
+                        let before = Arc::clone(service.store());
+                        let (held, line) = service.take();
+                        drop(before.locks().adopt(held));
+                        (guard.detach(), line)
+                    }
                     None => return Some(service),
                 }
             };

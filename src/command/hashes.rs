@@ -5,7 +5,7 @@ use crate::base::extended::Extended;
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::scans::{ScanOptions, reply_page};
+use crate::command::scans::{ScanOptions, page_limit, reply_page};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
 use crate::store::events::EventClass;
@@ -189,7 +189,7 @@ pub fn hrandfield(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Part::Field(name, _) => reply.bulk(name),
         });
     }
-    let count = random_count(ctx.args.get(2))?;
+    let count = ctx.args.integer_with_negative(2)?;
     let with_values = match ctx.args.len() {
         3 => false,
         4 if is_keyword(ctx.args.get(3), "WITHVALUES") => true,
@@ -212,17 +212,6 @@ pub fn hrandfield(ctx: &mut Context<'_>) -> Result<(), Stop> {
             }
         }
     })
-}
-
-/// The count of HRANDFIELD and SRANDMEMBER.
-pub fn random_count(text: &[u8]) -> Result<i64, ReplyError> {
-    match parse_i64(text) {
-        None => Err(ReplyError::NOT_AN_INTEGER),
-        Some(i64::MIN) => Err(ReplyError::fixed(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        )),
-        Some(count) => Ok(count),
-    }
 }
 
 /// `HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]`
@@ -264,8 +253,7 @@ fn scan_range(ctx: &mut Context<'_>, reverse: bool) -> Result<(), Stop> {
         if is_keyword(word, "MATCH") {
             stretch.pattern = Some(value);
         } else if is_keyword(word, "LIMIT") {
-            let limit = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
-            stretch.limit = u64::try_from(limit).ok().filter(|limit| *limit > 0).ok_or(ReplyError::SYNTAX)?;
+            stretch.limit = page_limit(value)?;
         } else {
             return Err(ReplyError::SYNTAX.into());
         }

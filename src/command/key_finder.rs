@@ -45,7 +45,7 @@ pub fn for_each_name<'a>(
                 let args = queued.args.as_args();
                 names_of(command.facts, db, &args, &mut found);
                 if command.facts.name == "select" {
-                    db = database_number(args.get(1)).unwrap_or(db);
+                    db = multi.selected(args.get(1)).unwrap_or(db);
                 }
             }
             session.watched.keys().iter().for_each(|watched| found(watched.db, &watched.key));
@@ -60,6 +60,12 @@ fn names_of<'a>(facts: &CommandFacts, db: usize, args: &Args<'a>, mut found: imp
     if let Some((db, key)) = other_database(facts, args) {
         found(db, key);
     }
+    if matches!(facts.name, "georadius" | "georadiusbymember") {
+        // The last STORE counts, the specification names the first: locked are all.
+        let is_store =
+            |at: &usize| is_keyword(args.get(*at), "STORE") || is_keyword(args.get(*at), "STOREDIST");
+        (5..args.len().saturating_sub(1)).filter(is_store).for_each(|at| found(db, args.get(at + 1)));
+    }
 }
 
 fn database_number(word: &[u8]) -> Option<usize> {
@@ -71,7 +77,8 @@ fn other_database<'a>(facts: &CommandFacts, args: &Args<'a>) -> Option<(usize, &
     let (db, key) = match facts.name {
         "move" => (args.get(2), args.get(1)),
         "copy" => {
-            let at = (3..args.len()).find(|&at| is_keyword(args.get(at), "DB"))?;
+            // The last one counts.
+            let at = (3..args.len()).rev().find(|&at| is_keyword(args.get(at), "DB"))?;
             (args.get(at + 1), args.get(2))
         }
         _ => return None,
@@ -195,6 +202,23 @@ mod tests {
         let args = OwnedArgs::from_words(&words);
         let mut indexes = Vec::new();
         find_keys(&spec, &args.as_args(), |index| indexes.push(index)).then_some(indexes)
+    }
+
+    #[test]
+    fn of_a_repeated_option_the_last_is_locked() {
+        let locked = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let args = OwnedArgs::from_words(&words);
+            let facts = find(line.split(' ').next().unwrap_or_default()).expect("a command");
+            let mut found = Vec::new();
+            names_of(facts, 7, &args.as_args(), |db, key| {
+                found.push((db, String::from_utf8_lossy(key).into_owned()))
+            });
+            found
+        };
+        assert!(locked("copy a b DB 1 DB 2").contains(&(2, "b".into())));
+        let line = "georadius k 0 0 1 m STORE x STORE y";
+        assert!(locked(line).contains(&(7, "y".into())), "{:?}", locked(line));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::changes::{record, tell};
+use crate::command::scans::page_limit;
 use crate::command::service::{Line, Servant};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
@@ -45,8 +46,7 @@ fn scan_range(ctx: &mut Context<'_>, reverse: bool) -> Result<(), Stop> {
         if is_keyword(word, "MATCH") {
             stretch.pattern = Some(value);
         } else if is_keyword(word, "LIMIT") {
-            let limit = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
-            stretch.limit = u64::try_from(limit).ok().filter(|limit| *limit > 0).ok_or(ReplyError::SYNTAX)?;
+            stretch.limit = page_limit(value)?;
         } else {
             return Err(ReplyError::SYNTAX.into());
         }

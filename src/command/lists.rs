@@ -29,13 +29,10 @@ fn at_least(word: &[u8], min: i64, complaint: &'static str) -> Result<u64, Reply
 
 /// A number that has a negative: all but the smallest.
 fn with_negative(word: &[u8]) -> Result<i64, ReplyError> {
-    let number = parse_i64(word).ok_or(ReplyError::NOT_AN_INTEGER)?;
-    if number == i64::MIN {
-        let complaint =
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
-        return Err(ReplyError::fixed(complaint));
+    match parse_i64(word).ok_or(ReplyError::NOT_AN_INTEGER)? {
+        i64::MIN => Err(ReplyError::HAS_NO_NEGATIVE),
+        number => Ok(number),
     }
-    Ok(number)
 }
 
 /// The words of LMPOP behind its name, of BLMPOP behind its timeout.
@@ -236,7 +233,7 @@ pub fn linsert(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// LREM key count element
 pub fn lrem(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
-    let (from, count) = match with_negative(ctx.args.get(2))? {
+    let (from, count) = match ctx.args.integer_with_negative(2)? {
         0 => (End::Left, u64::MAX),
         count => (if count < 0 { End::Right } else { End::Left }, count.unsigned_abs()),
     };

@@ -15,8 +15,10 @@
 use crate::base::args::is_keyword;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::record;
 use crate::command::spec::Context;
 use crate::session::peers::Peer;
+use crate::store::events::EventClass;
 use crate::store::txn::{Draws, Mode, ReadPoint};
 use crate::types::dump;
 use crate::types::keys;
@@ -133,11 +135,15 @@ pub fn migrate(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if ctx.session.pass.is_some() {
         let draws = Draws { now_ms: ctx.server.clock.unix_ms(), ..ctx.txn.draws() };
         ctx.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
+        ctx.txn.set_no_touch(ctx.session.no_touch);
+        record(ctx.server, ctx.txn);
     }
     if !order.copy && ctx.txn.own_database() == (db, space) {
         for number in sent.arrived {
             let at = ctx.txn.at(order.keys[number])?;
-            keys::delete(ctx.txn, at)?;
+            if keys::delete(ctx.txn, at)? {
+                ctx.txn.event(EventClass::GENERIC, "del", at);
+            }
         }
     }
     // An error is an answer here, and no reason to forget what has gone.

@@ -86,3 +86,13 @@ pub fn reply_page(
     reply.raw(&elements);
     Ok(())
 }
+
+/// A page holds no more than this, whatever LIMIT says: it is built whole.
+const PAGE_MAX: u64 = 4096;
+
+/// LIMIT of the range commands.
+pub fn page_limit(word: &[u8]) -> Result<u64, ReplyError> {
+    let limit = parse_i64(word).ok_or(ReplyError::NOT_AN_INTEGER)?;
+    let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0).ok_or(ReplyError::SYNTAX)?;
+    Ok(limit.min(PAGE_MAX))
+}

@@ -33,7 +33,7 @@ use crate::store::key_locks::{KeyGuard, LockKey};
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_resp::ReplyWriter;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,6 +85,8 @@ impl Service {
 #[derive(Debug, Default)]
 pub struct Line {
     ready: VecDeque<Name>,
+    /// The same, to be asked.
+    standing: HashSet<Name>,
     /// The last one in line at the first key who was looked at.
     after: u64,
 }
@@ -127,13 +129,13 @@ enum Turn {
 impl Servant<'_> {
     /// Serves everyone in line that can be.
     pub fn serve(&mut self, line: &mut Line) -> Progress {
-        while let Some((db, key)) = line.ready.pop_front() {
+        while let Some((db, key)) = line.pop() {
             if self.is_paused() {
-                line.ready.push_front((db, key));
+                line.put_back((db, key));
                 return Progress::Paused;
             }
             if !self.serve_key(db, &key, line) {
-                line.ready.push_front((db, key));
+                line.put_back((db, key));
                 return Progress::Elsewhere;
             }
             line.after = 0;
@@ -263,14 +265,14 @@ pub fn add_also(
     for_each_name(table, command, session, args, |db, key| {
         waiters.also(db, key, |db, key| open.push((db, key.to_vec())));
     });
-    let mut seen: Vec<Name> = Vec::new();
+    let mut seen: HashSet<Name> = HashSet::new();
     while let Some(name) = open.pop() {
         if seen.contains(&name) {
             continue;
         }
         keys.push(LockKey::new(name.0, &name.1));
         waiters.also(name.0, &name.1, |db, key| open.push((db, key.to_vec())));
-        seen.push(name);
+        seen.insert(name);
     }
 }
 
@@ -311,14 +313,30 @@ pub fn line_of(
 
 /// All keys for which somebody waits: after a command that ran alone.
 pub fn line_of_all(waiters: &WaitTable) -> Line {
-    Line { ready: waiters.all_keys().into(), after: 0 }
+    let mut line = Line::default();
+    waiters.all_keys().iter().for_each(|(db, key)| line.push(*db, key));
+    line
 }
 
 impl Line {
     /// Adds a key, behind those that became ready before it.
     pub fn push(&mut self, db: usize, key: &[u8]) {
-        if !self.ready.iter().any(|(of, name)| *of == db && name == key) {
-            self.ready.push_back((db, key.to_vec()));
+        let name = (db, key.to_vec());
+        if self.standing.insert(name.clone()) {
+            self.ready.push_back(name);
         }
+    }
+
+    fn pop(&mut self) -> Option<Name> {
+        let name = self.ready.pop_front()?;
+        self.standing.remove(&name);
+        Some(name)
+    }
+
+    /// Puts back what was taken last.
+    fn put_back(&mut self, name: Name) {
+        // It may have become ready anew meanwhile; then it stands there twice, which costs a look.
+        self.standing.insert(name.clone());
+        self.ready.push_front(name);
     }
 }

@@ -4,7 +4,6 @@ use crate::base::args::is_keyword;
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::hashes::random_count;
 use crate::command::scans::{ScanOptions, reply_page};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
@@ -115,7 +114,7 @@ pub fn srandmember(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Part::Member(member) => reply.bulk(member),
         }),
         3 => {
-            let wanted = Wanted::from_count(random_count(ctx.args.get(2))?)?;
+            let wanted = Wanted::from_count(ctx.args.integer_with_negative(2)?)?;
             sets::random(ctx.txn, at, wanted, |part| match part {
                 Part::Count(count) => reply.array(count as usize),
                 Part::Member(member) => reply.bulk(member),

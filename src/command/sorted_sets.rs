@@ -727,10 +727,7 @@ pub fn zrandmember(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }
         return Ok(());
     }
-    let count = ctx.args.integer(2)?;
-    if count == i64::MIN {
-        return Err(ReplyError::fixed("ERR value is out of range").into());
-    }
+    let count = ctx.args.integer_with_negative(2)?;
     let with_scores = match ctx.args.len() {
         3 => false,
         4 if is_keyword(ctx.args.get(3), "WITHSCORES") => true,

@@ -35,7 +35,7 @@ pub fn multi(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if ctx.session.multi.is_some() {
         return Err(ReplyError::fixed("ERR MULTI calls can not be nested").into());
     }
-    ctx.session.begin_multi();
+    ctx.session.begin_multi(ctx.server.identity.databases);
     ctx.reply.ok();
     Ok(())
 }
@@ -160,7 +160,7 @@ pub fn exec(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut stopped = None;
     if multi.is_aborted() {
         stopped = Some(PREVIOUS_ERRORS.into());
-    } else if ctx.session.watched.is_changed(ctx.txn.now_ms()) {
+    } else if ctx.session.watched.is_changed(ctx.txn.now_ms().max(ctx.server.clock.unix_ms())) {
         ctx.reply.null_array();
     } else {
         let db = ctx.session.db;

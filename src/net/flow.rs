@@ -144,7 +144,7 @@ impl FlowSink {
 
 impl Sink for FlowSink {
     fn take(&mut self, piece: Vec<u8>) {
-        let need = *self.need.get_or_insert_with(|| self.server.store().db().visible_lsn());
+        let need = *self.need.get_or_insert_with(|| self.server.store().db().readable_lsn());
         {
             let mut state = self.flow.lock();
             if state.closed {

@@ -150,14 +150,18 @@ impl Channels {
         if let Some(local) = self.locals.get(worker) {
             lock(local).names[kind as usize].entry(Arc::clone(name)).or_default().push(subscriber);
         }
-        let first = match kind {
+        // Counted before the name's lock is given back: whoever subscribes to it after has been counted, too.
+        let count = |first: bool| self.names[kind as usize].fetch_add(usize::from(first), RELAXED);
+        match kind {
             Pattern => {
                 let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
-                count_in(patterns.entry(Arc::clone(name)).or_default(), worker)
+                count(count_in(patterns.entry(Arc::clone(name)).or_default(), worker));
             }
-            Channel | Shard => count_in(self.shard(kind, name).entry(Arc::clone(name)).or_default(), worker),
-        };
-        self.names[kind as usize].fetch_add(usize::from(first), RELAXED);
+            Channel | Shard => {
+                let mut names = self.shard(kind, name);
+                count(count_in(names.entry(Arc::clone(name)).or_default(), worker));
+            }
+        }
     }
 
     fn remove(&self, kind: SubscriptionKind, name: &Name, worker: usize, subscriber: Subscriber) {

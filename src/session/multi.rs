@@ -5,6 +5,7 @@
 //! all clients together.
 
 use crate::base::args::OwnedArgs;
+use crate::base::number::parse_i64;
 use crate::session::allowance::{Allowance, Charge, LARGE_REQUEST_BYTES};
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ const OVERHEAD_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub struct Multi {
     commands: Vec<Queued>,
+    /// How many databases there are: a SELECT of another one changes nothing.
+    databases: usize,
     bytes: usize,
     needs: Needs,
     aborted: bool,
@@ -72,6 +75,16 @@ pub enum Room {
 }
 
 impl Multi {
+    /// Nothing queued yet, on a server with so many databases.
+    pub fn new(databases: usize) -> Multi {
+        Multi { databases, ..Multi::default() }
+    }
+
+    /// The database that a SELECT of this word leads to, if there is one.
+    pub fn selected(&self, word: &[u8]) -> Option<usize> {
+        parse_i64(word).and_then(|db| usize::try_from(db).ok()).filter(|db| *db < self.databases)
+    }
+
     /// The commands, in order.
     pub fn commands(&self) -> &[Queued] {
         &self.commands
@@ -132,6 +145,15 @@ impl Multi {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_select_that_will_succeed_leads_elsewhere() {
+        let multi = Multi::new(16);
+        assert_eq!(multi.selected(b"15"), Some(15));
+        for word in ["16", "-1", "+1", " 1", "01", "", "x", "99999999999999999999"] {
+            assert_eq!(multi.selected(word.as_bytes()), None, "{word}");
+        }
+    }
 
     #[test]
     fn needs_add_up_until_it_is_aborted() {

@@ -176,8 +176,8 @@ impl Session {
     }
 
     /// MULTI: from here on commands are queued.
-    pub fn begin_multi(&mut self) {
-        self.multi = Some(Box::default());
+    pub fn begin_multi(&mut self, databases: usize) {
+        self.multi = Some(Box::new(Multi::new(databases)));
         self.info.set_multi(0, 0);
         self.info.set_flag(FLAG_MULTI, true);
     }

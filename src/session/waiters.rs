@@ -21,10 +21,10 @@ use crate::encoding::meta::Kind;
 use crate::session::claim::{Claim, Served};
 use crate::session::clients::ClientInfo;
 use haypile_resp::Protocol;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -80,13 +80,8 @@ impl Waiter {
     ) -> Waiter {
         let words = wanted.words.take().unwrap_or(words);
         // Once in line at each key, however often it was named.
-        let mut keys: Vec<Vec<u8>> = Vec::with_capacity(wanted.keys.len());
-        for key in std::mem::take(&mut wanted.keys) {
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
-        wanted.keys = keys;
+        let mut seen = HashSet::with_capacity(wanted.keys.len());
+        wanted.keys.retain(|key| seen.insert(xxh3_128(key)));
         Waiter {
             claim: Arc::default(),
             client,

@@ -114,10 +114,11 @@ impl Staged {
                 database.touch();
             }
         }
+        // First: the reaper leaves alone what is under construction, hint or no hint.
+        self.guards.drain(..).for_each(BuildGuard::linked);
         for hint in self.hints.drain(..) {
             store.gc_hints.push(hint);
         }
-        self.guards.drain(..).for_each(BuildGuard::linked);
         store.add_expired_keys(self.expired);
         store.add_beliefs(self.believed);
     }

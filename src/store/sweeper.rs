@@ -47,21 +47,25 @@ impl Store {
     pub fn sweep_expired(self: &Arc<Self>, limit: usize) -> Result<bool> {
         let now_ms = self.clock().unix_ms();
         let mut txn = Txn::new(Arc::clone(self));
-        let mut left = limit;
+        let (mut left, mut failed) = (limit, Ok(()));
         while let Some((space, key)) = self.expired_seen.any() {
             if left == 0 {
-                return Ok(true);
+                return failed.map(|()| true);
             }
             left -= 1;
-            if self.expire_one(&mut txn, space, &key, None, now_ms)? == Outcome::Busy {
-                break;
+            match self.expire_one(&mut txn, space, &key, None, now_ms) {
+                Ok(Outcome::Busy) => break,
+                Ok(_) => {}
+                // A damaged key is stepped over; who reads it reports it again.
+                Err(error) => failed = Err(error),
             }
             self.expired_seen.remove(space, &key);
         }
         if !self.active_expire() {
-            return Ok(false);
+            return failed.map(|()| false);
         }
-        self.sweep_due(&mut txn, left.max(1), now_ms)
+        let more = self.sweep_due(&mut txn, left.max(1), now_ms);
+        failed.and(more)
     }
 
     fn sweep_due(&self, txn: &mut Txn, limit: usize, now_ms: u64) -> Result<bool> {
@@ -76,10 +80,15 @@ impl Store {
         if more && let Some((expire_ms, ..)) = due.last().and_then(|(key, _)| ttl::split_key(key)) {
             reached_ms = expire_ms;
         }
-        let mut busy = false;
+        let (mut busy, mut failed) = (false, Ok(()));
         for (entry, of_key) in &due {
             let Some((at_ms, space, key)) = ttl::split_key(entry) else { continue };
-            let outcome = self.expire_one(txn, space, key, Some(Due { at_ms, of_key: *of_key }), now_ms)?;
+            let due = Due { at_ms, of_key: *of_key };
+            let outcome = self.expire_one(txn, space, key, Some(due), now_ms).unwrap_or_else(|error| {
+                // Those behind it are swept all the same; a full sweep comes back to it.
+                failed = Err(error);
+                Outcome::Done
+            });
             if outcome != Outcome::Done {
                 reached_ms = reached_ms.min(at_ms);
             }
@@ -87,7 +96,7 @@ impl Store {
             more |= outcome == Outcome::More;
         }
         self.swept_ms.store(reached_ms, Relaxed);
-        Ok(more && !busy)
+        failed.map(|()| more && !busy)
     }
 
     /// Keys of entries from `from_ms` up to now, in order, and whether each is of a key that expires itself.
@@ -236,11 +245,14 @@ impl Store {
     /// once; if not, call again within a tenth of a second.
     pub fn background_turn(self: &Arc<Self>) -> Result<bool> {
         const TURN: usize = 256;
-        let expired = self.sweep_expired(TURN)?;
-        let dead = self.dead_space_turn()?;
-        let reclaimed = self.reclaim_turn(TURN)?;
-        let counted = self.recount_turn()?;
-        self.owner_sweep_turn()?;
-        Ok(expired || dead || reclaimed || counted)
+        // One that fails does not keep the others from their work.
+        let turns = [
+            self.sweep_expired(TURN),
+            self.dead_space_turn(),
+            self.reclaim_turn(TURN),
+            self.recount_turn(),
+            self.owner_sweep_turn().map(|_| false),
+        ];
+        turns.into_iter().try_fold(false, |more, turn| Ok(more | turn?))
     }
 }

@@ -567,7 +567,7 @@ impl Txn {
     fn need_of_reads(&self) -> Lsn {
         match (self.has_read, self.point) {
             (false, _) => 0,
-            (true, ReadPoint::Latest) => self.store.db().visible_lsn(),
+            (true, ReadPoint::Latest) => self.store.db().readable_lsn(),
             (true, ReadPoint::SyncedOr(own)) => own,
         }
     }

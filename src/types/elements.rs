@@ -80,6 +80,11 @@ pub fn positions(rng: &mut Rng, size: u64, wanted: Wanted) -> Vec<u64> {
     chosen
 }
 
+/// How many picks of what was picked before are borne with, when so many different ones are wanted.
+pub fn picks_max(count: u64) -> u64 {
+    count.saturating_mul(16).saturating_add(64)
+}
+
 /// Up to what sizes Redis keeps a collection in its compact encodings. Here they only decide what OBJECT ENCODING says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactSizes {

@@ -10,7 +10,7 @@ use crate::encoding::hash::{self, Fields, is_expired};
 use crate::encoding::large::Large;
 use crate::encoding::meta::{Record, damaged};
 use crate::store::txn::{At, Txn};
-use crate::types::elements::{CompactSizes, Page, Wanted, positions};
+use crate::types::elements::{CompactSizes, Page, Wanted, picks_max, positions};
 use crate::types::hash_value::{Editor, FieldExpiry, View, Walk};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::prefix_end;
@@ -275,8 +275,11 @@ pub fn random(txn: &mut Txn, at: At<'_>, wanted: Wanted, mut f: impl FnMut(Part<
     }
     let mut picker = Picker::new(txn, &view)?;
     let mut picked = HashSet::new();
-    let mut done = 0;
+    let (mut done, mut misses) = (0, 0);
     while done < count {
+        if misses > picks_max(count) {
+            return hand_out_others(txn, view, &picked, &mut rng, size, count, f);
+        }
         let (name, value) = match picker.pick(txn, &mut rng)? {
             Some(found) => found,
             None => return Err(damaged("keyspace data", "a hash without fields").into()),
@@ -284,10 +287,42 @@ pub fn random(txn: &mut Txn, at: At<'_>, wanted: Wanted, mut f: impl FnMut(Part<
         if !wanted.distinct || picked.insert(name.clone()) {
             f(Part::Field(&name, &value));
             done += 1;
+        } else {
+            misses += 1;
         }
     }
     view.close(txn);
     Ok(())
+}
+
+/// Names can be chosen so that picks meet the same few again and again: then a walk hands out as many of the others as are missing.
+fn hand_out_others(
+    txn: &mut Txn,
+    view: View<'_>,
+    picked: &HashSet<Vec<u8>>,
+    rng: &mut Rng,
+    size: u64,
+    count: u64,
+    mut f: impl FnMut(Part<'_>),
+) -> Result<(), Stop> {
+    let missing = Wanted { count: count - picked.len() as u64, distinct: true };
+    let chosen = positions(rng, size - picked.len() as u64, missing);
+    let (mut position, mut next) = (0, 0);
+    view.for_each(txn, |name, value| {
+        if picked.contains(name) {
+            return;
+        }
+        if chosen.get(next) == Some(&position) {
+            f(Part::Field(name, value));
+            next += 1;
+        }
+        position += 1;
+    })?;
+    view.close(txn);
+    match next == chosen.len() {
+        true => Ok(()),
+        false => Err(damaged("keyspace data", "a hash with fewer fields than it counts").into()),
+    }
 }
 
 /// Hands out the fields at these positions of those that have not expired. The order of repeated ones counts.

@@ -6,7 +6,7 @@ use crate::encoding::meta::{Head, Kind, Record, damaged};
 use crate::encoding::set::{Members, member_of};
 use crate::store::events::EventClass;
 use crate::store::txn::{At, Txn};
-use crate::types::elements::{CompactSizes, Page, Wanted, positions};
+use crate::types::elements::{CompactSizes, Page, Wanted, picks_max, positions};
 use crate::types::set_algebra::{Operands, Operation};
 use crate::types::set_value::{Editor, Maker, View, size_of};
 use haypile_lsm::Iter;
@@ -229,8 +229,11 @@ fn choose(txn: &mut Txn, view: &View<'_>, wanted: Wanted, f: &mut impl FnMut(Par
     }
     let mut iter = view.walk(txn)?;
     let mut picked = HashSet::new();
-    let mut done = 0;
+    let (mut done, mut misses) = (0, 0);
     while done < count {
+        if misses > picks_max(count) {
+            return choose_others(txn, view, &picked, &mut rng, size, count, f);
+        }
         if !pick(txn, view, &mut iter, &mut rng)? {
             return Err(not_as_many());
         }
@@ -238,9 +241,37 @@ fn choose(txn: &mut Txn, view: &View<'_>, wanted: Wanted, f: &mut impl FnMut(Par
         if count == 1 || !wanted.distinct || picked.insert(member.to_vec()) {
             f(Part::Member(member));
             done += 1;
+        } else {
+            misses += 1;
         }
     }
     Ok(())
+}
+
+/// Members can be chosen so that picks meet the same few again and again: then a walk hands out as many of the others as are missing.
+fn choose_others(
+    txn: &mut Txn,
+    view: &View<'_>,
+    picked: &HashSet<Vec<u8>>,
+    rng: &mut Rng,
+    size: u64,
+    count: u64,
+    f: &mut impl FnMut(Part<'_>),
+) -> Result<(), Stop> {
+    let missing = Wanted { count: count - picked.len() as u64, distinct: true };
+    let chosen = positions(rng, size - picked.len() as u64, missing);
+    let (mut position, mut next) = (0, 0);
+    view.for_each(txn, |member| {
+        if picked.contains(member) {
+            return;
+        }
+        if chosen.get(next) == Some(&position) {
+            f(Part::Member(member));
+            next += 1;
+        }
+        position += 1;
+    })?;
+    if next == chosen.len() { Ok(()) } else { Err(not_as_many()) }
 }
 
 /// SRANDMEMBER: how many members, then each.

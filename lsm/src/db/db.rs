@@ -191,6 +191,12 @@ impl Db {
         self.shared.publisher.visible()
     }
 
+    /// What a read of the latest sees at most: as [`visible_lsn`](Self::visible_lsn), but of a poisoned database only what is on the
+    /// disk for sure.
+    pub fn readable_lsn(&self) -> Lsn {
+        latest(&self.shared)
+    }
+
     /// Everything up to here was handed to the operating system.
     pub fn written_lsn(&self) -> Lsn {
         self.shared.log.written()
