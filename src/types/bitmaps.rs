@@ -261,12 +261,11 @@ pub fn change_fields(txn: &mut Txn, at: At<'_>, steps: &[FieldStep]) -> Result<V
             answers.push(None);
             continue;
         };
-        // An increment counts as a change whatever it adds, as in Redis.
         if new != old {
+            changed = true;
             step.field.write(&mut window, step.offset, new);
             editor.write(txn, first, &window[..count])?;
         }
-        changed |= new != old || matches!(step.action, FieldAction::Increment(_));
         answers.push(Some(if matches!(step.action, FieldAction::Set(_)) { old } else { new }));
     }
     if changed {
