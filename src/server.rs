@@ -16,6 +16,7 @@ use crate::net::acceptor::{Acceptor, listen};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
 use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
+use crate::session::clients::WorkerHandle;
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
 use crate::store::store::{PackedLimits, Store, StoreOptions};
@@ -364,6 +365,7 @@ fn start(
     }
     let shared: Vec<_> = polls.iter().map(|(_, shared)| Arc::clone(shared)).collect();
     watch.set_workers(shared.clone());
+    server.publisher.set_workers(shared.iter().map(|own| Arc::clone(own) as Arc<dyn WorkerHandle>).collect());
     let mut threads = Vec::new();
     for (index, (poll, shared)) in polls.into_iter().enumerate() {
         let executor = Executor::new(Arc::clone(server), table(), index);
@@ -477,6 +479,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
         if now_ms >= last_ms + HOUSEKEEPING.as_millis() as u64 {
             last_ms = now_ms;
             server.stats.sample(now_ms);
+            server.peers.close_idle(now_ms);
             server.stats.memory_seen(crate::command::info::resident_bytes());
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
         }

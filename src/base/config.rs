@@ -259,7 +259,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("min-replicas-max-lag", INT, "10").alias("min-slaves-max-lag"),
     refused("min-replicas-to-write", INT, "0", NO_REPLICATION).alias("min-slaves-to-write"),
     inert("no-appendfsync-on-rewrite", Kind::Bool, "no"),
-    inert("notify-keyspace-events", Kind::Events, ""),
+    honoured("notify-keyspace-events", Kind::Events, ""),
     inert_start("oom-score-adj", Kind::Word(&["no", "yes", "relative", "absolute"]), "no"),
     inert("oom-score-adj-values", Kind::Words, "0 200 800"),
     // Up to where a collection stays in its record; with 0 each lies under an id.
@@ -433,15 +433,11 @@ impl Config {
         self.value(name) == "yes"
     }
 
-    /// Limit of normal clients' output.
-    pub fn output_limit(&self) -> OutputLimit {
-        let numbers: Vec<u64> = self
-            .value("client-output-buffer-limit")
-            .split(' ')
-            .skip(1)
-            .take(3)
-            .flat_map(str::parse)
-            .collect();
+    /// Limit of the output of a class of clients: `normal`, `slave` or `pubsub`.
+    pub fn output_limit(&self, class: &str) -> OutputLimit {
+        let words = self.value("client-output-buffer-limit").split(' ');
+        let numbers: Vec<u64> =
+            words.skip_while(|word| *word != class).skip(1).take(3).flat_map(str::parse).collect();
         match numbers[..] {
             [hard_bytes, soft_bytes, soft_seconds] => OutputLimit { hard_bytes, soft_bytes, soft_seconds },
             _ => OutputLimit::default(),

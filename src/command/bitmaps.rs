@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
+use crate::store::events::EventClass;
 use crate::store::limits::STRING_BYTES_MAX;
 use crate::types::bitfield::{FieldType, Overflow};
 use crate::types::bitmaps::{self, BitRange, FieldAction, FieldStep};
@@ -34,6 +35,9 @@ pub fn setbit(ctx: &mut Context<'_>) -> Result<(), Stop> {
         _ => return Err(BAD_BIT.into()),
     };
     let old = bitmaps::set_bit(ctx.txn, at, offset, on)?;
+    if !ctx.txn.is_unchanged() {
+        ctx.txn.event(EventClass::STRING, "setbit", at);
+    }
     ctx.reply.integer(old.into());
     Ok(())
 }
@@ -128,6 +132,7 @@ pub fn bitop(ctx: &mut Context<'_>) -> Result<(), Stop> {
         sources.push(Source::open(ctx.txn, at)?.unwrap_or_else(|| Source::Inline(Vec::new())));
     }
     let length = bitmaps::combine(ctx.txn, operation, to, &sources)?;
+    ctx.txn.event_of_result(EventClass::STRING, "set", to, length > 0);
     ctx.reply.integer(length as i64);
     Ok(())
 }
@@ -156,7 +161,12 @@ fn fields(ctx: &mut Context<'_>, read_only: bool) -> Result<(), Stop> {
         values.into_iter().for_each(|value| ctx.reply.integer(value));
         return Ok(());
     }
-    for answer in bitmaps::change_fields(ctx.txn, at, &steps)? {
+    let answers = bitmaps::change_fields(ctx.txn, at, &steps)?;
+    let mut done = steps.iter().zip(&answers).filter(|(step, _)| step.action != FieldAction::Get);
+    if !ctx.txn.is_unchanged() && done.any(|(_, answer)| answer.is_some()) {
+        ctx.txn.event(EventClass::STRING, "setbit", at);
+    }
+    for answer in answers {
         match answer {
             Some(value) => ctx.reply.integer(value),
             None => ctx.reply.null(),

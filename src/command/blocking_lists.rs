@@ -2,9 +2,10 @@
 
 use crate::base::stop::Stop;
 use crate::command::blocking::{timeout_seconds, wait, wanted};
-use crate::command::lists::{PopMany, parse_end, pop_many};
+use crate::command::lists::{PopMany, note_moved, parse_end, pop_event, pop_many};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
+use crate::store::events::EventClass;
 use crate::types::list_value::End;
 use crate::types::lists;
 
@@ -34,6 +35,7 @@ fn pop(ctx: &mut Context<'_>, end: End) -> Result<(), Stop> {
             reply.array(2);
             reply.bulk(key);
             list.pop(ctx.txn, at, end, 1, |element| reply.bulk(element))?;
+            ctx.txn.event_and_del(EventClass::LIST, pop_event(end), at);
         }
         list.recycle(ctx.txn);
         if found {
@@ -60,6 +62,7 @@ fn move_element(ctx: &mut Context<'_>, from_end: End, to_end: End, timeout: usiz
     let (source, target) = (ctx.args.get(1), ctx.args.get(2));
     let (from, to) = (ctx.txn.at(source)?, ctx.txn.at(target)?);
     if let Some(element) = lists::move_element(ctx.txn, (from, from_end), (to, to_end))? {
+        note_moved(ctx.txn, (from, from_end), (to, to_end));
         ctx.reply.bulk(&element);
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! as nobody asks, that is one relaxed load a command.
 
 use crate::session::server_state::ServerState;
-use crate::store::staged::Effect;
+use crate::store::events::Effect;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 
 /// Has the transaction record what it changes, if anybody wants to know.

@@ -6,7 +6,8 @@ use crate::base::stop::Stop;
 use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
 use crate::session::clients::{
-    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_DIRTY, FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, NO_COMMAND,
+    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_DIRTY, FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH,
+    FLAG_PUBSUB, NO_COMMAND,
 };
 use crate::session::session::ReplyMode;
 use haypile_resp::parse_i64;
@@ -20,6 +21,7 @@ const RELAXED: Ordering = Ordering::Relaxed;
 fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let mut flags = String::new();
     for (flag, letter) in [
+        (FLAG_PUBSUB, 'P'),
         (FLAG_MULTI, 'x'),
         (FLAG_BLOCKED, 'b'),
         (FLAG_DIRTY, 'd'),
@@ -46,7 +48,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let mut line = String::with_capacity(320);
     let _ = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} watch={watched} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={multi} watch={watched} \
          qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
          events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
         info.id,
@@ -57,6 +59,9 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
         now_ms.saturating_sub(info.created_ms) / 1000,
         now_ms.saturating_sub(info.last_interaction_ms()) / 1000,
         info.db(),
+        info.subscriptions[0].load(RELAXED),
+        info.subscriptions[1].load(RELAXED),
+        info.subscriptions[2].load(RELAXED),
         1024 + query + output + multi_bytes,
         if output > 0 { "rw" } else { "r" },
         info.resp(),
@@ -79,11 +84,26 @@ pub fn info(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Whether clients of this type exist here: only normal ones do.
-fn is_normal_type(word: &[u8]) -> Result<bool, ReplyError> {
+/// A type of clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientType {
+    Normal,
+    PubSub,
+    /// There is no replication.
+    Replication,
+}
+
+impl ClientType {
+    fn of(client: &ClientInfo) -> ClientType {
+        if client.flags() & FLAG_PUBSUB != 0 { ClientType::PubSub } else { ClientType::Normal }
+    }
+}
+
+fn client_type(word: &[u8]) -> Result<ClientType, ReplyError> {
     match word.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
+        b"normal" => Ok(ClientType::Normal),
+        b"pubsub" => Ok(ClientType::PubSub),
+        b"master" | b"slave" | b"replica" => Ok(ClientType::Replication),
         _ => Err(ReplyError::new(format!("ERR Unknown client type '{}'", ReplyError::echo(word)))),
     }
 }
@@ -95,9 +115,8 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     match args.len() {
         2 => {}
         4 if is_keyword(args.get(2), "TYPE") => {
-            if !is_normal_type(args.get(3))? {
-                clients.clear();
-            }
+            let wanted = client_type(args.get(3))?;
+            clients.retain(|client| ClientType::of(client) == wanted);
         }
         4.. if is_keyword(args.get(2), "ID") => {
             let mut wanted = Vec::new();
@@ -122,7 +141,7 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
 #[derive(Default)]
 struct Filter {
     id: Option<u64>,
-    none: bool,
+    client_type: Option<ClientType>,
     address: Option<Vec<u8>>,
     local_address: Option<Vec<u8>>,
     age_s_min: Option<u64>,
@@ -131,7 +150,7 @@ struct Filter {
 
 impl Filter {
     fn wants(&self, client: &ClientInfo, me: u64, now_ms: u64) -> bool {
-        !self.none
+        self.client_type.is_none_or(|wanted| ClientType::of(client) == wanted)
             && self.id.is_none_or(|id| client.id == id)
             && self.address.as_ref().is_none_or(|address| client.address.as_bytes() == address)
             && self.local_address.as_ref().is_none_or(|address| client.local_address.as_bytes() == address)
@@ -181,7 +200,7 @@ fn kill_filter(ctx: &Context<'_>) -> Result<Filter, ReplyError> {
             let id = id.ok_or(ReplyError::fixed("ERR client-id should be greater than 0"))?;
             filter.id = Some(id as u64);
         } else if is_keyword(option, "TYPE") {
-            filter.none |= !is_normal_type(value)?;
+            filter.client_type = Some(client_type(value)?);
         } else if is_keyword(option, "ADDR") {
             filter.address = Some(value.to_vec());
         } else if is_keyword(option, "LADDR") {

@@ -19,6 +19,11 @@ const BAD_NAME: ReplyError =
 /// PING.
 pub fn ping(ctx: &mut Context<'_>) -> Result<(), Stop> {
     match ctx.args.len() {
+        1 | 2 if ctx.session.only_listens() => {
+            ctx.reply.array(2);
+            ctx.reply.bulk(b"pong");
+            ctx.reply.bulk(ctx.args.get(1));
+        }
         1 => ctx.reply.simple("PONG"),
         2 => ctx.reply.bulk(ctx.args.get(1)),
         _ => return Err(ReplyError::wrong_arity("ping").into()),

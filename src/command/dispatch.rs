@@ -39,6 +39,9 @@ const MEMORY_TICK_MS: u64 = 20;
 /// Delays are served from this sum on.
 const DELAY_PARKED_NS: u64 = 1_000_000;
 
+/// How long a command waits before it is asked again whether workers have caught up with their mail.
+const CONGESTION_PAUSE_MS: u64 = 1;
+
 /// Called, on any thread, when what a command waits for may be free.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
@@ -172,9 +175,20 @@ impl Executor {
         }
     }
 
+    /// The server.
+    pub fn server(&self) -> &Arc<ServerState> {
+        &self.server
+    }
+
     /// The database that commands run on at the moment.
     pub fn db(&self) -> &Arc<Db> {
         self.store.db()
+    }
+
+    /// Whether the reply of a command may leave in pieces.
+    pub fn streams(&self, session: &Session, args: &Args<'_>) -> bool {
+        session.reply_mode == ReplyMode::On
+            && look_up(self.table, args).is_ok_and(|command| command.streams(args))
     }
 
     /// Runs a command on a worker: never waits.
@@ -261,10 +275,12 @@ impl Executor {
         };
         self.now_ns = self.server.clock.monotonic_ns();
         let written = reply.buffer().get(start..).unwrap_or_default();
-        let ns = self.now_ns.saturating_sub(started_ns);
+        let waited_ns = session.outside.as_ref().map_or(0, |outside| outside.waited_ns.load(RELAXED));
+        let ns = self.now_ns.saturating_sub(started_ns).saturating_sub(waited_ns);
         account(&self.server, session, command, &request.args, written, ns);
+        let is_push = std::mem::take(&mut session.reply_is_push);
         // The commands of an EXEC have seen to it one by one.
-        if reply_is_skipped(session) && !command.runs_queue {
+        if reply_is_skipped(session) && !command.runs_queue && !is_push {
             reply.truncate(start);
             session.block_muted = session.block.is_some();
         }
@@ -289,7 +305,17 @@ impl Executor {
         if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
         }
+        if session.only_listens() && !may_listener_run(command) {
+            return Err(ReplyError::new(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                facts.name
+            )));
+        }
         let server = &*self.server;
+        if server.publisher.is_congested() {
+            return Ok(Some(server.clock.monotonic_ms() + CONGESTION_PAUSE_MS));
+        }
         if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
             let now_ms = server.clock.monotonic_ms();
             if let Some(until_ms) = server.pause.until(now_ms, needs.replicates) {
@@ -440,6 +466,7 @@ impl Executor {
             };
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
+            self.txn.set_origin(session.id);
             if locks_keys {
                 record(&self.server, &mut self.txn);
                 self.txn.set_quiet(command.is_quiet);
@@ -448,9 +475,20 @@ impl Executor {
             if place == Place::Pool && command.leaves_gate() {
                 session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
             }
+            if reply.streams() {
+                // It leaves with the first piece: nobody waits at the gate for a client that takes its time.
+                if let Some(gate) = gate.take() {
+                    reply.keep_until_streamed(Box::new(Pass::new(&self.store, self.slot, gate)));
+                }
+                self.txn.pin();
+                if let Some(outside) = &session.outside {
+                    self.txn.end_when(Arc::clone(&outside.gone));
+                }
+            }
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
             let _pass = session.pass.take();
+            reply.release();
             let done = matches!(outcome, Outcome::Done { .. });
             if session.wanted.is_some() {
                 match done && locks.is_some() {
@@ -546,6 +584,7 @@ impl Executor {
                 return Outcome::Later(Later::Woken);
             };
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
+            self.txn.set_origin(session.id);
             record(&self.server, &mut self.txn);
             let outcome = call(
                 &self.server,
@@ -645,10 +684,18 @@ fn call(
     let shard = session.shard;
     let handler = command.handler.unwrap_or(container_alone);
     let mut context = Context { server, table, session, txn, reply, args: request.args };
-    let result = call_handler(&mut context, handler);
+    let result = call_handler(&mut context, handler).and_then(|()| {
+        if !context.reply.needs_second_pass() {
+            return Ok(());
+        }
+        context.reply.begin_second_pass();
+        call_handler(&mut context, handler)
+    });
     let counters = &server.stats.shard(shard).counters;
     let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
+    let contradicted = reply.is_contradicted();
     let stop = match result {
+        Ok(_) if contradicted => Stop::Reply(ReplyError::fixed("ERR a reply was not what its lengths said")),
         Ok(lsn) => {
             let seen = txn.stats();
             for (counter, by) in [
@@ -670,7 +717,20 @@ fn call(
         Err(stop) => stop,
     };
     let need = txn.need();
-    txn.abandon();
+    if reply.has_handed_over() {
+        txn.abandon();
+        // What has left cannot be taken back: the client learns by the end of its connection that this is no answer.
+        reply.clear();
+        session.close_after_reply = true;
+        if session.outside.as_ref().is_none_or(|outside| !outside.gone.load(RELAXED)) {
+            server.log('#', &format!("a reply to {} was cut short: {stop:?}", session.info.address));
+        }
+        return Outcome::Done { need };
+    }
+    match stop {
+        Stop::Reply(_) => txn.fail(),
+        _ => txn.abandon(),
+    }
     reply.truncate(start);
     let error = match stop {
         Stop::NeedsIo if place == Place::Worker => {
@@ -724,6 +784,22 @@ fn unknown_command(args: &Args<'_>) -> ReplyError {
     ReplyError::new(
         format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
     )
+}
+
+/// What a client may run that is subscribed to something and speaks RESP2.
+fn may_listener_run(command: &Command) -> bool {
+    const COMMANDS: [&str; 9] = [
+        "ping",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+        "quit",
+        "reset",
+    ];
+    COMMANDS.contains(&command.facts.name)
 }
 
 /// CLIENT PAUSE and UNPAUSE run while clients are paused.

@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
+use crate::store::events::EventClass;
 use crate::types::dump;
 
 /// RESTORE over a key that is there.
@@ -68,8 +69,13 @@ pub fn restore(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     if expire_ms != 0 && expire_ms <= now_ms {
         ctx.txn.delete(at, &slot.before)?;
+        ctx.txn.event_of_result(EventClass::GENERIC, "restore", at, false);
     } else {
         dump::store(ctx.txn, at, &slot.before, &value, expire_ms)?;
+        if slot.is_live() {
+            ctx.txn.event(EventClass::NEW, "new", at);
+        }
+        ctx.txn.event(EventClass::GENERIC, "restore", at);
     }
     ctx.txn.recycle(slot);
     ctx.reply.ok();

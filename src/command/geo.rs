@@ -7,6 +7,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::sorted_sets::store_result;
 use crate::command::spec::Context;
+use crate::store::events::EventClass;
 use crate::types::geo::{self, Found, Point, Shape};
 use crate::types::sorted_set::{Element, SortedSet};
 use crate::types::sorted_sets::{self, AddOptions};
@@ -104,6 +105,9 @@ pub fn geoadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let elements = (first..ctx.args.len()).step_by(3).map(place).collect::<Result<Vec<_>, ReplyError>>()?;
     let at = ctx.txn.at(ctx.args.get(1))?;
     let added = sorted_sets::add(ctx.txn, at, options, &elements)?;
+    if added.added + added.updated > 0 {
+        ctx.txn.event(EventClass::SORTED_SET, "zadd", at);
+    }
     let count = if changed { added.added + added.updated } else { added.added };
     ctx.reply.integer(count as i64);
     Ok(())
@@ -271,7 +275,8 @@ fn search(ctx: &mut Context<'_>, form: Form, may_store: bool) -> Result<(), Stop
         .collect();
     elements.sort_by(Element::order);
     let to = ctx.txn.at(destination)?;
-    store_result(ctx, to, &elements)
+    let event = if form == Form::SearchStore { "geosearchstore" } else { "georadiusstore" };
+    store_result(ctx, event, to, &elements)
 }
 
 fn parse_search<'a>(

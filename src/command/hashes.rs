@@ -8,6 +8,7 @@ use crate::base::stop::Stop;
 use crate::command::scans::{ScanOptions, reply_page};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
+use crate::store::events::EventClass;
 use crate::store::txn::At;
 use crate::types::elements::Wanted;
 use crate::types::hash_value::{self, FieldExpiry};
@@ -53,13 +54,18 @@ fn set(ctx: &mut Context<'_>, command: &str) -> Result<u64, Stop> {
         return Err(ReplyError::wrong_arity(command).into());
     }
     let at = ctx.txn.at(ctx.args.get(1))?;
-    hashes::set(ctx.txn, at, pairs(&ctx.args, 2))
+    let added = hashes::set(ctx.txn, at, pairs(&ctx.args, 2))?;
+    ctx.txn.event(EventClass::HASH, "hset", at);
+    Ok(added)
 }
 
 /// HSETNX key field value
 pub fn hsetnx(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let done = hashes::set_if_absent(ctx.txn, at, ctx.args.get(2), ctx.args.get(3))?;
+    if done {
+        ctx.txn.event(EventClass::HASH, "hset", at);
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }
@@ -83,6 +89,9 @@ pub fn hmget(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn hdel(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let removed = hashes::delete(ctx.txn, at, ctx.args.from(2))?;
+    if removed > 0 {
+        ctx.txn.event_and_del(EventClass::HASH, "hdel", at);
+    }
     ctx.reply.integer(removed as i64);
     Ok(())
 }
@@ -117,6 +126,7 @@ pub fn hincrby(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let by = ctx.args.integer(3)?;
     let at = ctx.txn.at(ctx.args.get(1))?;
     let value = hashes::increment(ctx.txn, at, ctx.args.get(2), by)?;
+    ctx.txn.event(EventClass::HASH, "hincrby", at);
     ctx.reply.integer(value);
     Ok(())
 }
@@ -129,6 +139,7 @@ pub fn hincrbyfloat(ctx: &mut Context<'_>) -> Result<(), Stop> {
     }
     let at = ctx.txn.at(ctx.args.get(1))?;
     let text = hashes::increment_float(ctx.txn, at, ctx.args.get(2), by)?;
+    ctx.txn.event(EventClass::HASH, "hincrbyfloat", at);
     ctx.reply.bulk(text.as_bytes());
     Ok(())
 }
@@ -362,7 +373,19 @@ fn expire(ctx: &mut Context<'_>, unit_ms: i64, from_now: bool, command: &str) ->
     let names = ctx.args.from(first);
     ctx.reply.array(names.len());
     let reply = &mut *ctx.reply;
-    hashes::expire(ctx.txn, at, expire_ms, condition, names, |code| reply.integer(code))
+    let (mut set, mut removed) = (false, false);
+    hashes::expire(ctx.txn, at, expire_ms, condition, names, |code| {
+        set |= code == 1;
+        removed |= code == 2;
+        reply.integer(code);
+    })?;
+    if set {
+        ctx.txn.event(EventClass::HASH, "hexpire", at);
+    }
+    if removed {
+        ctx.txn.event_and_del(EventClass::HASH, "hdel", at);
+    }
+    Ok(())
 }
 
 /// `HPERSIST key FIELDS n field [field ..]`
@@ -372,7 +395,15 @@ pub fn hpersist(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let names = ctx.args.from(fields_at(&ctx.args, 2, NOT_POSITIVE)?);
     ctx.reply.array(names.len());
     let reply = &mut *ctx.reply;
-    hashes::persist(ctx.txn, at, names, |code| reply.integer(code))
+    let mut done = false;
+    hashes::persist(ctx.txn, at, names, |code| {
+        done |= code == 1;
+        reply.integer(code);
+    })?;
+    if done {
+        ctx.txn.event(EventClass::HASH, "hpersist", at);
+    }
+    Ok(())
 }
 
 /// `HTTL key FIELDS n field [field ..]`
@@ -418,7 +449,15 @@ pub fn hgetdel(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let names = ctx.args.from(fields_at(&ctx.args, 2, NOT_POSITIVE)?);
     ctx.reply.array(names.len());
     let reply = &mut *ctx.reply;
-    hashes::take(ctx.txn, at, names, |value| reply_value(reply, value))
+    let mut removed = false;
+    hashes::take(ctx.txn, at, names, |value| {
+        removed |= value.is_some();
+        reply_value(reply, value);
+    })?;
+    if removed {
+        ctx.txn.event_and_del(EventClass::HASH, "hdel", at);
+    }
+    Ok(())
 }
 
 /// Units and origins of the words that give a field's expiry.
@@ -448,7 +487,18 @@ pub fn hgetex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let names = ctx.args.from(fields_at(&ctx.args, index, NOT_POSITIVE)?);
     ctx.reply.array(names.len());
     let reply = &mut *ctx.reply;
-    hashes::get_and_expire(ctx.txn, at, expire_ms, names, |value| reply_value(reply, value))
+    hashes::get_and_expire(ctx.txn, at, expire_ms, names, |value| reply_value(reply, value))?;
+    if !ctx.txn.is_unchanged() {
+        let now_ms = ctx.txn.now_ms();
+        match expire_ms {
+            Some(0) => ctx.txn.event(EventClass::HASH, "hpersist", at),
+            Some(expire_ms) if expire_ms <= now_ms => {
+                ctx.txn.event_and_del(EventClass::HASH, "hdel", at);
+            }
+            _ => ctx.txn.event(EventClass::HASH, "hexpire", at),
+        }
+    }
+    Ok(())
 }
 
 /// `HSETEX key [FNX | FXX] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL] FIELDS n field value [field value ..]`
@@ -501,6 +551,16 @@ pub fn hsetex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     let expiry = expiry.unwrap_or(FieldExpiry::None);
     let done = hashes::set_and_expire(ctx.txn, at, condition, expiry, pairs(&ctx.args, first))?;
+    if done {
+        ctx.txn.event(EventClass::HASH, "hset", at);
+        match expiry {
+            FieldExpiry::At(expire_ms) if expire_ms <= ctx.txn.now_ms() => {
+                ctx.txn.event_and_del(EventClass::HASH, "hdel", at);
+            }
+            FieldExpiry::At(_) => ctx.txn.event(EventClass::HASH, "hexpire", at),
+            FieldExpiry::None | FieldExpiry::Keep => {}
+        }
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::base::args::is_keyword;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
+use crate::store::events::EventClass;
 use crate::types::hll::{self, REGISTERS};
 use crate::types::hyperloglog;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,9 @@ pub fn pfadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let sparse_bytes_max = sparse_bytes_max(ctx);
     let changed = hyperloglog::add(ctx.txn, at, ctx.args.from(2), sparse_bytes_max)?;
+    if changed {
+        ctx.txn.event(EventClass::STRING, "pfadd", at);
+    }
     ctx.reply.integer(changed.into());
     Ok(())
 }
@@ -40,6 +44,7 @@ pub fn pfmerge(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let to = ctx.txn.at(ctx.args.get(1))?;
     let sparse_bytes_max = sparse_bytes_max(ctx);
     hyperloglog::merge(ctx.txn, to, ctx.args.from(2), sparse_bytes_max)?;
+    ctx.txn.event(EventClass::STRING, "pfadd", to);
     ctx.reply.ok();
     Ok(())
 }

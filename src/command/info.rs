@@ -4,6 +4,7 @@ use crate::base::args::is_keyword;
 use crate::base::stop::Stop;
 use crate::command::connection::REDIS_VERSION;
 use crate::command::spec::Context;
+use crate::session::channels::SubscriptionKind;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
@@ -127,7 +128,7 @@ fn clients(ctx: &Context<'_>, out: &mut String) {
         "client_recent_max_output_buffer": output,
         "blocked_clients": state.clients.blocked(),
         "tracking_clients": 0,
-        "pubsub_clients": 0,
+        "pubsub_clients": state.publisher.channels().clients(),
         "watching_clients": state.watches.clients(),
         "clients_in_timeout_table": state.clients.blocked(),
         "total_watched_keys": state.watches.entries(),
@@ -302,9 +303,9 @@ fn stats(ctx: &Context<'_>, out: &mut String) {
         "current_eviction_exceeded_time": 0,
         "keyspace_hits": totals.keyspace_hits,
         "keyspace_misses": totals.keyspace_misses,
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
-        "pubsubshard_channels": 0,
+        "pubsub_channels": state.publisher.channels().names(SubscriptionKind::Channel),
+        "pubsub_patterns": state.publisher.channels().names(SubscriptionKind::Pattern),
+        "pubsubshard_channels": state.publisher.channels().names(SubscriptionKind::Shard),
         "latest_fork_usec": 0,
         "total_forks": 0,
         "migrate_cached_sockets": 0,

@@ -8,6 +8,7 @@ use crate::command::changes::{record, tell};
 use crate::command::service::{Line, Servant};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
+use crate::store::events::EventClass;
 use crate::store::key_locks::LockKey;
 use crate::store::txn::{Draws, Mode, ReadPoint};
 use crate::types::key_ranges::{self, KeyStretch};
@@ -128,7 +129,10 @@ fn delete_batch(ctx: &mut Context<'_>, db: usize, found: &[Vec<u8>]) -> Result<u
     let mut deleted = 0;
     for key in found {
         let at = ctx.txn.at(key)?;
-        deleted += u64::from(keys::delete(ctx.txn, at)?);
+        if keys::delete(ctx.txn, at)? {
+            ctx.txn.event(EventClass::GENERIC, "del", at);
+            deleted += 1;
+        }
     }
     if let Some(lsn) = ctx.txn.commit()? {
         ctx.session.last_own_lsn = ctx.session.last_own_lsn.max(lsn);

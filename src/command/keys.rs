@@ -8,6 +8,7 @@ use crate::command::spec::Context;
 use crate::command::strings::encoding_name;
 use crate::encoding::meta::Kind;
 use crate::session::server_state::ServerState;
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Mode, Txn};
 use crate::types::elements::CompactSizes;
 use crate::types::hashes;
@@ -21,7 +22,10 @@ pub fn del(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut deleted = 0;
     for key in ctx.args.from(1) {
         let at = ctx.txn.at(key)?;
-        deleted += i64::from(keys::delete(ctx.txn, at)?);
+        if keys::delete(ctx.txn, at)? {
+            ctx.txn.event(EventClass::GENERIC, "del", at);
+            deleted += 1;
+        }
     }
     ctx.reply.integer(deleted);
     Ok(())
@@ -90,6 +94,9 @@ fn set_expiry(ctx: &mut Context<'_>, unit_ms: i64, from_now: bool, command: &str
     let expire_ms = value.checked_mul(unit_ms).and_then(|value| value.checked_add(base_ms));
     let expire_ms = expire_ms.ok_or_else(|| ReplyError::invalid_expire(command))?;
     let done = keys::expire(ctx.txn, at, expire_ms, conditions)?;
+    if done {
+        keys::note_expiry(ctx.txn, at);
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }
@@ -153,6 +160,9 @@ fn reply_expiry(ctx: &mut Context<'_>, show: fn(u64, u64) -> u64) -> Result<(), 
 pub fn persist(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let done = keys::persist(ctx.txn, at)?;
+    if done {
+        ctx.txn.event(EventClass::GENERIC, "persist", at);
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }
@@ -199,6 +209,9 @@ pub fn copy(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }
     }
     let done = keys::copy(ctx.txn, from, to, replace)?;
+    if done {
+        ctx.txn.event(EventClass::GENERIC, "copy_to", to);
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }
@@ -208,6 +221,10 @@ pub fn move_(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let from = ctx.txn.at(ctx.args.get(1))?;
     let to = at_in(ctx, ctx.args.get(2), ctx.args.get(1))?;
     let done = keys::move_to(ctx.txn, from, to)?;
+    if done {
+        ctx.txn.event(EventClass::GENERIC, "move_from", from);
+        ctx.txn.event(EventClass::GENERIC, "move_to", to);
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }
@@ -356,6 +373,7 @@ pub fn randomkey(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// OBJECT ENCODING key
 pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.txn.tell_no_misses();
     match encoding_of(ctx.server, ctx.txn, ctx.args.get(2))? {
         Some(encoding) => ctx.reply.bulk(encoding.as_bytes()),
         None => ctx.reply.null(),
@@ -426,6 +444,7 @@ fn reply_if_present(
     ctx: &mut Context<'_>,
     answer: impl FnOnce(&mut Context<'_>) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
+    ctx.txn.tell_no_misses();
     let at = ctx.txn.at(ctx.args.get(2))?;
     if keys::exists(ctx.txn, at)? {
         return answer(ctx);

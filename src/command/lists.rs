@@ -5,6 +5,8 @@ use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
+use crate::store::events::EventClass;
+use crate::store::txn::{At, Txn};
 use crate::types::list_value::End;
 use crate::types::lists::{self, Piece, Search};
 
@@ -70,6 +72,24 @@ impl PopMany {
     }
 }
 
+// Events.
+
+/// What a push at an end is called.
+pub fn push_event(end: End) -> &'static str {
+    if end == End::Left { "lpush" } else { "rpush" }
+}
+
+/// What a pop from an end is called.
+pub fn pop_event(end: End) -> &'static str {
+    if end == End::Left { "lpop" } else { "rpop" }
+}
+
+/// Notes that an element was moved.
+pub fn note_moved(txn: &mut Txn, (from, from_end): (At<'_>, End), (to, to_end): (At<'_>, End)) {
+    txn.event(EventClass::LIST, push_event(to_end), to);
+    txn.event_and_del(EventClass::LIST, pop_event(from_end), from);
+}
+
 // Commands.
 
 /// `LPUSH key element [element ..]`
@@ -95,6 +115,9 @@ pub fn rpushx(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn push(ctx: &mut Context<'_>, end: End, only_if_present: bool) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let len = lists::push(ctx.txn, at, end, ctx.args.from(2), only_if_present)?;
+    if len > 0 {
+        ctx.txn.event(EventClass::LIST, push_event(end), at);
+    }
     ctx.reply.integer(len as i64);
     Ok(())
 }
@@ -132,6 +155,9 @@ fn pop(ctx: &mut Context<'_>, end: End, name: &str) -> Result<(), Stop> {
         }
     }
     list.recycle(ctx.txn);
+    if !ctx.txn.is_unchanged() {
+        ctx.txn.event_and_del(EventClass::LIST, pop_event(end), at);
+    }
     Ok(())
 }
 
@@ -181,6 +207,7 @@ pub fn lset(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::NO_SUCH_KEY.into());
     }
     lists::set(ctx.txn, at, list, ctx.args.integer(2)?, ctx.args.get(3))?;
+    ctx.txn.event(EventClass::LIST, "lset", at);
     ctx.reply.ok();
     Ok(())
 }
@@ -199,6 +226,9 @@ pub fn linsert(ctx: &mut Context<'_>) -> Result<(), Stop> {
         false => lists::insert(ctx.txn, at, list, side, ctx.args.get(3), ctx.args.get(4))?
             .map_or(-1, |len| len as i64),
     };
+    if answer > 0 {
+        ctx.txn.event(EventClass::LIST, "linsert", at);
+    }
     ctx.reply.integer(answer);
     Ok(())
 }
@@ -211,6 +241,9 @@ pub fn lrem(ctx: &mut Context<'_>) -> Result<(), Stop> {
         count => (if count < 0 { End::Right } else { End::Left }, count.unsigned_abs()),
     };
     let removed = lists::remove(ctx.txn, at, from, count, ctx.args.get(3))?;
+    if removed > 0 {
+        ctx.txn.event_and_del(EventClass::LIST, "lrem", at);
+    }
     ctx.reply.integer(removed as i64);
     Ok(())
 }
@@ -218,7 +251,9 @@ pub fn lrem(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// LTRIM key start stop
 pub fn ltrim(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
-    lists::trim(ctx.txn, at, ctx.args.integer(2)?, ctx.args.integer(3)?)?;
+    if lists::trim(ctx.txn, at, ctx.args.integer(2)?, ctx.args.integer(3)?)? {
+        ctx.txn.event_and_del(EventClass::LIST, "ltrim", at);
+    }
     ctx.reply.ok();
     Ok(())
 }
@@ -289,7 +324,10 @@ pub fn rpoplpush(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn move_element(ctx: &mut Context<'_>, from_end: End, to_end: End) -> Result<(), Stop> {
     let (from, to) = (ctx.txn.at(ctx.args.get(1))?, ctx.txn.at(ctx.args.get(2))?);
     match lists::move_element(ctx.txn, (from, from_end), (to, to_end))? {
-        Some(element) => ctx.reply.bulk(&element),
+        Some(element) => {
+            note_moved(ctx.txn, (from, from_end), (to, to_end));
+            ctx.reply.bulk(&element);
+        }
         None => ctx.reply.null(),
     }
     Ok(())
@@ -319,6 +357,7 @@ pub fn pop_many(ctx: &mut Context<'_>, key: &[u8], end: End, count: u64) -> Resu
         reply.bulk(key);
         reply.array(count as usize);
         list.pop(ctx.txn, at, end, count, |element| reply.bulk(element))?;
+        ctx.txn.event_and_del(EventClass::LIST, pop_event(end), at);
     }
     list.recycle(ctx.txn);
     Ok(found)

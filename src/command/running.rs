@@ -123,6 +123,17 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
                 words[at + 1] = REDACTED;
             }
         }
+    } else if is_keyword(args.name(), "MIGRATE") {
+        let secrets = |word: &&[u8]| match () {
+            () if is_keyword(word, "AUTH") => Some(1),
+            () if is_keyword(word, "AUTH2") => Some(2),
+            () => None,
+        };
+        // Behind host, port, key, database and timeout.
+        let found = words.iter().enumerate().skip(6).find_map(|(at, word)| Some((at, secrets(word)?)));
+        if let Some((at, count)) = found {
+            words.iter_mut().skip(at + 1).take(count).for_each(|word| *word = REDACTED);
+        }
     } else if is_keyword(args.name(), "ACL") {
         words.iter_mut().skip(3).for_each(|word| *word = REDACTED);
     }

@@ -194,6 +194,7 @@ impl Servant<'_> {
         let mut reply = ReplyWriter::new(waiter.protocol);
         let started_ns = self.server.clock.monotonic_ns();
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
+        self.txn.set_origin(waiter.client.id);
         record(self.server, self.txn);
         self.txn.set_quiet(command.is_quiet);
         let mut context = Context {

@@ -8,6 +8,7 @@ use crate::command::hashes::random_count;
 use crate::command::scans::{ScanOptions, reply_page};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
+use crate::store::events::EventClass;
 use crate::types::elements::Wanted;
 use crate::types::set_algebra::Operation;
 use crate::types::set_value;
@@ -17,6 +18,9 @@ use crate::types::sets::{self, Part};
 pub fn sadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let added = sets::add(ctx.txn, at, ctx.args.from(2))?;
+    if added > 0 {
+        ctx.txn.event(EventClass::SET, "sadd", at);
+    }
     ctx.reply.integer(added as i64);
     Ok(())
 }
@@ -25,6 +29,9 @@ pub fn sadd(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn srem(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let removed = sets::remove(ctx.txn, at, ctx.args.from(2))?;
+    if removed > 0 {
+        ctx.txn.event_and_del(EventClass::SET, "srem", at);
+    }
     ctx.reply.integer(removed as i64);
     Ok(())
 }
@@ -81,16 +88,20 @@ pub fn spop(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Part::Count(0) => reply.null(),
             Part::Count(_) => {}
             Part::Member(member) => reply.bulk(member),
-        }),
+        })?,
         3 => {
             let count = parse_i64(ctx.args.get(2)).and_then(|count| u64::try_from(count).ok());
             sets::pop(ctx.txn, at, count.ok_or(NOT_POSITIVE)?, |part| match part {
                 Part::Count(count) => reply.set(count as usize),
                 Part::Member(member) => reply.bulk(member),
-            })
+            })?;
         }
-        _ => Err(ReplyError::SYNTAX.into()),
+        _ => return Err(ReplyError::SYNTAX.into()),
     }
+    if !ctx.txn.is_unchanged() {
+        ctx.txn.event_and_del(EventClass::SET, "spop", at);
+    }
+    Ok(())
 }
 
 /// `SRANDMEMBER key [count]`
@@ -174,6 +185,12 @@ pub fn sdiffstore(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn store(ctx: &mut Context<'_>, operation: Operation) -> Result<(), Stop> {
     let to = ctx.txn.at(ctx.args.get(1))?;
     let count = sets::store(ctx.txn, to, operation, ctx.args.from(2))?;
+    let name = match operation {
+        Operation::Intersection => "sinterstore",
+        Operation::Union => "sunionstore",
+        Operation::Difference => "sdiffstore",
+    };
+    ctx.txn.event_of_result(EventClass::SET, name, to, count > 0);
     ctx.reply.integer(count as i64);
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
+use crate::store::events::EventClass;
 use crate::types::sort::{self, Pattern, Sort};
 
 /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern ..] [ASC | DESC] [ALPHA] [STORE destination]`
@@ -44,6 +45,10 @@ fn run(ctx: &mut Context<'_>, may_store: bool) -> Result<(), Stop> {
         }
     }
     sort.stored = destination.is_some();
+    if destination.is_none() {
+        // No key is locked: what is read has to be of one moment.
+        ctx.txn.pin();
+    }
     let at = ctx.txn.at(args.get(1))?;
     let sorted = sort::sorted(ctx.txn, at, &sort)?;
     let Some(destination) = destination else {
@@ -74,6 +79,7 @@ fn run(ctx: &mut Context<'_>, may_store: bool) -> Result<(), Stop> {
         values
     };
     sort::store(ctx.txn, to, &stored)?;
+    ctx.txn.event_of_result(EventClass::LIST, "sortstore", to, !stored.is_empty());
     ctx.reply.integer(stored.len() as i64);
     Ok(())
 }

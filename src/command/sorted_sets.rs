@@ -10,6 +10,7 @@ use crate::base::stop::Stop;
 use crate::command::scans::{ScanOptions, reply_page};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
+use crate::store::events::EventClass;
 use crate::store::txn::At;
 use crate::types::elements::Wanted;
 use crate::types::sorted_set::{Element, MemberEnd, ScoreEnd, SortedSet, Span, store};
@@ -101,6 +102,9 @@ fn add(ctx: &mut Context<'_>, mut options: AddOptions) -> Result<(), Stop> {
         let elements = (first..ctx.args.len()).step_by(2).map(pair).collect::<Result<Vec<_>, _>>()?;
         sorted_sets::add(ctx.txn, at, options, &elements)?
     };
+    if added.added + added.updated > 0 {
+        ctx.txn.event(EventClass::SORTED_SET, if increment { "zincr" } else { "zadd" }, at);
+    }
     match (increment, added.score) {
         (true, Some(score)) => ctx.reply.double(score),
         (true, None) => ctx.reply.null(),
@@ -116,6 +120,9 @@ fn add(ctx: &mut Context<'_>, mut options: AddOptions) -> Result<(), Stop> {
 pub fn zrem(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let removed = sorted_sets::remove(ctx.txn, at, ctx.args.from(2))?;
+    if removed > 0 {
+        ctx.txn.event_and_del(EventClass::SORTED_SET, "zrem", at);
+    }
     ctx.reply.integer(removed as i64);
     Ok(())
 }
@@ -123,24 +130,31 @@ pub fn zrem(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// ZREMRANGEBYRANK key start stop
 pub fn zremrangebyrank(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let (start, stop) = (ctx.args.integer(2)?, ctx.args.integer(3)?);
-    remove_span(ctx, |count| ranks(start, stop, count, false))
+    remove_span(ctx, "zremrangebyrank", |count| ranks(start, stop, count, false))
 }
 
 /// ZREMRANGEBYSCORE key min max
 pub fn zremrangebyscore(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let span = scores(ctx.args.get(2), ctx.args.get(3))?;
-    remove_span(ctx, |_| span)
+    remove_span(ctx, "zremrangebyscore", |_| span)
 }
 
 /// ZREMRANGEBYLEX key min max
 pub fn zremrangebylex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let span = members(ctx.args.get(2), ctx.args.get(3))?;
-    remove_span(ctx, |_| span)
+    remove_span(ctx, "zremrangebylex", |_| span)
 }
 
-fn remove_span<'a>(ctx: &mut Context<'_>, span: impl FnOnce(u64) -> Span<'a>) -> Result<(), Stop> {
+fn remove_span<'a>(
+    ctx: &mut Context<'_>,
+    event: &'static str,
+    span: impl FnOnce(u64) -> Span<'a>,
+) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let removed = sorted_sets::remove_span(ctx.txn, at, span)?;
+    if removed > 0 {
+        ctx.txn.event_and_del(EventClass::SORTED_SET, event, at);
+    }
     ctx.reply.integer(removed as i64);
     Ok(())
 }
@@ -559,14 +573,20 @@ pub fn zrangestore(ctx: &mut Context<'_>) -> Result<(), Stop> {
             elements
         }
     };
-    store_result(ctx, to, &elements)
+    store_result(ctx, "zrangestore", to, &elements)
 }
 
 /// Stores a command's result and answers how many elements it has.
-pub fn store_result(ctx: &mut Context<'_>, to: At<'_>, elements: &[Element]) -> Result<(), Stop> {
+pub fn store_result(
+    ctx: &mut Context<'_>,
+    event: &'static str,
+    to: At<'_>,
+    elements: &[Element],
+) -> Result<(), Stop> {
     let slot = ctx.txn.load(to)?;
     store(ctx.txn, to, &slot.before, elements, 0)?;
     ctx.txn.recycle(slot);
+    ctx.txn.event_of_result(EventClass::SORTED_SET, event, to, !elements.is_empty());
     ctx.reply.integer(elements.len() as i64);
     Ok(())
 }
@@ -679,7 +699,12 @@ fn combine(ctx: &mut Context<'_>, operation: Operation, answer: Answer) -> Resul
         Answer::Cardinality => ctx.reply.integer(elements.len() as i64),
         Answer::Store => {
             let to = ctx.txn.at(args.get(1))?;
-            store_result(ctx, to, &elements)?;
+            let event = match operation {
+                Operation::Union => "zunionstore",
+                Operation::Intersection => "zinterstore",
+                Operation::Difference => "zdiffstore",
+            };
+            store_result(ctx, event, to, &elements)?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use crate::command::spec::Context;
 use crate::command::stream_words::{parse_end, parse_id, parse_ids, parse_start, parse_strict_id, reply_id};
 use crate::command::streams::{reply_edge, reply_entry, reply_range, view_present};
 use crate::encoding::stream::{Group, StreamId};
+use crate::store::events::EventClass;
 use crate::store::txn::Txn;
 use crate::types::keys;
 use crate::types::stream::{Order, Stream};
@@ -43,6 +44,7 @@ fn subcommand_syntax(ctx: &Context<'_>) -> ReplyError {
 
 /// Refuses a key that is not there, for all of XGROUP.
 fn require_key(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    ctx.txn.tell_no_misses();
     let at = ctx.txn.at(ctx.args.get(2))?;
     match keys::kind(ctx.txn, at)? {
         None => Err(ReplyError::fixed(
@@ -81,6 +83,7 @@ fn parse_group_options(ctx: &Context<'_>, of_create: bool) -> Result<(bool, Opti
 /// `XGROUP CREATE key group id | $ [MKSTREAM] [ENTRIESREAD entries-read]`
 pub fn xgroup_create(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let (may_create, entries_read) = parse_group_options(ctx, true)?;
+    ctx.txn.tell_no_misses();
     if !may_create {
         require_key(ctx)?;
     }
@@ -97,6 +100,7 @@ pub fn xgroup_create(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }),
     };
     stream_groups::create(ctx.txn, at, ctx.args.get(3), start, entries_read, may_create)?;
+    ctx.txn.event(EventClass::STREAM, "xgroup-create", at);
     ctx.reply.ok();
     Ok(())
 }
@@ -117,6 +121,7 @@ pub fn xgroup_setid(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     stream_groups::set_id(&mut session, start, entries_read);
     session.finish(ctx.txn)?;
+    ctx.txn.event(EventClass::STREAM, "xgroup-setid", at);
     ctx.reply.ok();
     Ok(())
 }
@@ -126,6 +131,9 @@ pub fn xgroup_destroy(ctx: &mut Context<'_>) -> Result<(), Stop> {
     require_key(ctx)?;
     let at = ctx.txn.at(ctx.args.get(2))?;
     let done = stream_groups::destroy(ctx.txn, at, ctx.args.get(3))?;
+    if done {
+        ctx.txn.event(EventClass::STREAM, "xgroup-destroy", at);
+    }
     ctx.reply.integer(done.into());
     Ok(())
 }
@@ -143,6 +151,10 @@ pub fn xgroup_createconsumer(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut session = open_group(ctx)?;
     let (_, made) = session.group.find_or_create(ctx.txn, ctx.args.get(4))?;
     session.finish(ctx.txn)?;
+    if made {
+        let at = ctx.txn.at(ctx.args.get(2))?;
+        ctx.txn.event(EventClass::STREAM, "xgroup-createconsumer", at);
+    }
     ctx.reply.integer(made.into());
     Ok(())
 }
@@ -151,7 +163,11 @@ pub fn xgroup_createconsumer(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn xgroup_delconsumer(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut session = open_group(ctx)?;
     let pending = match session.group.find(ctx.txn, ctx.args.get(4))? {
-        Some(number) => session.group.delete_consumer(ctx.txn, number)?,
+        Some(number) => {
+            let at = ctx.txn.at(ctx.args.get(2))?;
+            ctx.txn.event(EventClass::STREAM, "xgroup-delconsumer", at);
+            session.group.delete_consumer(ctx.txn, number)?
+        }
         None => 0,
     };
     session.finish(ctx.txn)?;
@@ -327,7 +343,10 @@ pub fn xclaim(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let delivered_ms = delivered_ms.filter(|ms| (0..=now_ms).contains(ms)).unwrap_or(now_ms) as u64;
     session.group.raise_last_id(last_id);
     let how = Claim { min_idle_ms, delivered_ms, deliveries, force, just_id };
-    let (consumer, _) = session.group.find_or_create(ctx.txn, args.get(3))?;
+    let (consumer, made) = session.group.find_or_create(ctx.txn, args.get(3))?;
+    if made {
+        ctx.txn.event(EventClass::STREAM, "xgroup-createconsumer", at);
+    }
     session.group.consumer(ctx.txn, consumer)?.seen_ms = now_ms as u64;
     let mark = ctx.reply.begin_array();
     let mut count = 0;
@@ -388,7 +407,10 @@ pub fn xautoclaim(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(key)?;
     let mut session = Session::open(ctx.txn, at, name)?.ok_or_else(|| no_group(key, name))?;
     let now_ms = ctx.txn.now_ms();
-    let (consumer, _) = session.group.find_or_create(ctx.txn, args.get(3))?;
+    let (consumer, made) = session.group.find_or_create(ctx.txn, args.get(3))?;
+    if made {
+        ctx.txn.event(EventClass::STREAM, "xgroup-createconsumer", at);
+    }
     session.group.consumer(ctx.txn, consumer)?.seen_ms = now_ms;
     let how = Claim { min_idle_ms, delivered_ms: now_ms, deliveries: None, force: false, just_id };
     let AutoClaimed { claimed, gone, next } =

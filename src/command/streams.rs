@@ -11,6 +11,7 @@ use crate::command::stream_words::{
 };
 use crate::encoding::meta::{Kind, damaged};
 use crate::encoding::stream::{Fields, StreamId};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Txn};
 use crate::types::stream::{self, NewId, Order, Stream};
 use crate::types::stream_groups::{self, Delivery, Session};
@@ -50,6 +51,9 @@ pub fn xtrim(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let trim = options.trim.ok_or(ReplyError::SYNTAX)?;
     let at = ctx.txn.at(ctx.args.get(1))?;
     let removed = stream::trim(ctx.txn, at, &trim)?;
+    if removed > 0 {
+        ctx.txn.event(EventClass::STREAM, "xtrim", at);
+    }
     ctx.reply.integer(removed as i64);
     Ok(())
 }
@@ -74,6 +78,7 @@ pub fn xdel(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let deleted = editor.delete(ctx.txn, &ids)?;
     if deleted > 0 {
         editor.finish(ctx.txn, at)?;
+        ctx.txn.event(EventClass::STREAM, "xdel", at);
     }
     ctx.reply.integer(deleted as i64);
     Ok(())
@@ -170,6 +175,7 @@ pub fn xsetid(ctx: &mut Context<'_>) -> Result<(), Stop> {
     }
     let at = ctx.txn.at(ctx.args.get(1))?;
     stream::set_id(ctx.txn, at, id, entries_added, max_deleted_id)?;
+    ctx.txn.event(EventClass::STREAM, "xsetid", at);
     ctx.reply.ok();
     Ok(())
 }
@@ -350,7 +356,11 @@ impl<'a> Read<'a> {
         let now_ms = txn.now_ms();
         for (key, index, from) in reads {
             let session = &mut sessions[index].1;
-            let (number, _) = session.group.find_or_create(txn, consumer)?;
+            let (number, made) = session.group.find_or_create(txn, consumer)?;
+            if made {
+                let at = txn.at(key)?;
+                txn.event(EventClass::STREAM, "xgroup-createconsumer", at);
+            }
             session.group.consumer(txn, number)?.seen_ms = now_ms;
             let place = streams.begin_stream(reply, key);
             let mark = reply.begin_array();

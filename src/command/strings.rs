@@ -6,6 +6,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
+use crate::store::events::EventClass;
 use crate::store::limits::STRING_BYTES_MAX;
 use crate::store::txn::{At, Slot, Txn};
 use crate::types::keys;
@@ -59,6 +60,7 @@ fn reply_value(txn: &mut Txn, reply: &mut ReplyWriter, at: At<'_>) -> Result<(),
 /// Answers the string of a key that was read under its lock, or null.
 fn reply_slot(txn: &mut Txn, reply: &mut ReplyWriter, at: At<'_>, slot: &Slot) -> Result<(), Stop> {
     let Some(head) = slot.head() else {
+        txn.event(EventClass::KEY_MISS, "keymiss", at);
         reply.null();
         return Ok(());
     };
@@ -164,6 +166,17 @@ impl<'a> ValueOptions<'a> {
     }
 }
 
+/// Notes what SET and its kin did; `expire_ms` is the expiry given, 0 for none.
+fn note_set(txn: &mut Txn, at: At<'_>, expire_ms: u64) {
+    txn.event(EventClass::STRING, "set", at);
+    if expire_ms != 0 {
+        txn.event(EventClass::GENERIC, "expire", at);
+        if expire_ms <= txn.now_ms() {
+            txn.event(EventClass::EXPIRED, "expired", at);
+        }
+    }
+}
+
 // Commands.
 
 /// GET key
@@ -178,6 +191,7 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(key)?;
     if ctx.args.len() == 3 {
         strings::set_blindly(ctx.txn, at, value, 0)?;
+        note_set(ctx.txn, at, 0);
         ctx.reply.ok();
         return Ok(());
     }
@@ -200,6 +214,7 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
         };
         if let Some(expire_ms) = blind {
             strings::set_blindly(ctx.txn, at, value, expire_ms)?;
+            note_set(ctx.txn, at, expire_ms);
             ctx.reply.ok();
             return Ok(());
         }
@@ -209,6 +224,9 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
         reply_slot(ctx.txn, ctx.reply, at, &slot)?;
     }
     let done = strings::set_slot(ctx.txn, at, &slot, value, condition, expiry)?;
+    if done {
+        note_set(ctx.txn, at, if let Expiry::At(expire_ms) = expiry { expire_ms } else { 0 });
+    }
     match (options.get, done) {
         (true, _) => {}
         (false, true) => ctx.reply.ok(),
@@ -224,6 +242,9 @@ pub fn setnx(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let slot = ctx.txn.load(at)?;
     let value = ctx.args.get(2);
     let done = strings::set_slot(ctx.txn, at, &slot, value, Condition::IfAbsent, Expiry::None)?;
+    if done {
+        note_set(ctx.txn, at, 0);
+    }
     ctx.txn.recycle(slot);
     ctx.reply.integer(done.into());
     Ok(())
@@ -243,6 +264,7 @@ fn set_with_expiry(ctx: &mut Context<'_>, unit: Unit, command: &str) -> Result<(
     let at = ctx.txn.at(ctx.args.get(1))?;
     let expire_ms = ExpiryOption::after(ctx.args.get(2), unit).resolve(ctx.txn.now_ms(), command)?;
     strings::set_blindly(ctx.txn, at, ctx.args.get(3), expire_ms)?;
+    note_set(ctx.txn, at, expire_ms);
     ctx.reply.ok();
     Ok(())
 }
@@ -253,6 +275,7 @@ pub fn getset(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let slot = ctx.txn.load(at)?;
     reply_slot(ctx.txn, ctx.reply, at, &slot)?;
     strings::set_slot(ctx.txn, at, &slot, ctx.args.get(2), Condition::Always, Expiry::None)?;
+    note_set(ctx.txn, at, 0);
     ctx.txn.recycle(slot);
     Ok(())
 }
@@ -263,6 +286,9 @@ pub fn getdel(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let slot = ctx.txn.load(at)?;
     reply_slot(ctx.txn, ctx.reply, at, &slot)?;
     ctx.txn.delete(at, &slot.before)?;
+    if slot.is_live() {
+        ctx.txn.event(EventClass::GENERIC, "del", at);
+    }
     ctx.txn.recycle(slot);
     Ok(())
 }
@@ -273,6 +299,7 @@ pub fn getex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let options = ValueOptions::parse(&ctx.args, 2, false)?;
     let slot = ctx.txn.load(at)?;
     let Some(head) = slot.head().copied() else {
+        ctx.txn.event(EventClass::KEY_MISS, "keymiss", at);
         ctx.reply.null();
         return Ok(());
     };
@@ -286,8 +313,10 @@ pub fn getex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     reply_slot(ctx.txn, ctx.reply, at, &slot)?;
     if let Some(expire_ms) = expire_ms {
         keys::set_expiry(ctx.txn, at, &slot, head, expire_ms)?;
+        keys::note_expiry(ctx.txn, at);
     } else if options.persist && head.expire_ms != 0 {
         ctx.txn.put_slot(at, &slot, crate::encoding::meta::Head { expire_ms: 0, ..head })?;
+        ctx.txn.event(EventClass::GENERIC, "persist", at);
     }
     ctx.txn.recycle(slot);
     Ok(())
@@ -344,6 +373,7 @@ fn pairs<'a>(
 pub fn append(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let length = strings::append(ctx.txn, at, ctx.args.get(2))?;
+    ctx.txn.event(EventClass::STRING, "append", at);
     ctx.reply.integer(length as i64);
     Ok(())
 }
@@ -361,6 +391,9 @@ pub fn setrange(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let offset = u64::try_from(ctx.args.integer(2)?).map_err(|_| ReplyError::OFFSET_OUT_OF_RANGE)?;
     let length = strings::set_range(ctx.txn, at, offset, ctx.args.get(3))?;
+    if !ctx.args.get(3).is_empty() {
+        ctx.txn.event(EventClass::STRING, "setrange", at);
+    }
     ctx.reply.integer(length as i64);
     Ok(())
 }
@@ -413,6 +446,7 @@ pub fn decrby(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn increment(ctx: &mut Context<'_>, by: i64) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let value = strings::increment(ctx.txn, at, by)?;
+    ctx.txn.event(EventClass::STRING, "incrby", at);
     ctx.reply.integer(value);
     Ok(())
 }
@@ -421,6 +455,7 @@ fn increment(ctx: &mut Context<'_>, by: i64) -> Result<(), Stop> {
 pub fn incrbyfloat(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(1))?;
     let text = strings::increment_float(ctx.txn, at, ctx.args.get(2))?;
+    ctx.txn.event(EventClass::STRING, "incrbyfloat", at);
     ctx.reply.bulk(text.as_bytes());
     Ok(())
 }

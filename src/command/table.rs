@@ -19,6 +19,8 @@ use crate::command::info;
 use crate::command::key_ranges;
 use crate::command::keys;
 use crate::command::lists;
+use crate::command::migrate;
+use crate::command::pubsub;
 use crate::command::save;
 use crate::command::server;
 use crate::command::sets;
@@ -230,6 +232,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("memory|stats", server::memory_stats, Inline),
     ("mget", strings::mget, Inline),
     ("memory|usage", server::memory_usage, Inline),
+    ("migrate", migrate::migrate, Slow),
     ("module|help", help::help, Inline),
     ("module|list", server::empty_list, Inline),
     ("module|load", server::module_refused, Inline),
@@ -255,7 +258,16 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("pfselftest", hyperloglogs::pfselftest, Slow),
     ("ping", connection::ping, Inline),
     ("psetex", strings::psetex, Inline),
+    ("psubscribe", pubsub::psubscribe, Inline),
     ("pttl", keys::pttl, Inline),
+    ("publish", pubsub::publish, Inline),
+    ("pubsub|channels", pubsub::channels, Inline),
+    ("pubsub|help", help::help, Inline),
+    ("pubsub|numpat", pubsub::numpat, Inline),
+    ("pubsub|numsub", pubsub::numsub, Inline),
+    ("pubsub|shardchannels", pubsub::shardchannels, Inline),
+    ("pubsub|shardnumsub", pubsub::shardnumsub, Inline),
+    ("punsubscribe", pubsub::punsubscribe, Inline),
     ("quit", connection::quit, Inline),
     ("randomkey", keys::randomkey, Inline),
     ("readonly", connection::cluster_disabled, Inline),
@@ -299,11 +311,15 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("sort", sort::sort, Inline),
     ("sort_ro", sort::sort_ro, Inline),
     ("spop", sets::spop, Inline),
+    ("spublish", pubsub::spublish, Inline),
     ("srandmember", sets::srandmember, Inline),
     ("srem", sets::srem, Inline),
     ("sscan", sets::sscan, Inline),
+    ("ssubscribe", pubsub::ssubscribe, Inline),
     ("strlen", strings::strlen, Inline),
+    ("subscribe", pubsub::subscribe, Inline),
     ("substr", strings::getrange, Inline),
+    ("sunsubscribe", pubsub::sunsubscribe, Inline),
     ("sunion", sets::sunion, Inline),
     ("sunionstore", sets::sunionstore, Inline),
     ("swapdb", keys::swapdb, Exclusive),
@@ -312,6 +328,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("ttl", keys::ttl, Inline),
     ("type", keys::type_, Inline),
     ("unlink", keys::del, Inline),
+    ("unsubscribe", pubsub::unsubscribe, Inline),
     ("unwatch", transactions::unwatch, Inline),
     ("wait", server::wait, Inline),
     ("waitaof", server::waitaof, Inline),

@@ -58,6 +58,7 @@ pub fn watch(ctx: &mut Context<'_>) -> Result<(), Stop> {
     // Who knows already that a key has changed learns nothing more.
     if !ctx.session.watched.is_marked() {
         let (db, _) = ctx.txn.own_database();
+        ctx.txn.tell_no_misses();
         let mut found = Vec::with_capacity(ctx.args.len());
         for key in ctx.args.from(1) {
             let at = ctx.txn.at(key)?;
@@ -244,7 +245,8 @@ fn run_one(ctx: &mut Context<'_>, command: &Command, args: Args<'_>, seed: u64) 
 
 /// Takes a reply back that CLIENT REPLY wants none of. What it says holds at once for the commands behind it.
 fn mute(ctx: &mut Context<'_>, start: usize) {
-    if matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) {
+    let is_push = std::mem::take(&mut ctx.session.reply_is_push);
+    if matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) && !is_push {
         ctx.reply.truncate(start);
     }
 }

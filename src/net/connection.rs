@@ -6,7 +6,8 @@
 
 use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
-use crate::net::output::Output;
+use crate::net::flow::Flow;
+use crate::net::output::{Deferred, Output};
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
 use crate::session::session::{Block, Session};
@@ -84,6 +85,10 @@ pub struct Connection {
     pub charge: Option<Box<Charge>>,
     /// Waiting output.
     pub output: Output,
+    /// Pushes that wait for the reply of a command on a pool.
+    pub deferred: Deferred,
+    /// The huge reply that a pool is making for it, if one is on its way.
+    pub flow: Option<Arc<Flow>>,
     /// Why it runs nothing.
     pub parked: Option<Parked>,
     /// The command that runs first when it goes on.
@@ -114,6 +119,8 @@ impl Connection {
             tail: Tail::default(),
             charge: None,
             output: Output::default(),
+            deferred: Deferred::default(),
+            flow: None,
             parked: None,
             pending: None,
             blocked: false,

@@ -138,6 +138,27 @@ impl Output {
     }
 }
 
+/// Pushes that wait for a reply.
+#[derive(Debug, Default)]
+pub struct Deferred {
+    /// They, in the order they came.
+    pub bytes: Vec<u8>,
+    /// What the log has to reach before they may leave.
+    pub need: Lsn,
+}
+
+impl Deferred {
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,13 +21,18 @@ use crate::command::service::Service;
 use crate::net::blocking::{self, Held, Parking, Settled};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
 use crate::net::connection::{Blocked, Connection, Parked, Pending};
+use crate::net::flow::{FlowSink, HELD_BYTES_MAX, News, PIECE_BYTES, Piece};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
+use crate::net::push;
 use crate::net::timer::{Alarm, Timers};
 use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
+use crate::session::channels::Subscriber;
 use crate::session::claim::Ending;
-use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, WorkerHandle};
+use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_PUBSUB, WorkerHandle};
+use crate::session::delivery::Delivery;
 use crate::session::mailbox::Mailbox;
+use crate::session::outside::Outside;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{Block, Session};
 use crate::session::stats::Counters;
@@ -59,12 +64,19 @@ const MEMORY_TICK_MS: u64 = 20;
 /// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
 
+/// Clients that get what they did not ask for just now.
+const FLAGS_PUSHED: u32 = FLAG_PUBSUB;
+/// Unsent pushes above which the worker does not wait for the end of its turn to send.
+const PUSHED_BYTES_MAX: usize = 256 << 10;
+
 /// What others post to a worker.
 pub enum Letter {
     /// A connection that the acceptor took.
     Connection(TcpStream, SocketAddr),
     /// A pool has run a command of a connection.
     Ran(Box<Job>),
+    /// A part of a reply that a pool is still making.
+    Piece(Box<Piece>),
     /// What a parked connection waited for (a key, the gate) may be free.
     Retry(usize, u64),
     /// Close this client.
@@ -73,6 +85,8 @@ pub enum Letter {
     Unblock(u64, bool),
     /// What this client waited for was served.
     Served(u64),
+    /// What some of its connections are to get.
+    Deliver(Arc<Delivery>),
     /// Service that could not go on where it was begun.
     Serve(Box<Service>),
     /// Pause or settings changed.
@@ -121,6 +135,10 @@ impl WorkerHandle for WorkerShared {
 
     fn served(&self, client: u64) {
         self.mailbox.post(Letter::Served(client));
+    }
+
+    fn deliver(&self, delivery: Arc<Delivery>) {
+        self.mailbox.post(Letter::Deliver(delivery));
     }
 }
 
@@ -413,10 +431,12 @@ impl Worker {
             match letter {
                 Letter::Connection(stream, address) => self.adopt(stream, address),
                 Letter::Ran(job) => self.take_back(*job),
+                Letter::Piece(piece) => self.take_piece(*piece),
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
                 Letter::Served(client) => self.settle(client),
+                Letter::Deliver(delivery) => self.deliver(&delivery),
                 Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
                 Letter::Stop(now) => self.begin_to_stop(now),
@@ -519,6 +539,7 @@ impl Worker {
             descriptor: stream.as_raw_fd(),
             now_ms: self.now_ms,
             worker: self.index,
+            place: token,
             handle: Arc::clone(&self.shared) as Arc<dyn WorkerHandle>,
         });
         self.server.stats.clients_peak.fetch_max(self.server.clients.len() as u64, RELAXED);
@@ -551,6 +572,9 @@ impl Worker {
             }
             _ => None,
         };
+        if let Some(flow) = connection.flow.take() {
+            flow.close();
+        }
         blocking::abandon(&self.server.waiters, &connection, block);
         set_blocked(&self.server, &mut connection, false);
         self.by_client.remove(&connection.info.id);
@@ -588,18 +612,21 @@ impl Worker {
 
     /// Once a second: idle clients, soft limits.
     fn tick(&mut self) {
-        let timeout_ms = self.server.settings.timeout_s.load(RELAXED) * 1000;
-        let limit = self.server.settings.output_limit();
-        if timeout_ms == 0 && limit.soft_bytes == 0 {
+        let settings = &self.server.settings;
+        let timeout_ms = settings.timeout_s.load(RELAXED) * 1000;
+        if timeout_ms == 0 && !settings.has_soft_limit() {
             return;
         }
         let now_ms = self.now_ms;
         let mut closing = Vec::new();
         for connection in self.connections.iter_mut().flatten() {
+            let flags = connection.info.flags();
+            let limit = self.server.settings.output_limit(flags);
             let idle_ms = now_ms.saturating_sub(connection.info.last_interaction_ms());
             if timeout_ms > 0
                 && idle_ms > timeout_ms
                 && connection.parked.is_none()
+                && flags & FLAG_PUBSUB == 0
                 && !connection.waits_for_memory()
             {
                 closing.push(connection.token);
@@ -632,6 +659,9 @@ impl Worker {
             connection.readable = false;
             connection.ended = true;
             connection.tail.clear();
+            if now && let Some(flow) = &connection.flow {
+                flow.close();
+            }
             if let Some(Parked::Block(blocked)) = &connection.parked {
                 // One that is being served still takes its reply.
                 if !blocking::abandon(&self.server.waiters, connection, Some(&blocked.block)) {
@@ -928,6 +958,11 @@ impl Worker {
             if connection.parked.is_some() || connection.closing {
                 break;
             }
+            if connection.info.flags() & FLAGS_PUSHED != 0 && self.shared.mailbox.has_mail() {
+                // It may be for this very client, whom it reaches behind this reply and before the next.
+                connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
+                return (taken, None);
+            }
         }
         connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
         (taken, None)
@@ -1040,6 +1075,23 @@ impl Worker {
         }
     }
 
+    /// A pool has made a part of a reply, and has the session still.
+    fn take_piece(&mut self, piece: Piece) {
+        let connection = self.connections.get_mut(piece.token).and_then(Option::as_mut);
+        let connection = connection.filter(|own| own.info.id == piece.client && own.session.is_none());
+        let Some(connection) = connection.filter(|_| self.stopping != Some(true)) else {
+            piece.flow.close();
+            return;
+        };
+        let bytes = piece.bytes.len();
+        append(connection, piece.bytes, piece.need, self.watermark);
+        piece.flow.arrived(bytes, connection.output.unsent());
+        connection.flow = Some(piece.flow);
+        self.turn_need = self.turn_need.max(piece.need);
+        connection.info.touch(self.now_ms);
+        self.mark_dirty(piece.token);
+    }
+
     /// A pool has run a command.
     fn take_back(&mut self, job: Job) {
         let connection = self.connections.get_mut(job.token).and_then(Option::as_mut);
@@ -1053,20 +1105,9 @@ impl Worker {
         };
         let mut session = job.session;
         connection.parked = None;
-        let mut buffer = connection.output.take();
-        let position = buffer.len();
-        if buffer.is_empty() {
-            buffer = job.reply;
-        } else {
-            buffer.extend_from_slice(&job.reply);
-        }
-        let appended = buffer.len() > position;
-        connection.output.put_back(buffer);
+        connection.flow = None;
         self.turn_need = self.turn_need.max(job.need);
-        if appended && job.need > self.watermark {
-            connection.output.fence(position, job.need);
-        }
-        connection.output.end_turn();
+        append(connection, job.reply, job.need, self.watermark);
         if session.close_after_reply {
             connection.closing = true;
         }
@@ -1075,6 +1116,7 @@ impl Worker {
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         connection.info.touch(self.now_ms);
         connection.session = Some(session);
+        push::append_deferred(connection, self.watermark);
         if let Some((block, until_ms)) = block
             && let Some(mut connection) = self.connections.get_mut(job.token).and_then(Option::take)
         {
@@ -1226,6 +1268,48 @@ impl Worker {
         }
     }
 
+    // ---- pushes ----
+
+    /// Hands a delivery to those connections that it is for.
+    fn deliver(&mut self, delivery: &Delivery) {
+        let server = Arc::clone(&self.server);
+        server.publisher.taken(delivery);
+        match delivery {
+            Delivery::Message(message) => {
+                let mut found = Vec::new();
+                server.publisher.channels().subscribers(self.index, message, &mut found);
+                for (subscriber, pattern) in found {
+                    self.push(subscriber, message.need, |buffer, protocol| match pattern {
+                        None => message.append(buffer, protocol),
+                        Some(pattern) => message.append_for_pattern(buffer, protocol, pattern),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Appends a push to the output of one connection, if it is still there.
+    fn push(&mut self, to: Subscriber, need: Lsn, write: impl FnOnce(&mut Vec<u8>, Protocol)) {
+        let Some(Some(connection)) = self.connections.get_mut(to.place) else { return };
+        if connection.info.id != to.client || connection.closing {
+            return;
+        }
+        if !connection.output.has_buffer()
+            && let Some(buffer) = self.spare_buffers.pop()
+        {
+            connection.output.put_back(buffer);
+        }
+        push::append(connection, need, self.watermark, write);
+        if need > self.watermark {
+            self.turn_need = self.turn_need.max(need);
+        }
+        if connection.output.unsent() + connection.deferred.len() > PUSHED_BYTES_MAX {
+            self.send(to.place);
+        } else {
+            self.mark_dirty(to.place);
+        }
+    }
+
     // ---- sending ----
 
     /// Writes the log once for all that was committed in this turn, then sends what may leave.
@@ -1265,7 +1349,7 @@ impl Worker {
     fn send(&mut self, token: usize) {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         connection.dirty = false;
-        let hard_bytes = self.server.settings.output_limit().hard_bytes;
+        let hard_bytes = self.server.settings.output_limit(connection.info.flags()).hard_bytes;
         let mut broken = hard_bytes > 0 && limited_bytes(connection) > hard_bytes;
         if broken {
             self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
@@ -1296,6 +1380,9 @@ impl Worker {
         }
         connection.info.net_output_bytes.fetch_add(sent, RELAXED);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        if let Some(flow) = &connection.flow {
+            flow.sent(connection.output.unsent());
+        }
         let waits = connection.output.waits_for().is_some();
         if waits && !connection.fenced {
             connection.fenced = true;
@@ -1322,6 +1409,24 @@ impl Worker {
     }
 }
 
+/// Puts a reply, or a part of one, behind what a connection still has to send.
+fn append(connection: &mut Connection, bytes: Vec<u8>, need: Lsn, watermark: Lsn) {
+    let mut buffer = connection.output.take();
+    let position = buffer.len();
+    if buffer.is_empty() {
+        buffer = bytes;
+    } else {
+        buffer.extend_from_slice(&bytes);
+    }
+    let appended = buffer.len() > position;
+    connection.output.put_back(buffer);
+    if appended && need > watermark {
+        connection.output.fence(position, need);
+    }
+    connection.output.end_turn();
+    connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+}
+
 /// The timer of a blocking command.
 fn alarm_of(connection: &Connection, blocked: &Blocked) -> Alarm {
     Alarm { at_ms: blocked.until_ms, token: connection.token, client: connection.info.id }
@@ -1339,7 +1444,7 @@ fn set_blocked(server: &ServerState, connection: &mut Connection, on: bool) {
 /// Waiting output that counts against `client-output-buffer-limit`: as in Redis, a first part does not.
 fn limited_bytes(connection: &Connection) -> u64 {
     const FREE_BYTES: usize = 16 << 10;
-    connection.output.unsent().saturating_sub(FREE_BYTES) as u64
+    (connection.output.unsent() + connection.deferred.len()).saturating_sub(FREE_BYTES) as u64
 }
 
 /// Does what a pool's thread was given.
@@ -1370,6 +1475,24 @@ fn run_service(
 
 fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     let mut reply = ReplyWriter::with_buffer(std::mem::take(&mut job.reply), job.session.protocol);
+    let outside = Arc::new(Outside {
+        threads: match job.to {
+            Elsewhere::Io => Arc::new(Arc::clone(&pools.io)),
+            Elsewhere::Slow => Arc::new(Arc::clone(&pools.slow)),
+        },
+        gone: Arc::default(),
+        waited_ns: AtomicU64::new(0),
+    });
+    if executor.streams(&job.session, &job.pending.args.as_args()) {
+        let (worker, client) = (Arc::clone(&job.worker), job.session.id);
+        let post = move |news| match news {
+            News::Piece(piece) => worker.mailbox.post(Letter::Piece(piece)),
+            News::Kill => worker.mailbox.post(Letter::Kill(client)),
+        };
+        let sink = FlowSink::new(executor.server(), job.token, client, &outside, Box::new(post));
+        reply.stream_to(Box::new(sink), PIECE_BYTES, HELD_BYTES_MAX);
+    }
+    job.session.outside = Some(outside);
     // The job waits for a key in this slot; the waker takes it out and queues it again. Either may come first.
     let slot: Arc<std::sync::Mutex<WakeSlot>> = Arc::default();
     let waker = || -> Waker {
@@ -1386,6 +1509,8 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     let request =
         Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
     let outcome = executor.run_on_pool(&mut job.session, &mut reply, request, &waker);
+    reply.end_stream();
+    job.session.outside = None;
     if let Some(service) = executor.take_unserved() {
         job.worker.mailbox.post(Letter::Serve(service));
     }

@@ -4,6 +4,7 @@
 //! numbers are `Relaxed` atomics, a listing is a snapshot of each field and not of the whole.
 
 use crate::session::claim::{Claim, Ending, Served};
+use crate::session::delivery::Delivery;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ pub const FLAG_CLOSING: u32 = 8;
 pub const FLAG_DIRTY: u32 = 32;
 /// Queues commands for EXEC.
 pub const FLAG_MULTI: u32 = 16;
+/// Subscribed to something.
+pub const FLAG_PUBSUB: u32 = 64;
 
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;
@@ -37,6 +40,8 @@ pub trait WorkerHandle: Send + Sync {
     fn refresh(&self);
     /// What this client waited for was served; its reply lies in its claim.
     fn served(&self, client: u64);
+    /// Hand this to those of its connections that it is for.
+    fn deliver(&self, delivery: Arc<Delivery>);
 }
 
 impl fmt::Debug for dyn WorkerHandle {
@@ -80,6 +85,8 @@ pub struct ClientInfo {
     pub created_ms: u64,
     /// Its worker's number.
     pub worker: usize,
+    /// Its place in the worker.
+    pub place: usize,
     handle: Arc<dyn WorkerHandle>,
     names: Mutex<Names>,
     wait: Mutex<Wait>,
@@ -96,6 +103,8 @@ pub struct ClientInfo {
     pub net_input_bytes: AtomicU64,
     /// Bytes sent to it.
     pub net_output_bytes: AtomicU64,
+    /// Channels, patterns and shard channels that it is subscribed to.
+    pub subscriptions: [AtomicUsize; 3],
     /// Commands it ran.
     pub commands: AtomicU64,
     /// Bytes of unfinished request kept for it.
@@ -117,6 +126,8 @@ pub struct Arrival {
     pub now_ms: u64,
     /// Its worker's number.
     pub worker: usize,
+    /// Its place in the worker.
+    pub place: usize,
     /// Its worker.
     pub handle: Arc<dyn WorkerHandle>,
 }
@@ -131,6 +142,7 @@ impl ClientInfo {
             descriptor: arrival.descriptor,
             created_ms: arrival.now_ms,
             worker: arrival.worker,
+            place: arrival.place,
             handle: arrival.handle,
             names: Mutex::default(),
             wait: Mutex::default(),
@@ -145,6 +157,7 @@ impl ClientInfo {
             watched: AtomicUsize::new(0),
             net_input_bytes: AtomicU64::new(0),
             net_output_bytes: AtomicU64::new(0),
+            subscriptions: Default::default(),
             commands: AtomicU64::new(0),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),

@@ -78,6 +78,12 @@ impl<M> Mailbox<M> {
         into.append(&mut letters);
     }
 
+    /// Owner: whether there is mail. Exact for what this thread posted.
+    pub fn has_mail(&self) -> bool {
+        // Acquire: pairs with the Release in `post`.
+        self.filled.load(Ordering::Acquire)
+    }
+
     /// Owner: announces that it is going to sleep. False if there is mail already; then it must not sleep. After `true` the owner
     /// looks at whatever else it waits for (the log), sleeps, and calls [`awake`](Self::awake).
     #[must_use]

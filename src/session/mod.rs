@@ -3,9 +3,14 @@
 pub mod mailbox;
 pub mod claim;
 pub mod stats;
+pub mod delivery;
 pub mod clients;
 pub mod waiters;
 pub mod slowlog;
+pub mod channels;
+pub mod publisher;
+pub mod peers;
+pub mod outside;
 pub mod allowance;
 pub mod multi;
 pub mod watches;

@@ -10,11 +10,14 @@
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
 use crate::session::allowance::Allowance;
-use crate::session::clients::ClientRegistry;
+use crate::session::clients::{ClientRegistry, FLAG_PUBSUB};
+use crate::session::peers::Peers;
+use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
 use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
+use crate::store::events::{CommitListener, EventClass};
 use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +35,30 @@ pub enum Fsync {
     EverySecond,
     /// As `EverySecond`; the system syncs when it likes.
     No,
+}
+
+/// An output limit that may change.
+#[derive(Debug, Default)]
+struct OutputSetting {
+    hard_bytes: AtomicU64,
+    soft_bytes: AtomicU64,
+    soft_seconds: AtomicU64,
+}
+
+impl OutputSetting {
+    fn set(&self, limit: OutputLimit) {
+        self.hard_bytes.store(limit.hard_bytes, RELAXED);
+        self.soft_bytes.store(limit.soft_bytes, RELAXED);
+        self.soft_seconds.store(limit.soft_seconds, RELAXED);
+    }
+
+    fn get(&self) -> OutputLimit {
+        OutputLimit {
+            hard_bytes: self.hard_bytes.load(RELAXED),
+            soft_bytes: self.soft_bytes.load(RELAXED),
+            soft_seconds: self.soft_seconds.load(RELAXED),
+        }
+    }
 }
 
 /// Settings that are looked at for every command or every turn.
@@ -52,10 +79,10 @@ pub struct Settings {
     pub bulk_bytes_max: AtomicU64,
     /// The longest unfinished request.
     pub query_bytes_max: AtomicU64,
-    /// Output limit of a normal client.
-    output_hard_bytes: AtomicU64,
-    output_soft_bytes: AtomicU64,
-    output_soft_seconds: AtomicU64,
+    /// Output limits of a normal client.
+    output_limit: OutputSetting,
+    /// Output limits of a client that is subscribed to something.
+    output_limit_pubsub: OutputSetting,
     /// Whether a password is asked for.
     pub password_needed: AtomicBool,
     /// Memory above which commands that grow it are refused; 0 for none.
@@ -81,9 +108,8 @@ impl Settings {
             clients_max: AtomicU64::new(0),
             bulk_bytes_max: AtomicU64::new(0),
             query_bytes_max: AtomicU64::new(0),
-            output_hard_bytes: AtomicU64::new(0),
-            output_soft_bytes: AtomicU64::new(0),
-            output_soft_seconds: AtomicU64::new(0),
+            output_limit: OutputSetting::default(),
+            output_limit_pubsub: OutputSetting::default(),
             password_needed: AtomicBool::new(false),
             memory_max_bytes: AtomicU64::new(0),
             protected_mode: AtomicBool::new(true),
@@ -112,10 +138,8 @@ impl Settings {
         self.clients_max.store(unsigned("maxclients"), RELAXED);
         self.bulk_bytes_max.store(unsigned("proto-max-bulk-len"), RELAXED);
         self.query_bytes_max.store(unsigned("client-query-buffer-limit"), RELAXED);
-        let limit = config.output_limit();
-        self.output_hard_bytes.store(limit.hard_bytes, RELAXED);
-        self.output_soft_bytes.store(limit.soft_bytes, RELAXED);
-        self.output_soft_seconds.store(limit.soft_seconds, RELAXED);
+        self.output_limit.set(config.output_limit("normal"));
+        self.output_limit_pubsub.set(config.output_limit("pubsub"));
         self.password_needed.store(!config.text("requirepass").is_empty(), RELAXED);
         self.memory_max_bytes.store(unsigned("maxmemory"), RELAXED);
         self.protected_mode.store(config.flag("protected-mode"), RELAXED);
@@ -131,13 +155,14 @@ impl Settings {
         }
     }
 
-    /// Output limit of a normal client.
-    pub fn output_limit(&self) -> OutputLimit {
-        OutputLimit {
-            hard_bytes: self.output_hard_bytes.load(RELAXED),
-            soft_bytes: self.output_soft_bytes.load(RELAXED),
-            soft_seconds: self.output_soft_seconds.load(RELAXED),
-        }
+    /// Whether some class of clients has an output limit that takes time.
+    pub fn has_soft_limit(&self) -> bool {
+        self.output_limit.get().soft_bytes > 0 || self.output_limit_pubsub.get().soft_bytes > 0
+    }
+
+    /// Output limit of a client with these flags.
+    pub fn output_limit(&self, flags: u32) -> OutputLimit {
+        if flags & FLAG_PUBSUB != 0 { self.output_limit_pubsub.get() } else { self.output_limit.get() }
     }
 }
 
@@ -263,12 +288,16 @@ pub struct ServerState {
     pub allowance: Arc<Allowance>,
     /// SLOWLOG.
     pub slowlog: SlowLog,
+    /// Connections to other servers that MIGRATE keeps.
+    pub peers: Peers,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Clients that wait for keys.
     pub waiters: WaitTable,
     /// Keys that clients watch.
     pub watches: Arc<WatchTable>,
+    /// Messages, and who is subscribed to what.
+    pub publisher: Arc<Publisher>,
     /// What does not change.
     pub identity: Identity,
     /// When the server started (monotonic ms).
@@ -319,7 +348,9 @@ impl ServerState {
             running_since_ms: None,
             saves: 0,
         };
-        ServerState {
+        let publisher = Arc::new(Publisher::new(parts.identity.workers));
+        parts.store.set_listener(Arc::clone(&publisher) as Arc<dyn CommitListener>);
+        let server = ServerState {
             store: RwLock::new(parts.store),
             generation: AtomicU64::new(1),
             opener: parts.opener,
@@ -329,9 +360,11 @@ impl ServerState {
             clients: ClientRegistry::default(),
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
+            peers: Peers::default(),
             pause: Pause::default(),
             waiters: WaitTable::default(),
             watches: Arc::default(),
+            publisher,
             identity: parts.identity,
             started_ms,
             clock: parts.clock,
@@ -341,7 +374,16 @@ impl ServerState {
             shutdown_trigger: parts.shutdown_trigger,
             failure: OnceLock::new(),
             logger: parts.logger,
-        }
+        };
+        server.set_told();
+        server
+    }
+
+    /// Says to store and publisher which keyspace events are told of.
+    fn set_told(&self) {
+        let classes = EventClass::from_letters(self.config().text("notify-keyspace-events"));
+        self.publisher.set_classes(classes);
+        self.store().tell(classes, false);
     }
 
     /// The store. Keep it no longer than the gate is held, or compare [`generation`](Self::generation).
@@ -361,8 +403,11 @@ impl ServerState {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         store.close()?;
         *store = (self.opener)()?;
+        store.set_listener(Arc::clone(&self.publisher) as Arc<dyn CommitListener>);
         // Release: pairs with `generation`.
         self.generation.fetch_add(1, Ordering::Release);
+        drop(store);
+        self.set_told();
         Ok(())
     }
 
@@ -380,6 +425,8 @@ impl ServerState {
         let changed = change(&config)?;
         self.settings.apply(&changed);
         *config = Arc::new(changed);
+        drop(config);
+        self.set_told();
         Ok(())
     }
 

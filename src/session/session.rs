@@ -4,8 +4,10 @@
 //! runs on a pool, to that pool's thread; it travels with the command. What others may look at (CLIENT LIST, CLIENT KILL)
 //! lies in the shared [`ClientInfo`]. A session knows no socket and no buffer.
 
+use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
 use crate::session::multi::Multi;
+use crate::session::outside::Outside;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::session::watches::{WatchTable, Watched};
 use crate::store::pass::Pass;
@@ -69,6 +71,10 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// What it is subscribed to, if anything.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// The reply just written is a push: it is sent whatever `reply_mode` says.
+    pub reply_is_push: bool,
     /// Close once all replies are sent (QUIT, protocol errors).
     pub close_after_reply: bool,
     /// Close without sending what is not sent yet.
@@ -85,6 +91,8 @@ pub struct Session {
     pub ready_key: Option<Vec<u8>>,
     /// On a pool, while a command runs that may leave the gate for a while: its place in there.
     pub pass: Option<Pass>,
+    /// On a pool: what it has to do with the world outside.
+    pub outside: Option<Arc<Outside>>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
     /// Keys watched for the next EXEC.
@@ -112,6 +120,8 @@ impl Session {
             no_touch: false,
             no_evict: false,
             reply_mode: ReplyMode::On,
+            subscriptions: None,
+            reply_is_push: false,
             close_after_reply: false,
             drop_replies: false,
             block: None,
@@ -120,6 +130,7 @@ impl Session {
             may_block: true,
             ready_key: None,
             pass: None,
+            outside: None,
             multi: None,
         }
     }
@@ -136,6 +147,32 @@ impl Session {
     /// Whether a blocking command may take from a key: always, but when it is run again because another one is ready.
     pub fn may_take(&self, key: &[u8]) -> bool {
         self.ready_key.as_ref().is_none_or(|ready| ready == key)
+    }
+
+    /// Whether it gets messages in a protocol that cannot tell them from replies: then it may run little else.
+    pub fn only_listens(&self) -> bool {
+        self.subscriptions.is_some() && self.protocol == Protocol::Resp2
+    }
+
+    /// The command that runs on a pool waits for others from here on: it leaves the gate, and its thread to another.
+    pub fn step_out(&mut self) {
+        if let Some(pass) = &mut self.pass {
+            pass.leave();
+        }
+        if let Some(outside) = &self.outside {
+            // Without a place for another thread the pool has one less for a while.
+            outside.threads.begin_wait();
+        }
+    }
+
+    /// It goes on, in the gate.
+    pub fn step_in(&mut self) {
+        if let Some(outside) = &self.outside {
+            outside.threads.end_wait();
+        }
+        if let Some(pass) = &mut self.pass {
+            pass.enter();
+        }
     }
 
     /// MULTI: from here on commands are queued.
@@ -174,6 +211,7 @@ impl Session {
         self.no_touch = false;
         self.no_evict = false;
         self.reply_mode = ReplyMode::On;
+        self.subscriptions = None;
         self.info.names().name.clear();
         self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
         self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);

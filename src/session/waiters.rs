@@ -288,6 +288,7 @@ mod tests {
         fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
         fn served(&self, _: u64) {}
+        fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
     }
 
     fn waiter(id: u64, keys: &[&str], kind: Kind) -> Arc<Waiter> {
@@ -297,6 +298,7 @@ mod tests {
             descriptor: 0,
             now_ms: 0,
             worker: 0,
+            place: 0,
             handle: Arc::new(Nobody),
         };
         let wanted = Wanted {

@@ -124,9 +124,9 @@ impl WatchTable {
 
     /// The keys of a database that somebody watches who found no value. With the gate closed.
     pub fn absent_keys(&self, db: usize) -> Vec<Box<[u8]>> {
-        let mut keys = Vec::new();
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
         self.for_each(db, |key, watch| {
-            if !watch.live && keys.last().is_none_or(|last: &Box<[u8]>| **last != *key) {
+            if !watch.live && keys.last().is_none_or(|last| **last != *key) {
                 keys.push(key.into());
             }
         });
@@ -239,6 +239,7 @@ mod tests {
         fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
         fn served(&self, _: u64) {}
+        fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
     }
 
     fn watched(table: &Arc<WatchTable>, id: u64) -> Watched {
@@ -248,6 +249,7 @@ mod tests {
             descriptor: 0,
             now_ms: 0,
             worker: 0,
+            place: 0,
             handle: Arc::new(Nobody),
         };
         Watched::new(Arc::clone(table), Arc::new(ClientInfo::new(id, arrival)))

@@ -15,6 +15,7 @@ use crate::encoding::data::{self, FIELD_TTL};
 use crate::encoding::hash::{self, Fields, is_expired, split_ttl_key, split_value};
 use crate::encoding::large::Large;
 use crate::encoding::meta::{Head, Space};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Slot, Txn};
 
 /// Removes expired fields of a packed body; how many are left.
@@ -99,6 +100,9 @@ pub fn remove_expired(
             }
         }
         txn.recycle_buffer(body);
+        if stored > left {
+            txn.event_and_del(EventClass::HASH, "hexpired", at);
+        }
         return Ok(Removed { fields: (stored - left) as u64, ..Removed::default() });
     }
     let mut large = Large::decode(&body)?;
@@ -137,11 +141,15 @@ pub fn remove_expired(
     }
     if large.count == 0 {
         txn.delete(at, &slot.before)?;
+        txn.event_and_del(EventClass::HASH, "hexpired", at);
         return Ok(Removed { fields: removed.fields, ..Removed::default() });
     }
     large.encode(&mut body);
     txn.put(at, &slot.before, Head { field_expire_ms: next_ms, ..head }, &[&body])?;
     txn.recycle_buffer(body);
+    if removed.fields > 0 {
+        txn.event(EventClass::HASH, "hexpired", at);
+    }
     Ok(removed)
 }
 

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod hooks;
 pub mod cursors;
 pub mod databases;
+pub mod events;
 pub mod ids;
 pub mod pending;
 pub mod recount;

@@ -9,34 +9,12 @@
 use crate::encoding::meta::Space;
 use crate::store::aside::BuildGuard;
 use crate::store::databases::Counts;
+use crate::store::events::{ChangedKey, Effect, Events};
 use crate::store::pending::SpaceId;
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
 use haypile_lsm::{Error, IndexedBatch, WriteBatch};
 use std::sync::atomic::Ordering::Relaxed;
-
-/// What becomes of whole databases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It stands for a fresh space.
-    Flush {
-        /// Its number.
-        db: usize,
-        /// The space.
-        space: Space,
-    },
-    /// Two change places.
-    Swap(usize, usize),
-}
-
-/// A key that a command changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangedKey {
-    /// Number of the database.
-    pub db: usize,
-    /// The key.
-    pub key: Box<[u8]>,
-}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -59,6 +37,10 @@ pub struct Staged {
     pub takes_space: bool,
     /// Keys changed, if somebody wants to know.
     pub keys: Vec<ChangedKey>,
+    /// Keys that had expired and go or are replaced, likewise.
+    pub expired_keys: Vec<ChangedKey>,
+    /// What to tell once it is committed.
+    pub events: Events,
 }
 
 impl Staged {
@@ -95,6 +77,8 @@ impl Staged {
         self.believed = 0;
         self.takes_space = false;
         self.keys.clear();
+        self.expired_keys.clear();
+        self.events.clear();
     }
 
     /// The batch is committed: now the rest takes effect. Which keys changed stays to be asked for.
@@ -156,6 +140,8 @@ impl Staged {
         self.believed += std::mem::take(&mut later.believed);
         self.takes_space |= std::mem::take(&mut later.takes_space);
         self.keys.append(&mut later.keys);
+        self.expired_keys.append(&mut later.expired_keys);
+        self.events.append(&mut later.events);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::encoding::system;
 use crate::store::access_times::AccessTimes;
 use crate::store::cursors::Cursors;
 use crate::store::databases::{Counts, Database};
+use crate::store::events::{CommitListener, Committed, EventClass};
 use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
@@ -30,9 +31,12 @@ use haypile_lsm::{
 };
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+/// In what commits tell of: which keys changed.
+const RECORD_KEYS: u32 = 1 << 31;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +186,9 @@ pub struct Store {
     counting: AtomicBool,
     /// Blind writes since the last count that believed in a record below without seeing it.
     beliefs: AtomicU64,
+    /// What commits tell of: classes of events, and [`RECORD_KEYS`].
+    told: AtomicU32,
+    listener: OnceLock<Arc<dyn CommitListener>>,
     /// Keys that expired.
     expired_keys: AtomicU64,
     reclaimed: AtomicU64,
@@ -247,6 +254,8 @@ impl Store {
             recount: Mutex::new(None),
             counting: AtomicBool::new(false),
             beliefs: AtomicU64::new(found.beliefs),
+            told: AtomicU32::new(0),
+            listener: OnceLock::new(),
             expired_keys: AtomicU64::new(0),
             reclaimed: AtomicU64::new(0),
             expired_fields: AtomicU64::new(0),
@@ -260,6 +269,33 @@ impl Store {
             *lock(&store.recount) = Some(Recount::new(store.db.snapshot(), store.raw_counts()));
         }
         Ok(store)
+    }
+
+    /// Says who tells the world of commits. Called once.
+    pub fn set_listener(&self, listener: Arc<dyn CommitListener>) {
+        // A second call would be a bug of the caller; the first one stays.
+        let _ = self.listener.set(listener);
+    }
+
+    /// Says which events commands are to note, and whether to record which keys change.
+    pub fn tell(&self, classes: EventClass, changed_keys: bool) {
+        let keys = if changed_keys { RECORD_KEYS } else { 0 };
+        // Relaxed: a setting, in force for commands that begin from now on.
+        self.told.store(classes.0 | keys, Relaxed);
+    }
+
+    /// What commits tell of.
+    #[inline]
+    pub(super) fn told(&self) -> (EventClass, bool) {
+        let told = self.told.load(Relaxed);
+        (EventClass(told & !RECORD_KEYS), told & RECORD_KEYS != 0)
+    }
+
+    /// Tells of a commit.
+    pub(super) fn committed(&self, commit: &Committed<'_>) {
+        if let Some(listener) = self.listener.get() {
+            listener.committed(commit);
+        }
     }
 
     /// The engine.

@@ -32,8 +32,9 @@ use crate::encoding::meta::{self, Due, Head, Record, Space};
 use crate::encoding::{data, system, ttl};
 use crate::store::aside::Aside;
 use crate::store::databases::{Counts, Database};
+use crate::store::events::{ChangedKey, Committed, Effect, EventClass};
 use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
-use crate::store::staged::{ChangedKey, Earlier, Effect, Staged};
+use crate::store::staged::{Earlier, Staged};
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
 use haypile_lsm::{
@@ -42,6 +43,7 @@ use haypile_lsm::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Where a command runs.
@@ -125,7 +127,7 @@ impl Before {
     }
 
     /// Whether there is a value, or one is believed in.
-    fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         self.counted && !self.expired
     }
 
@@ -245,6 +247,12 @@ pub struct Txn {
     earlier: Option<Box<Earlier>>,
     /// Statistics of those.
     stats_earlier: TxnStats,
+    /// Classes of events that are noted.
+    told: EventClass,
+    /// The client whose command it is; 0 for none.
+    origin: u64,
+    /// Somebody caches keys and wants to know which change; whoever watches some wants to know of them alone.
+    tells_keys: bool,
     /// Somebody wants to know which keys change.
     records_keys: bool,
     /// The command changes what lies beside a value (groups of a stream), which is no change of its key.
@@ -253,6 +261,8 @@ pub struct Txn {
     committed: Changes,
     /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
     no_touch: bool,
+    /// Set once nobody will take the answer, if the command is to end then.
+    gone: Option<Arc<AtomicBool>>,
     /// What is staged for which key (by hash of its `meta` key), once somebody asked.
     own: HashMap<u64, Before>,
     own_is_complete: bool,
@@ -267,6 +277,9 @@ impl std::fmt::Debug for Txn {
         f.debug_struct("Txn").field("db", &self.db).field("mode", &self.mode).finish_non_exhaustive()
     }
 }
+
+/// The answer of a command whose client has gone: nobody reads it.
+const CLIENT_GONE: ReplyError = ReplyError::fixed("ERR the client has gone");
 
 /// A buffer that has grown beyond this is not kept.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -291,10 +304,14 @@ impl Txn {
             staged: Staged::default(),
             earlier: None,
             stats_earlier: TxnStats::default(),
+            told: EventClass::default(),
+            origin: 0,
+            tells_keys: false,
             records_keys: false,
             is_quiet: false,
             committed: Changes::default(),
             no_touch: false,
+            gone: None,
             own: HashMap::new(),
             own_is_complete: false,
             meta_key: Vec::new(),
@@ -318,9 +335,12 @@ impl Txn {
         };
         self.has_read = false;
         self.no_touch = false;
+        self.gone = None;
         self.need = None;
         self.stats = TxnStats::default();
-        self.records_keys = false;
+        (self.told, self.tells_keys) = self.store.told();
+        self.origin = 0;
+        self.records_keys = self.tells_keys;
         self.is_quiet = false;
     }
 
@@ -340,7 +360,11 @@ impl Txn {
             self.own_is_complete = false;
         }
         self.staged.takes_space = false;
-        if self.batch.is_empty() && self.staged.guards.is_empty() && self.staged.keys.is_empty() {
+        if self.batch.is_empty()
+            && self.staged.guards.is_empty()
+            && self.staged.keys.is_empty()
+            && self.staged.events.is_empty()
+        {
             return;
         }
         if self.batch.encoded_len() > KEPT_BUFFER_BYTES {
@@ -349,6 +373,27 @@ impl Txn {
             self.batch.clear();
         }
         self.staged.clear();
+    }
+
+    /// The command has failed: nothing is staged any more. Keys that it missed are told of.
+    pub fn fail(&mut self) {
+        if !self.staged.events.is_empty() {
+            self.staged.events.retain_misses();
+            self.tell_events();
+        }
+        self.abandon();
+    }
+
+    #[cold]
+    fn tell_events(&self) {
+        self.store.committed(&Committed {
+            events: &self.staged.events,
+            keys: &[],
+            expired_keys: &[],
+            effects: &[],
+            origin: self.origin,
+            lsn: 0,
+        });
     }
 
     // Several commands as one: EXEC.
@@ -367,6 +412,7 @@ impl Txn {
         self.db = db;
         self.space = self.space_of(db);
         self.draws.seed = seed;
+        self.told = self.store.told().0;
         self.is_quiet = false;
     }
 
@@ -374,7 +420,10 @@ impl Txn {
     pub fn keep_command(&mut self) -> Result<(), Error> {
         let built_aside = !self.staged.guards.is_empty();
         if let Some(earlier) = &mut self.earlier
-            && (built_aside || !self.batch.is_empty() || !self.staged.keys.is_empty())
+            && (built_aside
+                || !self.batch.is_empty()
+                || !self.staged.keys.is_empty()
+                || !self.staged.events.is_empty())
         {
             earlier.append(&self.batch, &mut self.staged)?;
         }
@@ -388,8 +437,12 @@ impl Txn {
         Ok(())
     }
 
-    /// The command has failed: as if it had never been.
+    /// The command has failed: as if it had never been, but for keys that it missed.
     pub fn drop_command(&mut self) {
+        self.staged.events.retain_misses();
+        if let Some(earlier) = &mut self.earlier {
+            earlier.staged.events.append(&mut self.staged.events);
+        }
         self.drop_own();
         self.stats = self.stats_earlier;
     }
@@ -402,7 +455,20 @@ impl Txn {
             None => (&self.batch, &mut self.staged),
             Some(earlier) => (earlier.batch.batch(), &mut earlier.staged),
         };
+        let tell = |staged: &Staged, lsn| {
+            if !staged.events.is_empty() || self.tells_keys {
+                self.store.committed(&Committed {
+                    events: &staged.events,
+                    keys: &staged.keys,
+                    expired_keys: &staged.expired_keys,
+                    effects: &staged.effects,
+                    origin: self.origin,
+                    lsn,
+                });
+            }
+        };
         if batch.is_empty() {
+            tell(staged, 0);
             self.committed.keys = std::mem::take(&mut staged.keys);
             self.need = Some(self.need_of_reads());
             self.abandon();
@@ -422,6 +488,7 @@ impl Txn {
         if let Ok(lsn) = written {
             self.need = Some(lsn);
             staged.take_effect(&self.store);
+            tell(staged, lsn);
             if self.records_keys {
                 self.committed.keys = std::mem::take(&mut staged.keys);
                 self.committed.databases = std::mem::take(&mut staged.effects);
@@ -433,7 +500,63 @@ impl Txn {
 
     /// Whether to record which keys change: if somebody watches or caches keys. Until the next `begin`.
     pub fn record_changes(&mut self, on: bool) {
-        self.records_keys = on;
+        self.records_keys = on || self.tells_keys;
+    }
+
+    /// Says whose command it is.
+    pub fn set_origin(&mut self, client: u64) {
+        self.origin = client;
+    }
+
+    // Events.
+
+    /// Notes an event of a key: it is told of once the command is committed.
+    #[inline]
+    pub fn event(&mut self, class: EventClass, name: &'static str, at: At<'_>) {
+        if self.told.has(class) {
+            self.staged.events.push_key(name, at.db, at.key);
+        }
+    }
+
+    /// The same, and that the key has gone if this command took the last of it.
+    #[inline]
+    pub fn event_and_del(&mut self, class: EventClass, name: &'static str, at: At<'_>) {
+        if self.told != EventClass::default() {
+            self.event(class, name, at);
+            if self.has_deleted(at) {
+                self.event(EventClass::GENERIC, "del", at);
+            }
+        }
+    }
+
+    /// Notes what a command did that stores a result under a key: nothing to store takes the key away.
+    pub fn event_of_result(&mut self, class: EventClass, name: &'static str, at: At<'_>, stored: bool) {
+        if stored {
+            self.event(class, name, at);
+        } else if self.tells_events() && self.has_deleted(at) {
+            self.event(EventClass::GENERIC, "del", at);
+        }
+    }
+
+    /// Whether this command has staged that a key goes.
+    pub fn has_deleted(&mut self, at: At<'_>) -> bool {
+        self.staged(at).is_some_and(|now| !now.counted)
+    }
+
+    /// This command may look for keys that are not there.
+    pub fn tell_no_misses(&mut self) {
+        self.told.0 &= !EventClass::KEY_MISS.0;
+    }
+
+    /// Whether any event is told of: whoever has to look for what to note may do without.
+    #[inline]
+    pub fn tells_events(&self) -> bool {
+        self.told != EventClass::default()
+    }
+
+    /// Publishes a message with the commit.
+    pub fn publish(&mut self, shard: bool, channel: &[u8], payload: &[u8], need: Lsn) {
+        self.staged.events.push_message(shard, channel, payload, need);
     }
 
     /// The command changes what lies beside values; only a key that comes or goes counts as changed.
@@ -561,7 +684,11 @@ impl Txn {
     #[inline]
     pub fn charge(&mut self, records: u32, bytes: u64) -> Result<(), Stop> {
         if self.mode == Mode::Pool {
-            return Ok(());
+            return match &self.gone {
+                // Relaxed: whoever sees it late does a little more in vain.
+                Some(gone) if gone.load(std::sync::atomic::Ordering::Relaxed) => Err(CLIENT_GONE.into()),
+                _ => Ok(()),
+            };
         }
         let (Some(records), Some(bytes)) =
             (self.records_left.checked_sub(records), self.bytes_left.checked_sub(bytes))
@@ -610,6 +737,11 @@ impl Txn {
         if self.reader.is_none() {
             self.reader = Some(self.store.db().reader(&self.read_options()));
         }
+    }
+
+    /// Ends the command, on a pool, once `gone` is set.
+    pub fn end_when(&mut self, gone: Arc<AtomicBool>) {
+        self.gone = Some(gone);
     }
 
     /// Whether this command's reads leave the keys' times of last use alone.
@@ -677,7 +809,10 @@ impl Txn {
         }
         match live {
             true => self.stats.hits += 1,
-            false => self.stats.misses += 1,
+            false => {
+                self.stats.misses += 1;
+                self.event(EventClass::KEY_MISS, "keymiss", at);
+            }
         }
         self.charge(0, bytes)?;
         Ok(result)
@@ -735,6 +870,10 @@ impl Txn {
         self.mark_used(hash);
         let before = match self.staged_before(&key).or_else(|| self.look_earlier(&key)) {
             Some(before) => Ok(before),
+            None if self.told.has(EventClass(EventClass::NEW.0 | EventClass::EXPIRED.0)) => {
+                // Whether it comes to be, or had expired, has to be known and not believed.
+                self.look_closely(&key)
+            }
             None if self.store.plain_keys().contains(hash) => {
                 Ok(Before { counted: true, ..Before::default() })
             }
@@ -759,6 +898,13 @@ impl Txn {
         Some(match earlier.batch.get(self.store.keyspaces().meta, key)? {
             Overlay::Value(value) => self.before_of(value),
             Overlay::Deleted => Before::default(),
+        })
+    }
+
+    /// The same as reading it would find: on a worker, what is not in memory needs a pool.
+    fn look_closely(&self, key: &[u8]) -> Result<Before, Error> {
+        self.read(self.store.keyspaces().meta, key, |value| {
+            value.map_or(Before::default(), |value| self.before_of(value))
         })
     }
 
@@ -883,6 +1029,9 @@ impl Txn {
             self.record_key(at);
         }
         self.finish_staging(at, before, head.id, change)?;
+        if !before.is_live() {
+            self.event(EventClass::NEW, "new", at);
+        }
         self.staged.written.push((hash, due.at_ms == 0 && head.id == 0));
         if self.own_is_complete {
             let staged = Before::of(&head, 0);
@@ -979,6 +1128,10 @@ impl Txn {
             self.staged.hints.push((at.space, before.id));
         }
         if before.expired {
+            self.event(EventClass::EXPIRED, "expired", at);
+            if self.tells_keys {
+                self.staged.expired_keys.push(ChangedKey { db: at.db, key: at.key.into() });
+            }
             self.staged.expired += 1;
             self.store.expired_seen.remove(at.space, at.key);
         }

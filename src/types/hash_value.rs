@@ -18,6 +18,7 @@ use crate::encoding::data::{self, FIELD};
 use crate::encoding::hash::{self, Fields, field_bytes, is_expired, put_field, replace_field, split_value};
 use crate::encoding::large::Large;
 use crate::encoding::meta::{Head, Kind, Record, damaged};
+use crate::store::events::EventClass;
 use crate::store::field_expiry::{count_expired, earliest_packed, prune_packed};
 use crate::store::limits::USER_KEY_BYTES_MAX;
 use crate::store::txn::{At, Before, Txn};
@@ -326,7 +327,10 @@ impl<'k> Editor<'k> {
             Form::Large { size: Large::decode(&body)?, body, done: HashMap::new() }
         } else {
             let count = match head.has_due_fields(txn.now_ms()) {
-                true => prune_packed(&mut body, txn.now_ms())?,
+                true => {
+                    txn.event(EventClass::HASH, "hexpired", at);
+                    prune_packed(&mut body, txn.now_ms())?
+                }
                 false => Fields::new(&body).count()?,
             };
             Form::Packed { body, count }

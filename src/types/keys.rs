@@ -5,6 +5,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::data;
 use crate::encoding::meta::{self, Head, Kind, Record, Space, external_size, split_collection_body};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Before, Slot, Txn};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Iter, prefix_end};
@@ -125,6 +126,21 @@ pub fn set_expiry(txn: &mut Txn, at: At<'_>, slot: &Slot, head: Head, expire_ms:
     txn.put_slot(at, slot, Head { expire_ms, ..head })
 }
 
+/// Notes that a key got an expiry, or went because that had passed.
+pub fn note_expiry(txn: &mut Txn, at: At<'_>) {
+    if txn.tells_events() {
+        let name = if txn.has_deleted(at) { "del" } else { "expire" };
+        txn.event(EventClass::GENERIC, name, at);
+    }
+}
+
+/// Notes that a key that was there is another one now.
+fn note_replaced(txn: &mut Txn, at: At<'_>, before: &Before) {
+    if before.is_live() {
+        txn.event(EventClass::NEW, "new", at);
+    }
+}
+
 /// PERSIST: whether there was an expiry to remove.
 pub fn persist(txn: &mut Txn, at: At<'_>) -> Result<bool, Stop> {
     let slot = txn.load(at)?;
@@ -156,6 +172,9 @@ pub fn rename(txn: &mut Txn, from: At<'_>, to: At<'_>, only_if_absent: bool) -> 
     if head.id != 0 {
         txn.put_owner(to, head.id)?;
     }
+    note_replaced(txn, to, &before);
+    txn.event(EventClass::GENERIC, "rename_from", from);
+    txn.event(EventClass::GENERIC, "rename_to", to);
     txn.recycle(slot);
     Ok(true)
 }
@@ -167,6 +186,7 @@ pub fn copy(txn: &mut Txn, from: At<'_>, to: At<'_>, replace: bool) -> Result<bo
     }
     let slot = txn.load(from)?;
     if !slot.is_live() {
+        txn.event(EventClass::KEY_MISS, "keymiss", from);
         return Ok(false);
     }
     let target = txn.load(to)?;
@@ -174,6 +194,7 @@ pub fn copy(txn: &mut Txn, from: At<'_>, to: At<'_>, replace: bool) -> Result<bo
         return Ok(false);
     }
     copy_value(txn, from, &slot, to, &target.before)?;
+    note_replaced(txn, to, &target.before);
     txn.recycle(slot);
     Ok(true)
 }

@@ -772,16 +772,19 @@ fn remove_large(
 }
 
 /// LTRIM to a range.
-pub fn trim(txn: &mut Txn, at: At<'_>, start: i64, stop: i64) -> Result<(), Stop> {
+pub fn trim(txn: &mut Txn, at: At<'_>, start: i64, stop: i64) -> Result<bool, Stop> {
     let list = load(txn, at)?;
     if list.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let Some((start, stop)) = resolve_range(start, stop, list.len) else { return list.delete(txn, at) };
+    let Some((start, stop)) = resolve_range(start, stop, list.len) else {
+        list.delete(txn, at)?;
+        return Ok(true);
+    };
     let len = stop - start + 1;
     if len == list.len {
         list.recycle(txn);
-        return Ok(());
+        return Ok(true);
     }
     match list.large {
         Some(large) => trim_large(txn, at, &list, large, start, stop)?,
@@ -792,7 +795,7 @@ pub fn trim(txn: &mut Txn, at: At<'_>, start: i64, stop: i64) -> Result<(), Stop
         }
     }
     list.recycle(txn);
-    Ok(())
+    Ok(true)
 }
 
 fn trim_large(

@@ -4,6 +4,7 @@ use crate::base::stop::Stop;
 use crate::encoding::data::{self, MEMBER};
 use crate::encoding::meta::{Head, Kind, Record, damaged};
 use crate::encoding::set::{Members, member_of};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Txn};
 use crate::types::elements::{CompactSizes, Page, Wanted, positions};
 use crate::types::set_algebra::{Operands, Operation};
@@ -87,9 +88,13 @@ pub fn move_member(txn: &mut Txn, from: At<'_>, to: At<'_>, member: &[u8]) -> Re
     if !source.remove(txn, member)? {
         return Ok(false);
     }
-    target.add(txn, member)?;
+    let is_new = target.add(txn, member)?;
     source.finish(txn)?;
+    txn.event_and_del(EventClass::SET, "srem", from);
     target.finish(txn)?;
+    if is_new {
+        txn.event(EventClass::SET, "sadd", to);
+    }
     Ok(true)
 }
 

@@ -10,6 +10,7 @@ use crate::encoding::data::{read_score, score_bytes};
 use crate::encoding::meta::{Head, Kind, Record, damaged, split_collection_body};
 use crate::encoding::packed::Items;
 use crate::encoding::sorted_set::{place, put_member_key, put_place_key, split_place};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Slot, Txn};
 use crate::types::elements::{Page, Wanted, positions};
 use crate::types::sorted_set::{
@@ -427,6 +428,8 @@ pub fn pop(txn: &mut Txn, at: At<'_>, end: End, count: u64) -> Result<Option<Vec
     };
     let mut popped = Vec::new();
     take(txn, at, &slot, head, set, &Span::Ranks(ranks), reverse, Some(&mut popped))?;
+    let event = if end == End::Lowest { "zpopmin" } else { "zpopmax" };
+    txn.event_and_del(EventClass::SORTED_SET, event, at);
     Ok(Some(popped))
 }
 

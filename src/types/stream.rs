@@ -13,6 +13,7 @@ use crate::base::stop::Stop;
 use crate::encoding::data::{self, ENTRY};
 use crate::encoding::meta::{Head, Kind, Record, Space, damaged, split_collection_body};
 use crate::encoding::stream::{Fields, GroupKeys, StreamId, StreamMeta, entry_key, id_of_key, put_fields};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Before, Builder, Txn};
 use haypile_lsm::Iter;
 use std::collections::BTreeSet;
@@ -526,10 +527,15 @@ pub fn add<'a>(
         Err(before) => Editor::create(txn, at, before, create_for_bytes.unwrap_or(0))?,
     };
     editor.append(txn, id, items)?;
-    if let Some(trim) = trim {
-        editor.trim(txn, trim)?;
-    }
+    let trimmed = match trim {
+        Some(trim) => editor.trim(txn, trim)?,
+        None => 0,
+    };
     editor.finish(txn, at)?;
+    txn.event(EventClass::STREAM, "xadd", at);
+    if trimmed > 0 {
+        txn.event(EventClass::STREAM, "xtrim", at);
+    }
     Ok(Some(id))
 }
 

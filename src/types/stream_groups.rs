@@ -11,6 +11,7 @@ use crate::encoding::rdb_stream::{RdbConsumer, RdbGroup, RdbPending};
 use crate::encoding::stream::{
     CONSUMER_NAME_AT, Consumer, Fields, GROUP_NAME_AT, Group, GroupKeys, Pending, StreamId, id_of_key,
 };
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Txn};
 use crate::types::stream::{Editor, Order, Stream, view};
 use haypile_lsm::base::coding::{Cursor, put_varint};
@@ -515,7 +516,10 @@ pub struct Session {
 impl Session {
     /// Opens both. `None` if there is no such key or group.
     pub fn open(txn: &mut Txn, at: At<'_>, name: &[u8]) -> Result<Option<Session>, Stop> {
-        let Some(editor) = Editor::open(txn, at)? else { return Ok(None) };
+        let Some(editor) = Editor::open(txn, at)? else {
+            txn.event(EventClass::KEY_MISS, "keymiss", at);
+            return Ok(None);
+        };
         let stream = editor.stream;
         let group = GroupEditor::open(txn, &stream, name)?;
         Ok(group.map(|group| Session { stream, group }))

@@ -5,6 +5,7 @@ use crate::base::number::{IntegerText, parse_i64};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::meta::{Head, Kind};
+use crate::store::events::EventClass;
 use crate::store::txn::{At, Before, Slot, Txn};
 use crate::types::string_value::{Editor, Source, Stored, check_length, store, stored};
 use std::ops::Range;
@@ -52,6 +53,9 @@ pub fn set_over(
     if expire_ms != 0 && expire_ms <= txn.now_ms() {
         // The key has changed for those who watch it, even if there was none.
         txn.note_change(at);
+        if !before.is_live() {
+            txn.event(EventClass::NEW, "new", at);
+        }
         return txn.delete(at, before);
     }
     store(txn, at, before, value, expire_ms, false)
@@ -87,6 +91,7 @@ pub fn set_many<'a>(txn: &mut Txn, pairs: impl Iterator<Item = (&'a [u8], &'a [u
     for (key, value) in pairs {
         let at = txn.at(key)?;
         set_blindly(txn, at, value, 0)?;
+        txn.event(EventClass::STRING, "set", at);
     }
     Ok(())
 }
@@ -111,6 +116,7 @@ pub fn set_many_if_absent<'a>(
         // A key named twice replaces what its first mention staged.
         let before = txn.staged(at).unwrap_or(before);
         store(txn, at, &before, value, 0, false)?;
+        txn.event(EventClass::STRING, "set", at);
     }
     Ok(true)
 }

@@ -7,8 +7,7 @@
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
 monitor
-subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub
-restore-asking migrate
+restore-asking
 psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
 '

@@ -29,6 +29,10 @@ use std::sync::Arc;
 const INTRA_L0_FILES_MIN: usize = 3;
 /// A young L0 file full of deletes waits this long for others to go down with it.
 const L0_PATIENCE_MS: u64 = 60_000;
+/// The same for one that holds many deletes and little else: iterators walk over them all.
+const DESERT_PATIENCE_MS: u64 = 10_000;
+/// So many deletes, and half of its entries, make a file a desert.
+const DESERT_DELETES_MIN: u64 = 16 << 10;
 /// Deletes are brought down when they free this much, in hundredths of what that costs.
 const TOMBSTONE_GAIN_MIN: u64 = 50;
 
@@ -231,7 +235,9 @@ impl<'a> Picker<'a> {
     fn gain(&self, level: usize, file: &FileMeta) -> u64 {
         let output = self.output_level(level);
         let met = total(&self.files(output)[overlapping(self.files(output), &file.range())]);
-        let young = self.input.now_ms.saturating_sub(file.created_ms) < L0_PATIENCE_MS;
+        let desert = file.deletes >= DESERT_DELETES_MIN && file.deletes >= file.entries / 2;
+        let patience_ms = if desert { DESERT_PATIENCE_MS } else { L0_PATIENCE_MS };
+        let young = self.input.now_ms.saturating_sub(file.created_ms) < patience_ms;
         let mut freed = self.input.covered_bytes.get(&file.number).copied().unwrap_or(0);
         if level > 0 || !young {
             let own = u128::from(file.bytes) * u128::from(file.deletes) / u128::from(file.entries.max(1));

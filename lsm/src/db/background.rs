@@ -95,10 +95,12 @@ impl Background {
 
 fn flush_thread(shared: &Arc<Shared>) {
     let mut failures = 0;
+    let mut deserts = flush::Deserts::default();
     while !shared.stop.load(Ordering::SeqCst) {
         let generation = shared.generation();
         space::watch(shared, false);
-        let worked = flush::flush_one(shared).and_then(|flushed| Ok(flush::bound_log(shared)? || flushed));
+        let worked = flush::flush_one(shared)
+            .and_then(|flushed| Ok(flush::bound_log(shared)? || deserts.freeze(shared)? || flushed));
         janitor(shared);
         let worked = prepare_spare(shared).and(worked);
         settle(shared, Work::Flush, worked, generation, &mut failures);

@@ -18,9 +18,11 @@ use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
 use crate::version::edit::{FileAdded, VersionEdit};
 use crate::version::file_meta::KeyRange;
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Flushes the oldest immutable memtable of some keyspace. Returns whether there was one to flush.
 pub fn flush_one(shared: &Arc<Shared>) -> Result<bool> {
@@ -189,6 +191,44 @@ pub fn freeze(shared: &Shared, id: KeyspaceId) -> Result<Lsn> {
         switch_memtable(shared, id, 0, &mut append)?;
     }
     Ok(append.last_lsn())
+}
+
+/// So many deletes in a memtable make it a desert: whoever iterates walks over them all.
+const DESERT_DELETES_MIN: u64 = 16 << 10;
+/// A desert is left to grow for so long, so that deletes that go on are flushed together.
+const DESERT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The memtables that are deserts, by keyspace, and since when (monotonic). Of the flush thread alone.
+#[derive(Debug, Default)]
+pub struct Deserts(HashMap<KeyspaceId, (u64, Duration)>);
+
+impl Deserts {
+    /// Freezes memtables full of deletes, whether or not anybody writes any more: only compaction makes deletes go away, and what is in
+    /// a memtable it does not see. Returns whether it did.
+    pub fn freeze(&mut self, shared: &Shared) -> Result<bool> {
+        let view = shared.view.load_owned();
+        let now = shared.env.monotonic();
+        let mut due = None;
+        for keyspace in view.keyspaces() {
+            let memtable = &keyspace.memtable;
+            if memtable.delete_count() < DESERT_DELETES_MIN {
+                self.0.remove(&keyspace.id);
+                continue;
+            }
+            let since = self.0.entry(keyspace.id).or_insert((memtable.id(), now));
+            if since.0 != memtable.id() {
+                *since = (memtable.id(), now);
+            }
+            if now.saturating_sub(since.1) >= DESERT_PATIENCE {
+                due = Some(keyspace.id);
+            }
+        }
+        let Some(id) = due else { return Ok(false) };
+        self.0.remove(&id);
+        freeze(shared, id)?;
+        shared.signal();
+        Ok(true)
+    }
 }
 
 /// Freezes the memtable that holds back the log, if the log is larger than it may be. Returns whether it did.

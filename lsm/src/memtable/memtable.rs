@@ -49,6 +49,7 @@ struct Counts {
     /// Writers between `begin_write` and `end_write`.
     writers: AtomicUsize,
     entries: AtomicU64,
+    deletes: AtomicU64,
     lowest_segment: AtomicU64,
     first_sequence: AtomicU64,
     last_sequence: AtomicU64,
@@ -82,6 +83,7 @@ impl Memtable {
         let counts = Counts {
             writers: AtomicUsize::new(0),
             entries: AtomicU64::new(0),
+            deletes: AtomicU64::new(0),
             lowest_segment: AtomicU64::new(NO_SEGMENT),
             first_sequence: AtomicU64::new(0),
             last_sequence: AtomicU64::new(0),
@@ -144,6 +146,9 @@ impl Memtable {
         } else {
             let node = self.list.insert(key, trailer, value, tower_height(hash, sequence), claimed);
             self.index.insert(hash, node);
+        }
+        if kind == ValueKind::Delete {
+            self.counts.0.deletes.fetch_add(1, Ordering::Relaxed);
         }
         self.count_entry();
     }
@@ -251,6 +256,11 @@ impl Memtable {
     /// How many entries were inserted, range tombstones included.
     pub fn entry_count(&self) -> u64 {
         self.counts.0.entries.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are deletes of single keys.
+    pub fn delete_count(&self) -> u64 {
+        self.counts.0.deletes.load(Ordering::Relaxed)
     }
 
     /// Whether nothing was inserted.

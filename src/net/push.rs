@@ -1,0 +1,44 @@
+//! Appends to a connection's output what its client did not ask for just now.
+//!
+//! A push is whole, and lies between replies: while a connection's commands run, its worker reads no mail. While a pool runs one of
+//! its commands, pushes wait until its reply is there: the command may be the SUBSCRIBE that they are for, or the read
+//! whose answer they take back.
+
+use crate::net::connection::Connection;
+use crate::net::output::Deferred;
+use haypile_lsm::Lsn;
+use haypile_resp::Protocol;
+use std::sync::atomic::Ordering;
+
+/// Appends a push that may leave once the log has reached `need`. `watermark` is where the log is.
+pub fn append(
+    connection: &mut Connection,
+    need: Lsn,
+    watermark: Lsn,
+    write: impl FnOnce(&mut Vec<u8>, Protocol),
+) {
+    let protocol = if connection.info.resp() == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
+    if connection.session.is_none() {
+        write(&mut connection.deferred.bytes, protocol);
+        connection.deferred.need = connection.deferred.need.max(need);
+        return;
+    }
+    let mut buffer = connection.output.take();
+    let position = buffer.len();
+    write(&mut buffer, protocol);
+    let written = buffer.len() > position;
+    connection.output.put_back(buffer);
+    if written && need > watermark {
+        connection.output.fence(position, need);
+        connection.output.end_turn();
+    }
+    connection.info.output_bytes.store(connection.output.unsent(), Ordering::Relaxed);
+}
+
+/// Appends what waited for a reply that is there now.
+pub fn append_deferred(connection: &mut Connection, watermark: Lsn) {
+    if !connection.deferred.is_empty() {
+        let Deferred { bytes, need } = std::mem::take(&mut connection.deferred);
+        append(connection, need, watermark, |buffer, _| buffer.extend_from_slice(&bytes));
+    }
+}
