@@ -360,7 +360,11 @@ impl Txn {
             self.own_is_complete = false;
         }
         self.staged.takes_space = false;
-        if self.batch.is_empty() && self.staged.guards.is_empty() && self.staged.events.is_empty() {
+        if self.batch.is_empty()
+            && self.staged.guards.is_empty()
+            && self.staged.keys.is_empty()
+            && self.staged.events.is_empty()
+        {
             return;
         }
         if self.batch.encoded_len() > KEPT_BUFFER_BYTES {
@@ -416,7 +420,10 @@ impl Txn {
     pub fn keep_command(&mut self) -> Result<(), Error> {
         let built_aside = !self.staged.guards.is_empty();
         if let Some(earlier) = &mut self.earlier
-            && (built_aside || !self.batch.is_empty() || !self.staged.events.is_empty())
+            && (built_aside
+                || !self.batch.is_empty()
+                || !self.staged.keys.is_empty()
+                || !self.staged.events.is_empty())
         {
             earlier.append(&self.batch, &mut self.staged)?;
         }
@@ -462,6 +469,7 @@ impl Txn {
         };
         if batch.is_empty() {
             tell(staged, 0);
+            self.committed.keys = std::mem::take(&mut staged.keys);
             self.need = Some(self.need_of_reads());
             self.abandon();
             return Ok(None);
@@ -482,10 +490,8 @@ impl Txn {
             staged.take_effect(&self.store);
             tell(staged, lsn);
             if self.records_keys {
-                self.committed.keys.clear();
-                self.committed.keys.append(&mut staged.keys);
-                self.committed.databases.clear();
-                self.committed.databases.append(&mut staged.effects);
+                self.committed.keys = std::mem::take(&mut staged.keys);
+                self.committed.databases = std::mem::take(&mut staged.effects);
             }
         }
         self.abandon();
@@ -1096,6 +1102,13 @@ impl Txn {
         self.stats.dirty += 1;
         self.staged.touch(at.db, at.space);
         if self.records_keys && !self.is_quiet {
+            self.record_key(at);
+        }
+    }
+
+    /// Says that a key changed though nothing is staged for it: it came and went.
+    pub fn note_change(&mut self, at: At<'_>) {
+        if self.records_keys {
             self.record_key(at);
         }
     }
