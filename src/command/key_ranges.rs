@@ -4,6 +4,7 @@ use crate::base::args::is_keyword;
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::{record, tell};
 use crate::command::service::{Line, Servant};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
@@ -111,6 +112,8 @@ fn begin(ctx: &mut Context<'_>, db: usize) {
     let draws = Draws { now_ms: ctx.server.clock.unix_ms(), ..ctx.txn.draws() };
     ctx.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
     ctx.txn.set_no_touch(ctx.session.no_touch);
+    ctx.txn.set_origin(ctx.session.id);
+    record(ctx.server, ctx.txn);
 }
 
 /// Deletes what is still there of some keys, and tells those who wait for a stream of them. How many it deleted.
@@ -141,6 +144,7 @@ fn delete_batch(ctx: &mut Context<'_>, db: usize, found: &[Vec<u8>]) -> Result<u
     let mut line = Line::default();
     found.iter().filter(|key| waiters.has(db, key)).for_each(|key| line.push(db, key));
     let draws = ctx.txn.draws();
+    tell(ctx.server, ctx.txn, draws);
     let mut servant = Servant {
         server: ctx.server,
         table: ctx.table,

@@ -6,7 +6,9 @@
 
 use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
+use crate::session::monitors::Monitoring;
 use crate::session::multi::Multi;
+use crate::session::tracking::Tracking;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::session::watches::{WatchTable, Watched};
 use crate::store::pass::Pass;
@@ -70,6 +72,10 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// CLIENT TRACKING, if it is on.
+    pub tracking: Option<Box<Tracking>>,
+    /// MONITOR, if it is on.
+    pub monitoring: Option<Box<Monitoring>>,
     /// What it is subscribed to, if anything.
     pub subscriptions: Option<Box<Subscriptions>>,
     /// The reply just written is a push: it is sent whatever `reply_mode` says.
@@ -117,6 +123,8 @@ impl Session {
             no_touch: false,
             no_evict: false,
             reply_mode: ReplyMode::On,
+            tracking: None,
+            monitoring: None,
             subscriptions: None,
             reply_is_push: false,
             close_after_reply: false,
@@ -187,6 +195,8 @@ impl Session {
         self.no_evict = false;
         self.reply_mode = ReplyMode::On;
         self.subscriptions = None;
+        self.tracking = None;
+        self.monitoring = None;
         self.info.names().name.clear();
         self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
         self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);

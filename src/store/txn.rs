@@ -378,6 +378,8 @@ impl Txn {
             events: &self.staged.events,
             keys: &[],
             expired_keys: &[],
+            tells_keys: false,
+            keys_known: true,
             effects: &[],
             origin: self.origin,
             lsn: 0,
@@ -441,11 +443,15 @@ impl Txn {
             Some(earlier) => (earlier.batch.batch(), &mut earlier.staged),
         };
         let tell = |staged: &Staged, lsn| {
-            if !staged.events.is_empty() || self.tells_keys {
+            // Looked at behind the commit: who asks to be told and then does not see it is told that anything may have changed.
+            let keys_known = self.tells_keys || lsn == 0 || !self.store.tells_keys_now();
+            if !staged.events.is_empty() || self.tells_keys || !keys_known {
                 self.store.committed(&Committed {
                     events: &staged.events,
                     keys: &staged.keys,
                     expired_keys: &staged.expired_keys,
+                    tells_keys: self.tells_keys,
+                    keys_known,
                     effects: &staged.effects,
                     origin: self.origin,
                     lsn,
