@@ -87,6 +87,8 @@ fn who_has_read_a_key_hears_of_its_change_once() {
         call(&mut reader, "GET a");
         call(&mut writer, "FLUSHDB");
         assert_eq!(read(&mut reader), ">[$invalidate, (nil)]");
+        call(&mut writer, "FLUSHALL");
+        assert_eq!(read(&mut reader), ">[$invalidate, (nil)]", "also where there is nothing");
         // A failing command changes nothing, nor does one that does nothing.
         call(&mut writer, "SET a text");
         call(&mut reader, "GET a");

@@ -8,8 +8,10 @@ use crate::base::args::Args;
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::find_command_keys;
 use crate::command::spec::Command;
+use crate::session::clients::{FLAG_BCAST, FLAG_TRACKING};
 use crate::session::server_state::ServerState;
 use crate::session::tracking::Tracking;
+use crate::session::waiters::Waiter;
 use crate::store::events::Effect;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 
@@ -28,6 +30,19 @@ pub fn remember(
         && !command.facts.flags.has(Flag::PubSub)
     {
         find_command_keys(command.facts, args, |index, _| server.publisher.remember(args.get(index), client));
+    }
+}
+
+/// The same, of a command that waited and is run again. CLIENT CACHING was for its first run.
+pub fn remember_again(server: &ServerState, waiter: &Waiter, command: &Command, args: &Args<'_>) {
+    let client = &waiter.client;
+    if client.flags() & (FLAG_TRACKING | FLAG_BCAST) == FLAG_TRACKING
+        && command.facts.flags.has(Flag::ReadOnly)
+        && server.publisher.tracking().tracker(client.id).is_some_and(|tracker| !tracker.options.opt_in)
+    {
+        find_command_keys(command.facts, args, |index, _| {
+            server.publisher.remember(args.get(index), client.id);
+        });
     }
 }
 

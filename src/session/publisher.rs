@@ -11,7 +11,7 @@ use crate::session::clients::{ClientInfo, ClientRegistry, FLAG_BROKEN_REDIRECT, 
 use crate::session::delivery::{ChannelKind, Delivery, Invalidation, Message, Subscriber};
 use crate::session::monitors::Monitors;
 use crate::session::tracking::{Tracker, TrackingTable};
-use crate::store::events::{ChangedKey, CommitListener, Committed, Effect, Event, EventClass};
+use crate::store::events::{ChangedKey, CommitListener, Committed, Event, EventClass};
 use crate::store::store::Store;
 use haypile_lsm::Lsn;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -218,8 +218,7 @@ impl Publisher {
             self.trackers_changed();
             return;
         }
-        let flushes = commit.effects.iter().any(|effect| matches!(effect, Effect::Flush { .. }));
-        if flushes || !commit.keys_known {
+        if commit.flushes || !commit.keys_known {
             self.tell_all(commit.lsn);
         }
         for (keys, origin) in [(commit.keys, commit.origin), (commit.expired_keys, 0)] {
@@ -295,7 +294,7 @@ impl CommitListener for Publisher {
                 }
             }
         }
-        if commit.lsn != 0 && (commit.tells_keys || !commit.keys_known) {
+        if commit.tells_keys || !commit.keys_known {
             self.tell_changes(commit);
         }
     }

@@ -304,8 +304,8 @@ impl Tracking {
     #[inline]
     pub fn remembers(&self) -> bool {
         !self.options.broadcast
-            && !(self.options.opt_in && !self.caching)
-            && !(self.options.opt_out && self.caching)
+            && (self.caching || !self.options.opt_in)
+            && !(self.caching && self.options.opt_out)
     }
 
     /// Its prefixes.

@@ -221,8 +221,8 @@ pub struct Committed<'a> {
     pub tells_keys: bool,
     /// Whether they were recorded: not if that was asked for while the command ran.
     pub keys_known: bool,
-    /// Databases that were flushed or changed places.
-    pub effects: &'a [Effect],
+    /// Whether a database was flushed, be it an empty one.
+    pub flushes: bool,
     /// The client whose command it was; 0 for none.
     pub origin: u64,
     /// The commit; 0 if nothing was written.

@@ -352,6 +352,7 @@ impl Txn {
             self.own_is_complete = false;
         }
         self.staged.takes_space = false;
+        self.staged.flushes = false;
         if self.batch.is_empty() && self.staged.guards.is_empty() && self.staged.events.is_empty() {
             return;
         }
@@ -380,7 +381,7 @@ impl Txn {
             expired_keys: &[],
             tells_keys: false,
             keys_known: true,
-            effects: &[],
+            flushes: false,
             origin: self.origin,
             lsn: 0,
         });
@@ -410,7 +411,10 @@ impl Txn {
     pub fn keep_command(&mut self) -> Result<(), Error> {
         let built_aside = !self.staged.guards.is_empty();
         if let Some(earlier) = &mut self.earlier
-            && (built_aside || !self.batch.is_empty() || !self.staged.events.is_empty())
+            && (built_aside
+                || !self.batch.is_empty()
+                || !self.staged.events.is_empty()
+                || self.staged.flushes)
         {
             earlier.append(&self.batch, &mut self.staged)?;
         }
@@ -452,7 +456,7 @@ impl Txn {
                     expired_keys: &staged.expired_keys,
                     tells_keys: self.tells_keys,
                     keys_known,
-                    effects: &staged.effects,
+                    flushes: staged.flushes,
                     origin: self.origin,
                     lsn,
                 });
@@ -1166,6 +1170,7 @@ impl Txn {
     /// Stages that `databases` become empty. With the gate closed.
     pub fn flush(&mut self, databases: impl Iterator<Item = usize>) -> Result<(), Stop> {
         let keyspaces = self.store.keyspaces();
+        self.staged.flushes = true;
         for db in databases {
             let (stored, old) = match self.database_now(db) {
                 DatabaseNow::Stored(db) => (self.store.database(db), self.store.space_of(db)),
