@@ -479,6 +479,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
         if now_ms >= last_ms + HOUSEKEEPING.as_millis() as u64 {
             last_ms = now_ms;
             server.stats.sample(now_ms);
+            server.peers.close_idle(now_ms);
             server.stats.memory_seen(crate::command::info::resident_bytes());
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
         }

@@ -2,7 +2,7 @@
 //!
 //! Several connections load with pipelining, each a database of its own, so that what a restart finds must be the state
 //! after some prefix of its commands (see `server_crash/model.rs`): nothing acknowledged is lost, nothing invented, a
-//! deletion stays, MSET is whole, times to live are exact. Beside them, several connections write the same keys: groups by
+//! deletion stays, MSET is whole, a transaction is whole, times to live are exact. Beside them, several connections write the same keys: groups by
 //! MSET that must be of one version, and a counter whose replies order all of them; a reader notes what anybody could see.
 //! Short-lived keys are gone when their time is over, also across the crash. After each restart DBSIZE equals a scan.
 //!
@@ -152,13 +152,17 @@ fn own_load(address: std::net::SocketAddr, database: usize, model: &mut Model) -
         client.try_call(&["SELECT", &database.to_string()])?;
         loop {
             let count = model.pipeline();
+            let mut replies = Vec::with_capacity(count);
             for _ in 0..count {
-                client.queue(&model.send());
+                let commands = model.send();
+                commands.iter().for_each(|command| client.queue(command));
+                replies.push(commands.len());
             }
             client.flush()?;
-            for _ in 0..count {
-                let reply = client.read()?;
-                acceptable(&reply);
+            for replies in replies {
+                for _ in 0..replies {
+                    acceptable(&client.read()?);
+                }
                 model.acknowledge(1);
                 acknowledged += 1;
             }
@@ -171,6 +175,9 @@ fn own_load(address: std::net::SocketAddr, database: usize, model: &mut Model) -
 /// The load draws commands that may fail in two ways only.
 fn acceptable(reply: &Value) {
     const MEANT: [&[u8]; 2] = [b"ERR no such key", b"ERR source and destination objects are the same"];
+    if let Value::Array(replies) = reply {
+        replies.iter().for_each(acceptable);
+    }
     if let Value::Error(text) = reply {
         assert!(MEANT.contains(&text.as_slice()), "an error under load: {}", render(reply));
     }

@@ -41,7 +41,7 @@ mod value;
 
 pub use error::{ProtocolError, ReplyError};
 pub use limits::{Limits, ReplyLimits};
-pub use reply::{Mark, Protocol, ReplyWriter, append_double, append_integer};
+pub use reply::{Mark, Protocol, ReplyWriter, Sink, append_double, append_integer};
 pub use request::{Progress, RequestParser};
 pub use scan::{parse_i64, parse_u64};
 pub use value::{ReplyReader, Value};

@@ -18,6 +18,9 @@
 //! elements follow as a header announced. Text from outside cannot break a reply: line ends in one-line
 //! replies become spaces.
 
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
 use std::io::Write;
 use std::ops::Range;
 
@@ -38,11 +41,55 @@ pub struct Mark {
     position: usize,
 }
 
+/// Takes what a writer has written before the reply is complete.
+pub trait Sink: Send {
+    /// Takes a piece. May wait until there is room for it.
+    fn take(&mut self, piece: Vec<u8>);
+}
+
+/// A reply that leaves in pieces. See [`ReplyWriter::stream_to`].
+struct Stream {
+    sink: Box<dyn Sink>,
+    piece_bytes: usize,
+    held_bytes_max: usize,
+    /// Aggregates begun whose headers are not written yet.
+    open: usize,
+    handed_over: bool,
+    /// What is written is only counted: the headers have to be known first.
+    counting: bool,
+    /// Headers of outermost aggregates, in order: learned in the first pass, written in the second.
+    headers: VecDeque<Vec<u8>>,
+    second: bool,
+    /// In the second pass: within an aggregate whose header is written.
+    within_known: bool,
+    contradicted: bool,
+    /// Dropped before the first piece is handed over.
+    guard: Option<Box<dyn Any + Send>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("handed_over", &self.handed_over).finish_non_exhaustive()
+    }
+}
+
+/// A mark whose header was written where it was made.
+const KNOWN: usize = usize::MAX;
+
 /// Appends replies to a buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReplyWriter {
     buffer: Vec<u8>,
     protocol: Protocol,
+    /// With so many bytes in the buffer something is to be done about them. Never, unless there is a stream.
+    full_at: usize,
+    stream: Option<Box<Stream>>,
+}
+
+impl Default for ReplyWriter {
+    fn default() -> Self {
+        Self::new(Protocol::default())
+    }
 }
 
 impl ReplyWriter {
@@ -53,7 +100,105 @@ impl ReplyWriter {
 
     /// A writer that appends to `buffer`.
     pub fn with_buffer(buffer: Vec<u8>, protocol: Protocol) -> Self {
-        Self { buffer, protocol }
+        Self { buffer, protocol, full_at: usize::MAX, stream: None }
+    }
+
+    /// From here on, whenever `piece_bytes` are written, they go to `sink`; what is left at the end stays in the buffer.
+    ///
+    /// An aggregate of yet unknown length cannot leave before its header. If it gets longer than `held_bytes_max`, the writer forgets
+    /// it and only counts; then [`needs_second_pass`](Self::needs_second_pass) is true at the end, and the same calls are to be made again.
+    pub fn stream_to(&mut self, sink: Box<dyn Sink>, piece_bytes: usize, held_bytes_max: usize) {
+        self.full_at = piece_bytes;
+        self.stream = Some(Box::new(Stream {
+            sink,
+            piece_bytes,
+            held_bytes_max,
+            open: 0,
+            handed_over: false,
+            counting: false,
+            headers: VecDeque::new(),
+            second: false,
+            within_known: false,
+            contradicted: false,
+            guard: None,
+        }));
+    }
+
+    /// Whether the reply may leave in pieces.
+    pub fn streams(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Keeps something until the first piece is handed over, or until [`release`](Self::release).
+    pub fn keep_until_streamed(&mut self, guard: Box<dyn Any + Send>) {
+        if let Some(stream) = &mut self.stream {
+            stream.guard = Some(guard);
+        }
+    }
+
+    /// Drops what is [kept](Self::keep_until_streamed).
+    pub fn release(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.guard = None;
+        }
+    }
+
+    /// Whether a part of the reply has left, and can be taken back no more.
+    pub fn has_handed_over(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.handed_over)
+    }
+
+    /// Whether lengths were only counted: the same calls have to be made again, after [`begin_second_pass`](Self::begin_second_pass).
+    pub fn needs_second_pass(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.counting)
+    }
+
+    /// Begins again, with all lengths known.
+    pub fn begin_second_pass(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            self.buffer.clear();
+            self.full_at = stream.piece_bytes;
+            stream.counting = false;
+            stream.second = true;
+        }
+    }
+
+    /// Whether the second pass was not as the first: what has left makes no reply.
+    pub fn is_contradicted(&self) -> bool {
+        self.stream
+            .as_ref()
+            .is_some_and(|stream| stream.contradicted || stream.second && !stream.headers.is_empty())
+    }
+
+    /// Ends a stream: what is written from here on stays in the buffer.
+    pub fn end_stream(&mut self) {
+        self.stream = None;
+        self.full_at = usize::MAX;
+    }
+
+    /// The buffer has as much as it may.
+    #[cold]
+    fn full(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        if stream.counting {
+            self.buffer.clear();
+        } else if stream.open == 0 {
+            stream.guard = None;
+            stream.handed_over = true;
+            // A little more than a piece, so that the last reply in it seldom makes it grow.
+            let next = Vec::with_capacity(stream.piece_bytes + stream.piece_bytes / 8);
+            stream.sink.take(std::mem::replace(&mut self.buffer, next));
+            self.full_at = stream.piece_bytes;
+        } else if stream.second || stream.handed_over {
+            // A small one within, or one that can be begun again no more.
+            self.full_at = usize::MAX;
+        } else if self.buffer.len() >= stream.held_bytes_max {
+            stream.counting = true;
+            self.buffer.clear();
+            self.full_at = stream.piece_bytes;
+        } else {
+            self.full_at = stream.held_bytes_max;
+        }
     }
 
     /// Replies from here on are in `protocol`.
@@ -211,6 +356,17 @@ impl ReplyWriter {
     /// Begins an aggregate whose length is known only after its elements are written. Ends with one of the
     /// `end_` calls; inner ones end first.
     pub fn begin_array(&mut self) -> Mark {
+        if let Some(stream) = &mut self.stream {
+            if stream.second && !stream.within_known {
+                stream.within_known = true;
+                match stream.headers.pop_front() {
+                    Some(header) => self.buffer.extend_from_slice(&header),
+                    None => stream.contradicted = true,
+                }
+                return Mark { position: KNOWN };
+            }
+            stream.open += 1;
+        }
         Mark { position: self.buffer.len() }
     }
 
@@ -266,9 +422,27 @@ impl ReplyWriter {
 
     /// Writes the header behind the elements, then turns it to their front.
     fn end(&mut self, mark: Mark, write_header: impl FnOnce(&mut Self)) {
+        if mark.position == KNOWN {
+            if let Some(stream) = &mut self.stream {
+                stream.within_known = false;
+            }
+            return;
+        }
         let end = self.buffer.len();
         write_header(self);
         let header_bytes = self.buffer.len() - end;
+        if let Some(stream) = &mut self.stream {
+            stream.open = stream.open.saturating_sub(1);
+            if stream.open == 0 {
+                if !stream.second {
+                    stream.headers.push_back(self.buffer.get(end..).unwrap_or_default().to_vec());
+                }
+                self.full_at = stream.piece_bytes;
+            }
+            if stream.counting {
+                return;
+            }
+        }
         if let Some(written) = self.buffer.get_mut(mark.position..) {
             written.rotate_right(header_bytes);
         }
@@ -309,6 +483,9 @@ impl ReplyWriter {
     #[inline]
     fn end_line(&mut self) {
         self.buffer.extend_from_slice(b"\r\n");
+        if self.buffer.len() >= self.full_at {
+            self.full();
+        }
     }
 }
 
@@ -566,6 +743,73 @@ mod tests {
                 let read: f64 = text.parse().unwrap();
                 prop_assert!(read == value || value.is_nan(), "{} for {:e}", text, value);
             }
+        }
+    }
+
+    /// Keeps the pieces.
+    struct Pieces(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Sink for Pieces {
+        fn take(&mut self, piece: Vec<u8>) {
+            self.0.send(piece).unwrap();
+        }
+    }
+
+    /// Bulks (of these lengths), or arrays of them whose lengths are known only behind them.
+    #[derive(Clone, Debug)]
+    enum Part {
+        Bulk(usize),
+        Unknown(Vec<Part>),
+        Known(Vec<Part>),
+    }
+
+    fn part() -> impl Strategy<Value = Part> {
+        let bulk = (0usize..90).prop_map(Part::Bulk);
+        bulk.prop_recursive(3, 60, 12, |inner| {
+            let parts = prop::collection::vec(inner, 0..12);
+            prop_oneof![parts.clone().prop_map(Part::Unknown), parts.prop_map(Part::Known)]
+        })
+    }
+
+    fn write(writer: &mut ReplyWriter, parts: &[Part]) {
+        for part in parts {
+            match part {
+                Part::Bulk(bytes) => writer.bulk(&vec![b'x'; *bytes]),
+                Part::Known(parts) => {
+                    writer.array(parts.len());
+                    write(writer, parts);
+                }
+                Part::Unknown(parts) => {
+                    let mark = writer.begin_array();
+                    write(writer, parts);
+                    writer.end_array(mark, parts.len());
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Pieces and rest together are what a plain writer writes, whatever their sizes; a second pass is asked for at most once.
+        #[test]
+        fn a_reply_in_pieces_is_the_same(
+            parts in prop::collection::vec(part(), 0..20), piece_bytes in 1usize..400, held_bytes_max in 1usize..600,
+        ) {
+            let mut plain = ReplyWriter::default();
+            write(&mut plain, &parts);
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let mut writer = ReplyWriter::default();
+            writer.stream_to(Box::new(Pieces(sender)), piece_bytes, held_bytes_max);
+            write(&mut writer, &parts);
+            if writer.needs_second_pass() {
+                prop_assert!(!writer.has_handed_over());
+                writer.begin_second_pass();
+                write(&mut writer, &parts);
+            }
+            prop_assert!(!writer.needs_second_pass() && !writer.is_contradicted());
+            writer.end_stream();
+            let mut all: Vec<u8> = receiver.iter().flatten().collect();
+            all.extend_from_slice(writer.buffer());
+            prop_assert_eq!(all, plain.into_buffer());
         }
     }
 }

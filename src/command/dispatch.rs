@@ -175,9 +175,20 @@ impl Executor {
         }
     }
 
+    /// The server.
+    pub fn server(&self) -> &Arc<ServerState> {
+        &self.server
+    }
+
     /// The database that commands run on at the moment.
     pub fn db(&self) -> &Arc<Db> {
         self.store.db()
+    }
+
+    /// Whether the reply of a command may leave in pieces.
+    pub fn streams(&self, session: &Session, args: &Args<'_>) -> bool {
+        session.reply_mode == ReplyMode::On
+            && look_up(self.table, args).is_ok_and(|command| command.streams(args))
     }
 
     /// Runs a command on a worker: never waits.
@@ -264,7 +275,8 @@ impl Executor {
         };
         self.now_ns = self.server.clock.monotonic_ns();
         let written = reply.buffer().get(start..).unwrap_or_default();
-        let ns = self.now_ns.saturating_sub(started_ns);
+        let waited_ns = session.outside.as_ref().map_or(0, |outside| outside.waited_ns.load(RELAXED));
+        let ns = self.now_ns.saturating_sub(started_ns).saturating_sub(waited_ns);
         account(&self.server, session, command, &request.args, written, ns);
         let is_push = std::mem::take(&mut session.reply_is_push);
         if let Some(tracking) = session.tracking.as_deref_mut()
@@ -475,9 +487,20 @@ impl Executor {
             if place == Place::Pool && command.leaves_gate() {
                 session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
             }
+            if reply.streams() {
+                // It leaves with the first piece: nobody waits at the gate for a client that takes its time.
+                if let Some(gate) = gate.take() {
+                    reply.keep_until_streamed(Box::new(Pass::new(&self.store, self.slot, gate)));
+                }
+                self.txn.pin();
+                if let Some(outside) = &session.outside {
+                    self.txn.end_when(Arc::clone(&outside.gone));
+                }
+            }
             let outcome =
                 call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws);
             let _pass = session.pass.take();
+            reply.release();
             let done = matches!(outcome, Outcome::Done { .. });
             if session.wanted.is_some() {
                 match done && locks.is_some() {
@@ -673,10 +696,18 @@ fn call(
     let shard = session.shard;
     let handler = command.handler.unwrap_or(container_alone);
     let mut context = Context { server, table, session, txn, reply, args: request.args };
-    let result = call_handler(&mut context, handler);
+    let result = call_handler(&mut context, handler).and_then(|()| {
+        if !context.reply.needs_second_pass() {
+            return Ok(());
+        }
+        context.reply.begin_second_pass();
+        call_handler(&mut context, handler)
+    });
     let counters = &server.stats.shard(shard).counters;
     let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
+    let contradicted = reply.is_contradicted();
     let stop = match result {
+        Ok(_) if contradicted => Stop::Reply(ReplyError::fixed("ERR a reply was not what its lengths said")),
         Ok(lsn) => {
             let seen = txn.stats();
             for (counter, by) in [
@@ -698,6 +729,16 @@ fn call(
         Err(stop) => stop,
     };
     let need = txn.need();
+    if reply.has_handed_over() {
+        txn.abandon();
+        // What has left cannot be taken back: the client learns by the end of its connection that this is no answer.
+        reply.clear();
+        session.close_after_reply = true;
+        if session.outside.as_ref().is_none_or(|outside| !outside.gone.load(RELAXED)) {
+            server.log('#', &format!("a reply to {} was cut short: {stop:?}", session.info.address));
+        }
+        return Outcome::Done { need };
+    }
     match stop {
         Stop::Reply(_) => txn.fail(),
         _ => txn.abandon(),

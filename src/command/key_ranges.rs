@@ -113,7 +113,6 @@ fn begin(ctx: &mut Context<'_>, db: usize) {
     ctx.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
     ctx.txn.set_no_touch(ctx.session.no_touch);
     ctx.txn.set_origin(ctx.session.id);
-    record(ctx.server, ctx.txn);
 }
 
 /// Deletes what is still there of some keys, and tells those who wait for a stream of them. How many it deleted.
@@ -127,6 +126,7 @@ fn delete_batch(ctx: &mut Context<'_>, db: usize, found: &[Vec<u8>]) -> Result<u
     let _locked = pass.lock(&store, &mut locks);
     // What it stands on may have been left meanwhile.
     begin(ctx, db);
+    record(ctx.server, ctx.txn);
     let mut deleted = 0;
     for key in found {
         let at = ctx.txn.at(key)?;
@@ -138,13 +138,13 @@ fn delete_batch(ctx: &mut Context<'_>, db: usize, found: &[Vec<u8>]) -> Result<u
     if let Some(lsn) = ctx.txn.commit()? {
         ctx.session.last_own_lsn = ctx.session.last_own_lsn.max(lsn);
     }
+    let (draws, dirty) = (ctx.txn.draws(), ctx.txn.stats().dirty);
+    tell(ctx.server, ctx.txn, draws);
     let counters = &ctx.server.stats.shard(ctx.session.shard).counters;
-    counters.dirty.fetch_add(ctx.txn.stats().dirty, Ordering::Relaxed);
+    counters.dirty.fetch_add(dirty, Ordering::Relaxed);
     let waiters = &ctx.server.waiters;
     let mut line = Line::default();
     found.iter().filter(|key| waiters.has(db, key)).for_each(|key| line.push(db, key));
-    let draws = ctx.txn.draws();
-    tell(ctx.server, ctx.txn, draws);
     let mut servant = Servant {
         server: ctx.server,
         table: ctx.table,

@@ -32,6 +32,7 @@ pub mod sorted_sets;
 pub mod blocking_sorted_sets;
 pub mod geo;
 pub mod dump;
+pub mod migrate;
 pub mod sort;
 pub mod debug;
 pub mod transactions;

@@ -9,7 +9,7 @@ use crate::command::spec::{Command, Context, Handler};
 use crate::session::clients::ClientInfo;
 use crate::session::monitors::line;
 use crate::session::server_state::ServerState;
-use crate::session::session::Session;
+use crate::session::session::{Block, Session};
 use crate::session::slowlog::SlowEntry;
 use haypile_lsm::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,7 +83,9 @@ pub fn account(
         let words = without_secrets(args).into_iter();
         publisher.show(line(server.clock.unix_us(), session.db, &session.info.address, words));
     }
-    if !flags.has(Flag::SkipSlowlog) {
+    // One that waits for keys is noted when the wait has ended.
+    let waits = matches!(session.block, Some((Block::Keys(_), _)));
+    if !waits && !flags.has(Flag::SkipSlowlog) {
         note_slow(server, &session.info, args, ns / 1000);
     }
 }
@@ -127,6 +129,17 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
             if SECRET_DIRECTIVES.iter().any(|name| is_keyword(words[at], name)) {
                 words[at + 1] = REDACTED;
             }
+        }
+    } else if is_keyword(args.name(), "MIGRATE") {
+        let secrets = |word: &&[u8]| match () {
+            () if is_keyword(word, "AUTH") => Some(1),
+            () if is_keyword(word, "AUTH2") => Some(2),
+            () => None,
+        };
+        // Behind host, port, key, database and timeout.
+        let found = words.iter().enumerate().skip(6).find_map(|(at, word)| Some((at, secrets(word)?)));
+        if let Some((at, count)) = found {
+            words.iter_mut().skip(at + 1).take(count).for_each(|word| *word = REDACTED);
         }
     } else if is_keyword(args.name(), "ACL") {
         words.iter_mut().skip(3).for_each(|word| *word = REDACTED);

@@ -22,7 +22,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::changes::{record, remember_again, tell};
 use crate::command::key_finder::for_each_name;
-use crate::command::running::{call_handler, error_of};
+use crate::command::running::{call_handler, error_of, note_slow};
 use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
 use crate::session::claim::Served;
@@ -192,6 +192,7 @@ impl Servant<'_> {
         let counters = &self.server.stats.shard(waiter.shard).counters;
         let mut session = Session::of_waiter(waiter, key, &self.server.watches);
         let mut reply = ReplyWriter::new(waiter.protocol);
+        let started_ns = self.server.clock.monotonic_ns();
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
         self.txn.set_origin(waiter.client.id);
         remember_again(self.server, waiter, command, &args);
@@ -241,6 +242,8 @@ impl Servant<'_> {
             self.server.stats.error_reply(waiter.shard, error.text().as_bytes());
             self.server.stats.shard(waiter.shard).command_failed(command.index);
         }
+        let ns = self.server.clock.monotonic_ns().saturating_sub(started_ns);
+        note_slow(self.server, &waiter.client, &args, ns / 1000);
         waiter.claim.deliver(Served { reply: reply.take_buffer(), need, committed });
         // The claim stays with the client until its worker has answered: CLIENT UNBLOCK finds it taken.
         waiter.client.served();

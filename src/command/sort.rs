@@ -45,6 +45,10 @@ fn run(ctx: &mut Context<'_>, may_store: bool) -> Result<(), Stop> {
         }
     }
     sort.stored = destination.is_some();
+    if destination.is_none() {
+        // No key is locked: what is read has to be of one moment.
+        ctx.txn.pin();
+    }
     let at = ctx.txn.at(args.get(1))?;
     let sorted = sort::sorted(ctx.txn, at, &sort)?;
     let Some(destination) = destination else {

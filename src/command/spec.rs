@@ -45,7 +45,33 @@ pub enum Class {
 }
 
 /// Commands that leave the gate while they wait, or between batches; none of them relies on what it saw before it was back.
-const LEAVING_GATE: &[&str] = &["pkpatternmatchdel"];
+const LEAVING_GATE: &[&str] = &["migrate", "pkpatternmatchdel"];
+
+/// Commands whose replies may be huge.
+const STREAMED: &[&str] = &[
+    "hgetall",
+    "hkeys",
+    "hvals",
+    "keys",
+    "lrange",
+    "sdiff",
+    "sinter",
+    "smembers",
+    "sort",
+    "sort_ro",
+    "sunion",
+    "xrange",
+    "xrevrange",
+    "zdiff",
+    "zinter",
+    "zrange",
+    "zrangebylex",
+    "zrangebyscore",
+    "zrevrange",
+    "zrevrangebylex",
+    "zrevrangebyscore",
+    "zunion",
+];
 
 /// One command: a row of the table.
 #[derive(Debug)]
@@ -58,6 +84,8 @@ pub struct Command {
     pub class: Class,
     /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
+    /// A pause of writes holds it up: it writes, or may (PFCOUNT).
+    pub replicates: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
     /// After MULTI it is not queued but run at once.
@@ -83,6 +111,7 @@ impl Command {
             class,
             // WATCH enters under the locks of its keys.
             always_locks: always_locks(facts) || facts.name == "watch",
+            replicates: always_locks(facts) || facts.flags.has(Flag::MayReplicate),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data
@@ -106,6 +135,11 @@ impl Command {
         LEAVING_GATE.contains(&self.facts.name)
     }
 
+    /// Whether its reply may leave in pieces while it runs on a pool. It only reads, and everything it reads is of one moment.
+    pub fn streams(&self, args: &Args<'_>) -> bool {
+        STREAMED.contains(&self.facts.name) && !self.locks_keys(args)
+    }
+
     /// Whether it changes data.
     pub fn writes(&self) -> bool {
         self.facts.flags.has(Flag::Write)
@@ -114,7 +148,9 @@ impl Command {
     /// Whether its keys are locked while it runs: it writes, or it may wait for them (XREAD BLOCK), and then nothing may come between
     /// its look at them and its wait.
     pub fn locks_keys(&self, args: &Args<'_>) -> bool {
-        self.always_locks
+        // Without STORE it only reads.
+        let only_sorts = || self.facts.name == "sort" && !args.iter().any(|word| is_keyword(word, "STORE"));
+        self.always_locks && !only_sorts()
             || self.facts.flags.has(Flag::Blocking) && args.iter().any(|word| is_keyword(word, "BLOCK"))
     }
 }

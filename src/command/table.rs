@@ -19,6 +19,7 @@ use crate::command::info;
 use crate::command::key_ranges;
 use crate::command::keys;
 use crate::command::lists;
+use crate::command::migrate;
 use crate::command::pubsub;
 use crate::command::save;
 use crate::command::server;
@@ -232,6 +233,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("memory|stats", server::memory_stats, Inline),
     ("mget", strings::mget, Inline),
     ("memory|usage", server::memory_usage, Inline),
+    ("migrate", migrate::migrate, Slow),
     ("module|help", help::help, Inline),
     ("module|list", server::empty_list, Inline),
     ("module|load", server::module_refused, Inline),

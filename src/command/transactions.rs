@@ -86,7 +86,7 @@ pub fn needs_of(command: &Command) -> Needs {
     Needs {
         writes: command.writes(),
         grows: flags.has(Flag::DenyOom),
-        replicates: command.writes() || flags.has(Flag::MayReplicate),
+        replicates: command.replicates,
         slow: false,
         exclusive: false,
     }

@@ -6,6 +6,7 @@
 
 use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
+use crate::net::flow::Flow;
 use crate::net::output::{Deferred, Output};
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
@@ -86,6 +87,8 @@ pub struct Connection {
     pub output: Output,
     /// Pushes that wait for the reply of a command on a pool.
     pub deferred: Deferred,
+    /// The huge reply that a pool is making for it, if one is on its way.
+    pub flow: Option<Arc<Flow>>,
     /// Why it runs nothing.
     pub parked: Option<Parked>,
     /// The command that runs first when it goes on.
@@ -117,6 +120,7 @@ impl Connection {
             charge: None,
             output: Output::default(),
             deferred: Deferred::default(),
+            flow: None,
             parked: None,
             pending: None,
             blocked: false,

@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod output;
 pub mod timer;
 pub mod shutdown;
+pub mod flow;
 pub mod connection;
 pub mod push;
 pub mod pool;

@@ -5,6 +5,7 @@
 //! queues are bounded by the number of clients. Threads start when a job finds none idle, up to the pool's size, and stay.
 //! What runs a job is given by the owner of the pools; here are only queues and threads.
 
+use crate::session::outside::Threads;
 use rustix::process::{getpriority_process, setpriority_process};
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,9 +27,16 @@ const SLOW_NICENESS: i32 = 5;
 struct Inner<J> {
     queue: VecDeque<J>,
     idle: usize,
+    /// Threads that run a job and do not wait for others.
+    running: usize,
+    /// Threads that run a job and wait for others: clients, other servers.
+    waiting: usize,
     stopping: bool,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// So many threads more than its size a pool has in place of those that wait for others.
+const WAITING_MAX: usize = 64;
 
 /// One pool of threads that run jobs of type `J`.
 pub struct Pool<J> {
@@ -58,6 +66,8 @@ impl<J: Send + 'static> Pool<J> {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 idle: 0,
+                running: 0,
+                waiting: 0,
                 stopping: false,
                 threads: Vec::new(),
             }),
@@ -77,7 +87,17 @@ impl<J: Send + 'static> Pool<J> {
             return;
         }
         inner.queue.push_back(job);
-        if inner.idle >= inner.queue.len() || inner.threads.len() >= self.threads_max {
+        self.look_for_thread(inner);
+    }
+
+    /// Sees to it that somebody takes the next job, if anybody may.
+    fn look_for_thread(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<J>>) {
+        if inner.queue.is_empty() || inner.running >= self.threads_max {
+            return;
+        }
+        if inner.idle >= inner.queue.len()
+            || inner.threads.len() >= self.threads_max + inner.waiting.min(WAITING_MAX)
+        {
             drop(inner);
             self.changed.notify_one();
             return;
@@ -104,10 +124,13 @@ impl<J: Send + 'static> Pool<J> {
             let job = {
                 let mut inner = self.lock();
                 loop {
-                    if let Some(job) = inner.queue.pop_front() {
+                    if inner.running < self.threads_max
+                        && let Some(job) = inner.queue.pop_front()
+                    {
+                        inner.running += 1;
                         break job;
                     }
-                    if inner.stopping {
+                    if inner.stopping && inner.queue.is_empty() {
                         return;
                     }
                     inner.idle += 1;
@@ -116,10 +139,16 @@ impl<J: Send + 'static> Pool<J> {
                 }
             };
             run(job);
+            let mut inner = self.lock();
+            inner.running -= 1;
+            if inner.stopping {
+                drop(inner);
+                self.changed.notify_all();
+            }
         }
     }
 
-    /// Jobs that wait.
+    /// Jobs that wait for a thread.
     pub fn waiting(&self) -> usize {
         self.lock().queue.len()
     }
@@ -141,6 +170,24 @@ impl<J: Send + 'static> Pool<J> {
             // A thread that panicked has said so already.
             let _ = thread.join();
         }
+    }
+}
+
+impl<J: Send + 'static> Threads for Arc<Pool<J>> {
+    fn begin_wait(&self) -> bool {
+        let mut inner = self.lock();
+        inner.running -= 1;
+        inner.waiting += 1;
+        let has_place = inner.waiting <= WAITING_MAX;
+        self.look_for_thread(inner);
+        has_place
+    }
+
+    fn end_wait(&self) {
+        let mut inner = self.lock();
+        // Until the next job ends there may be one too many.
+        inner.running += 1;
+        inner.waiting -= 1;
     }
 }
 
@@ -183,5 +230,45 @@ mod tests {
         assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), 7, "what was queued is run");
         pool.push(8);
         assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
+    }
+
+    #[test]
+    fn another_runs_while_one_waits() {
+        let (sender, receiver) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (sender, released) = (Mutex::new(sender), Arc::new(Mutex::new(released)));
+        let knot: Arc<Mutex<Option<Arc<Pool<u32>>>>> = Arc::default();
+        let own = Arc::clone(&knot);
+        let pool: Arc<Pool<u32>> = Arc::new(Pool::new(
+            PoolKind::Slow,
+            1,
+            Box::new(move |_| {
+                let sender = sender.lock().unwrap().clone();
+                let (released, own) = (Arc::clone(&released), Arc::clone(&own));
+                Box::new(move |job| {
+                    if job == 0 {
+                        let pool = own.lock().unwrap().clone().unwrap();
+                        assert!(pool.begin_wait());
+                        released.lock().unwrap().recv().unwrap();
+                        pool.end_wait();
+                    }
+                    sender.send(job).unwrap();
+                })
+            }),
+        ));
+        *knot.lock().unwrap() = Some(Arc::clone(&pool));
+        for job in 0..100 {
+            pool.push(job);
+        }
+        for job in 1..100 {
+            assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), job);
+        }
+        release.send(()).unwrap();
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), 0);
+        pool.push(7);
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), 7);
+        pool.stop();
+        assert!(pool.threads() <= 2);
+        knot.lock().unwrap().take();
     }
 }

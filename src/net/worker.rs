@@ -21,6 +21,7 @@ use crate::command::service::Service;
 use crate::net::blocking::{self, Held, Parking, Settled};
 use crate::net::buffer::{READ_BYTES_MAX, SHARED_BYTES, cut_front};
 use crate::net::connection::{Blocked, Connection, Parked, Pending};
+use crate::net::flow::{FlowSink, HELD_BYTES_MAX, News, PIECE_BYTES, Piece};
 use crate::net::output::BUFFER_KEPT_BYTES;
 use crate::net::pool::Pool;
 use crate::net::push;
@@ -32,6 +33,7 @@ use crate::session::clients::{
 };
 use crate::session::delivery::{Delivery, Subscriber, append_broken_redirect};
 use crate::session::mailbox::Mailbox;
+use crate::session::outside::Outside;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{Block, Session};
 use crate::session::stats::Counters;
@@ -74,6 +76,8 @@ pub enum Letter {
     Connection(TcpStream, SocketAddr),
     /// A pool has run a command of a connection.
     Ran(Box<Job>),
+    /// A part of a reply that a pool is still making.
+    Piece(Box<Piece>),
     /// What a parked connection waited for (a key, the gate) may be free.
     Retry(usize, u64),
     /// Close this client.
@@ -428,6 +432,7 @@ impl Worker {
             match letter {
                 Letter::Connection(stream, address) => self.adopt(stream, address),
                 Letter::Ran(job) => self.take_back(*job),
+                Letter::Piece(piece) => self.take_piece(*piece),
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
@@ -568,6 +573,9 @@ impl Worker {
             }
             _ => None,
         };
+        if let Some(flow) = connection.flow.take() {
+            flow.close();
+        }
         blocking::abandon(&self.server.waiters, &connection, block);
         set_blocked(&self.server, &mut connection, false);
         self.by_client.remove(&connection.info.id);
@@ -652,6 +660,9 @@ impl Worker {
             connection.readable = false;
             connection.ended = true;
             connection.tail.clear();
+            if now && let Some(flow) = &connection.flow {
+                flow.close();
+            }
             if let Some(Parked::Block(blocked)) = &connection.parked {
                 // One that is being served still takes its reply.
                 if !blocking::abandon(&self.server.waiters, connection, Some(&blocked.block)) {
@@ -1065,6 +1076,23 @@ impl Worker {
         }
     }
 
+    /// A pool has made a part of a reply, and has the session still.
+    fn take_piece(&mut self, piece: Piece) {
+        let connection = self.connections.get_mut(piece.token).and_then(Option::as_mut);
+        let connection = connection.filter(|own| own.info.id == piece.client && own.session.is_none());
+        let Some(connection) = connection.filter(|_| self.stopping != Some(true)) else {
+            piece.flow.close();
+            return;
+        };
+        let bytes = piece.bytes.len();
+        append(connection, piece.bytes, piece.need, self.watermark);
+        piece.flow.arrived(bytes, connection.output.unsent());
+        connection.flow = Some(piece.flow);
+        self.turn_need = self.turn_need.max(piece.need);
+        connection.info.touch(self.now_ms);
+        self.mark_dirty(piece.token);
+    }
+
     /// A pool has run a command.
     fn take_back(&mut self, job: Job) {
         let connection = self.connections.get_mut(job.token).and_then(Option::as_mut);
@@ -1078,20 +1106,9 @@ impl Worker {
         };
         let mut session = job.session;
         connection.parked = None;
-        let mut buffer = connection.output.take();
-        let position = buffer.len();
-        if buffer.is_empty() {
-            buffer = job.reply;
-        } else {
-            buffer.extend_from_slice(&job.reply);
-        }
-        let appended = buffer.len() > position;
-        connection.output.put_back(buffer);
+        connection.flow = None;
         self.turn_need = self.turn_need.max(job.need);
-        if appended && job.need > self.watermark {
-            connection.output.fence(position, job.need);
-        }
-        connection.output.end_turn();
+        append(connection, job.reply, job.need, self.watermark);
         if session.close_after_reply {
             connection.closing = true;
         }
@@ -1211,6 +1228,9 @@ impl Worker {
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
+        }
+        if let Block::Keys(waiter) = &blocked.block {
+            note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
         }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
@@ -1376,6 +1396,9 @@ impl Worker {
         }
         connection.info.net_output_bytes.fetch_add(sent, RELAXED);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        if let Some(flow) = &connection.flow {
+            flow.sent(connection.output.unsent());
+        }
         let waits = connection.output.waits_for().is_some();
         if waits && !connection.fenced {
             connection.fenced = true;
@@ -1400,6 +1423,24 @@ impl Worker {
             self.make_ready(token);
         }
     }
+}
+
+/// Puts a reply, or a part of one, behind what a connection still has to send.
+fn append(connection: &mut Connection, bytes: Vec<u8>, need: Lsn, watermark: Lsn) {
+    let mut buffer = connection.output.take();
+    let position = buffer.len();
+    if buffer.is_empty() {
+        buffer = bytes;
+    } else {
+        buffer.extend_from_slice(&bytes);
+    }
+    let appended = buffer.len() > position;
+    connection.output.put_back(buffer);
+    if appended && need > watermark {
+        connection.output.fence(position, need);
+    }
+    connection.output.end_turn();
+    connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
 }
 
 /// The timer of a blocking command.
@@ -1450,6 +1491,24 @@ fn run_service(
 
 fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     let mut reply = ReplyWriter::with_buffer(std::mem::take(&mut job.reply), job.session.protocol);
+    let outside = Arc::new(Outside {
+        threads: match job.to {
+            Elsewhere::Io => Arc::new(Arc::clone(&pools.io)),
+            Elsewhere::Slow => Arc::new(Arc::clone(&pools.slow)),
+        },
+        gone: Arc::default(),
+        waited_ns: AtomicU64::new(0),
+    });
+    if executor.streams(&job.session, &job.pending.args.as_args()) {
+        let (worker, client) = (Arc::clone(&job.worker), job.session.id);
+        let post = move |news| match news {
+            News::Piece(piece) => worker.mailbox.post(Letter::Piece(piece)),
+            News::Kill => worker.mailbox.post(Letter::Kill(client)),
+        };
+        let sink = FlowSink::new(executor.server(), job.token, client, &outside, Box::new(post));
+        reply.stream_to(Box::new(sink), PIECE_BYTES, HELD_BYTES_MAX);
+    }
+    job.session.outside = Some(outside);
     // The job waits for a key in this slot; the waker takes it out and queues it again. Either may come first.
     let slot: Arc<std::sync::Mutex<WakeSlot>> = Arc::default();
     let waker = || -> Waker {
@@ -1466,6 +1525,8 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
     let request =
         Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
     let outcome = executor.run_on_pool(&mut job.session, &mut reply, request, &waker);
+    reply.end_stream();
+    job.session.outside = None;
     if let Some(service) = executor.take_unserved() {
         job.worker.mailbox.post(Letter::Serve(service));
     }

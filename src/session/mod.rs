@@ -11,6 +11,8 @@ pub mod channels;
 pub mod tracking;
 pub mod monitors;
 pub mod publisher;
+pub mod peers;
+pub mod outside;
 pub mod allowance;
 pub mod multi;
 pub mod watches;

@@ -11,6 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
 use crate::session::allowance::Allowance;
 use crate::session::clients::{ClientRegistry, FLAG_MONITOR, FLAG_PUBSUB};
+use crate::session::peers::Peers;
 use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
@@ -291,6 +292,8 @@ pub struct ServerState {
     pub allowance: Arc<Allowance>,
     /// SLOWLOG.
     pub slowlog: SlowLog,
+    /// Connections to other servers that MIGRATE keeps.
+    pub peers: Peers,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Clients that wait for keys.
@@ -362,6 +365,7 @@ impl ServerState {
             clients,
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
+            peers: Peers::default(),
             pause: Pause::default(),
             waiters: WaitTable::default(),
             watches: Arc::default(),

@@ -8,6 +8,7 @@ use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
 use crate::session::monitors::Monitoring;
 use crate::session::multi::Multi;
+use crate::session::outside::Outside;
 use crate::session::tracking::Tracking;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::session::watches::{WatchTable, Watched};
@@ -96,6 +97,8 @@ pub struct Session {
     pub ready_key: Option<Vec<u8>>,
     /// On a pool, while a command runs that may leave the gate for a while: its place in there.
     pub pass: Option<Pass>,
+    /// On a pool: what it has to do with the world outside.
+    pub outside: Option<Arc<Outside>>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
     /// Keys watched for the next EXEC.
@@ -135,6 +138,7 @@ impl Session {
             may_block: true,
             ready_key: None,
             pass: None,
+            outside: None,
             multi: None,
         }
     }
@@ -156,6 +160,27 @@ impl Session {
     /// Whether it gets messages in a protocol that cannot tell them from replies: then it may run little else.
     pub fn only_listens(&self) -> bool {
         self.subscriptions.is_some() && self.protocol == Protocol::Resp2
+    }
+
+    /// The command that runs on a pool waits for others from here on: it leaves the gate, and its thread to another.
+    pub fn step_out(&mut self) {
+        if let Some(pass) = &mut self.pass {
+            pass.leave();
+        }
+        if let Some(outside) = &self.outside {
+            // Without a place for another thread the pool has one less for a while.
+            outside.threads.begin_wait();
+        }
+    }
+
+    /// It goes on, in the gate.
+    pub fn step_in(&mut self) {
+        if let Some(outside) = &self.outside {
+            outside.threads.end_wait();
+        }
+        if let Some(pass) = &mut self.pass {
+            pass.enter();
+        }
     }
 
     /// MULTI: from here on commands are queued.

@@ -43,6 +43,7 @@ use haypile_lsm::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Where a command runs.
@@ -260,6 +261,8 @@ pub struct Txn {
     committed: Changes,
     /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
     no_touch: bool,
+    /// Set once nobody will take the answer, if the command is to end then.
+    gone: Option<Arc<AtomicBool>>,
     /// What is staged for which key (by hash of its `meta` key), once somebody asked.
     own: HashMap<u64, Before>,
     own_is_complete: bool,
@@ -274,6 +277,9 @@ impl std::fmt::Debug for Txn {
         f.debug_struct("Txn").field("db", &self.db).field("mode", &self.mode).finish_non_exhaustive()
     }
 }
+
+/// The answer of a command whose client has gone: nobody reads it.
+const CLIENT_GONE: ReplyError = ReplyError::fixed("ERR the client has gone");
 
 /// A buffer that has grown beyond this is not kept.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -305,6 +311,7 @@ impl Txn {
             is_quiet: false,
             committed: Changes::default(),
             no_touch: false,
+            gone: None,
             own: HashMap::new(),
             own_is_complete: false,
             meta_key: Vec::new(),
@@ -328,6 +335,7 @@ impl Txn {
         };
         self.has_read = false;
         self.no_touch = false;
+        self.gone = None;
         self.need = None;
         self.stats = TxnStats::default();
         (self.told, self.tells_keys) = self.store.told();
@@ -680,7 +688,11 @@ impl Txn {
     #[inline]
     pub fn charge(&mut self, records: u32, bytes: u64) -> Result<(), Stop> {
         if self.mode == Mode::Pool {
-            return Ok(());
+            return match &self.gone {
+                // Relaxed: whoever sees it late does a little more in vain.
+                Some(gone) if gone.load(std::sync::atomic::Ordering::Relaxed) => Err(CLIENT_GONE.into()),
+                _ => Ok(()),
+            };
         }
         let (Some(records), Some(bytes)) =
             (self.records_left.checked_sub(records), self.bytes_left.checked_sub(bytes))
@@ -729,6 +741,11 @@ impl Txn {
         if self.reader.is_none() {
             self.reader = Some(self.store.db().reader(&self.read_options()));
         }
+    }
+
+    /// Ends the command, on a pool, once `gone` is set.
+    pub fn end_when(&mut self, gone: Arc<AtomicBool>) {
+        self.gone = Some(gone);
     }
 
     /// Whether this command's reads leave the keys' times of last use alone.

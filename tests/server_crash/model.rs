@@ -20,22 +20,67 @@ pub type State = BTreeMap<Vec<u8>, Entry>;
 /// One command that changes the state.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Set { key: Vec<u8>, value: Vec<u8> },
-    SetUntil { key: Vec<u8>, value: Vec<u8>, expires_ms: u64 },
-    Append { key: Vec<u8>, value: Vec<u8> },
-    SetRange { key: Vec<u8>, offset: usize, value: Vec<u8> },
-    Increment { key: Vec<u8> },
-    Delete { keys: Vec<Vec<u8>> },
-    MultiSet { pairs: Vec<(Vec<u8>, Vec<u8>)> },
-    ExpireAt { key: Vec<u8>, expires_ms: u64 },
-    Persist { key: Vec<u8> },
-    Rename { from: Vec<u8>, to: Vec<u8> },
-    Copy { from: Vec<u8>, to: Vec<u8> },
+    Set {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    SetUntil {
+        key: Vec<u8>,
+        value: Vec<u8>,
+        expires_ms: u64,
+    },
+    Append {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    SetRange {
+        key: Vec<u8>,
+        offset: usize,
+        value: Vec<u8>,
+    },
+    Increment {
+        key: Vec<u8>,
+    },
+    Delete {
+        keys: Vec<Vec<u8>>,
+    },
+    MultiSet {
+        pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    ExpireAt {
+        key: Vec<u8>,
+        expires_ms: u64,
+    },
+    Persist {
+        key: Vec<u8>,
+    },
+    Rename {
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
+    Copy {
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
     FlushDatabase,
+    /// All of it or nothing.
+    Transaction {
+        changes: Vec<Change>,
+    },
 }
 
 impl Change {
-    pub fn command(&self) -> Vec<Vec<u8>> {
+    /// The commands that make it, in order; its answer is the last one's.
+    pub fn commands(&self) -> Vec<Vec<Vec<u8>>> {
+        let Change::Transaction { changes } = self else { return vec![self.command()] };
+        let word = |name: &str| vec![name.as_bytes().to_vec()];
+        let mut commands = vec![word("MULTI")];
+        commands.extend(changes.iter().map(Change::command));
+        commands.push(word("EXEC"));
+        commands
+    }
+
+    fn command(&self) -> Vec<Vec<u8>> {
         let words = |name: &str| vec![name.as_bytes().to_vec()];
         let number = |number: u64| number.to_string().into_bytes();
         let mut command;
@@ -87,6 +132,7 @@ impl Change {
                 command.extend([from.clone(), to.clone(), b"REPLACE".to_vec()]);
             }
             Change::FlushDatabase => command = words("FLUSHDB"),
+            Change::Transaction { .. } => unreachable!("transactions do not nest"),
         }
         command
     }
@@ -146,6 +192,7 @@ impl Change {
                 }
             }
             Change::FlushDatabase => state.clear(),
+            Change::Transaction { changes } => changes.iter().for_each(|change| change.apply(state)),
         }
     }
 }
@@ -179,13 +226,18 @@ impl Model {
         1 + self.random.below(32) as usize
     }
 
-    /// Draws a command and takes it as sent.
-    pub fn send(&mut self) -> Vec<Vec<u8>> {
+    /// Draws a change and takes its commands as sent.
+    pub fn send(&mut self) -> Vec<Vec<Vec<u8>>> {
         self.next += 1;
-        let change = self.draw();
-        let command = change.command();
+        let change = if self.random.chance(150) {
+            let count = 1 + self.random.below(12);
+            Change::Transaction { changes: (0..count).map(|_| self.draw()).collect() }
+        } else {
+            self.draw()
+        };
+        let commands = change.commands();
         self.pending.push(change);
-        command
+        commands
     }
 
     /// The oldest `count` pending commands were acknowledged.
@@ -209,7 +261,8 @@ impl Model {
             if wrong.len() < nearest.0 {
                 let commands: Vec<String> = pending
                     .iter()
-                    .map(|change| crate::support::client::render_command(&change.command()))
+                    .flat_map(Change::commands)
+                    .map(|command| crate::support::client::render_command(&command))
                     .collect();
                 let text = format!(
                     "after {cut} of {} unacknowledged commands, the nearest cut, {} keys are wrong:\n{}\nunacknowledged:\n{}",

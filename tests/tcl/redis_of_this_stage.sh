@@ -6,7 +6,7 @@
 #
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
-restore-asking migrate
+restore-asking
 psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
 '

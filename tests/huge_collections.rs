@@ -1,0 +1,197 @@
+//! What must not depend on how large a collection is, at a million elements: DEL, UNLINK, EXPIRE and the expiry itself, RENAME, SET over it,
+//! FLUSHDB; the key is free at once, the space comes back by itself, and SCAN beside it is quick.
+//!
+//! `HAYPILE_HUGE_ELEMENTS=10000000` takes ten times as many. The times are printed; 5 ms are meant, and demanded with `HAYPILE_STRICT=1`: a
+//! machine that is busy with other tests gets more.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test outside the server reads clocks and files as any program"
+)]
+
+#[expect(dead_code, reason = "each test binary takes its part of what they share")]
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::client::{Client, render};
+use support::program::Family;
+use support::random::count_from;
+use support::server::{Server, wait_for};
+
+const KINDS: [&str; 5] = ["hash", "set", "zset", "list", "stream"];
+
+fn elements() -> u64 {
+    count_from("HAYPILE_HUGE_ELEMENTS", 1_000_000)
+}
+
+fn allowed() -> Duration {
+    Duration::from_millis(if std::env::var_os("HAYPILE_STRICT").is_some() { 5 } else { 50 })
+}
+
+/// Makes a collection of so many elements under `key`.
+fn make(client: &mut Client, kind: &str, key: &str, elements: u64) {
+    const BATCH: u64 = 500;
+    let mut queued = 0;
+    for first in (0..elements).step_by(BATCH as usize) {
+        let numbers = first..(first + BATCH).min(elements);
+        let mut add = |words: Vec<String>| {
+            client.queue(&words);
+            queued += 1;
+        };
+        let head = |name: &str| vec![name.to_owned(), key.to_owned()];
+        let element = |number: u64| format!("element:{number:09}");
+        match kind {
+            "stream" => numbers.for_each(|number| {
+                add(["XADD", key, &format!("{}-1", number + 1), "field", "value"]
+                    .map(str::to_owned)
+                    .to_vec());
+            }),
+            "hash" => add(head("HSET")
+                .into_iter()
+                .chain(numbers.flat_map(|n| [element(n), n.to_string()]))
+                .collect()),
+            "zset" => add(head("ZADD")
+                .into_iter()
+                .chain(numbers.flat_map(|n| [n.to_string(), element(n)]))
+                .collect()),
+            "set" => add(head("SADD").into_iter().chain(numbers.map(element)).collect()),
+            _ => add(head("RPUSH").into_iter().chain(numbers.map(element)).collect()),
+        }
+        client.flush().unwrap();
+        for _ in 0..std::mem::take(&mut queued) {
+            let reply = render(&client.read().unwrap());
+            assert!(!reply.starts_with('-'), "{reply}");
+        }
+    }
+}
+
+fn length(client: &mut Client, kind: &str, key: &str) -> i64 {
+    let name = match kind {
+        "hash" => "HLEN",
+        "set" => "SCARD",
+        "zset" => "ZCARD",
+        "list" => "LLEN",
+        _ => "XLEN",
+    };
+    client.integer(&[name, key])
+}
+
+/// Runs a line and says how long it took.
+fn timed(client: &mut Client, line: &str, answer: &str) -> Duration {
+    let words: Vec<&str> = line.split(' ').collect();
+    let began = Instant::now();
+    let got = render(&client.call(&words));
+    let took = began.elapsed();
+    assert_eq!(got, answer, "{line}");
+    took
+}
+
+fn table_bytes(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let tables = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "sst"));
+    tables.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+#[test]
+fn size_does_not_matter() {
+    let server = Server::start("huge", &["--memory-budget", "64mb", "--workers", "1", "--save", ""]);
+    if server.family() == Family::Redis {
+        return;
+    }
+    let (count, mut client) = (elements(), server.client());
+    let mut slowest = (Duration::ZERO, String::new());
+    let mut note = |kind: &str, line: &str, took: Duration| {
+        eprintln!("{kind}: {line}: {took:?}");
+        if took > slowest.0 {
+            slowest = (took, format!("{line} of a {kind}"));
+        }
+    };
+    let turns: [&[(&str, &str)]; 4] = [
+        &[
+            ("RENAME huge other", "+OK"),
+            ("EXPIRE other 1000", ":1"),
+            ("PERSIST other", ":1"),
+            ("DEL other", ":1"),
+        ],
+        &[("UNLINK huge", ":1")],
+        &[("SET huge small", "+OK"), ("GET huge", "$small"), ("DEL huge", ":1")],
+        &[("FLUSHDB", "+OK"), ("DBSIZE", ":0")],
+    ];
+    for (number, kind) in KINDS.into_iter().enumerate() {
+        // One turn for each type; with HAYPILE_HUGE_ELEMENTS all of them.
+        let all = std::env::var_os("HAYPILE_HUGE_ELEMENTS").is_some();
+        for turn in turns.into_iter().cycle().skip(number).take(if all { turns.len() } else { 1 }) {
+            make(&mut client, kind, "huge", count);
+            assert_eq!(length(&mut client, kind, "huge"), count as i64);
+            for (line, answer) in turn {
+                let took = timed(&mut client, line, answer);
+                note(kind, line, took);
+            }
+            // New at once.
+            make(&mut client, kind, "huge", 3);
+            assert_eq!(length(&mut client, kind, "huge"), 3);
+            timed(&mut client, "DEL huge", ":1");
+        }
+    }
+    // The expiry itself: whoever asks finds it gone, and others are not held up.
+    make(&mut client, "hash", "huge", count);
+    let took = timed(&mut client, "PEXPIRE huge 200", ":1");
+    note("hash", "PEXPIRE", took);
+    let mut worst = Duration::ZERO;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(600) {
+        worst = worst.max(timed(&mut client, "PING", "+PONG"));
+    }
+    note("hash", "PING while it expires", worst);
+    assert_eq!(render(&client.call(&["EXISTS", "huge"])), ":0");
+    assert!(slowest.0 < allowed(), "{} took {:?}", slowest.1, slowest.0);
+    // The space comes back with no command: of ten million elements hardly anything is left.
+    let folder = server.data_folder();
+    let before = table_bytes(&folder);
+    let began = Instant::now();
+    if before > 32 << 20 {
+        wait_for("the space comes back", || {
+            table_bytes(&folder) < before / 4 || table_bytes(&folder) < 32 << 20
+        });
+    }
+    eprintln!(
+        "{} MB of tables, then {} MB after {:?}",
+        before >> 20,
+        table_bytes(&folder) >> 20,
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_scan_beside_a_huge_hash_is_quick() {
+    let server = Server::start("huge-scan", &["--memory-budget", "64mb", "--workers", "1", "--save", ""]);
+    if server.family() == Family::Redis {
+        return;
+    }
+    let mut client = server.client();
+    make(&mut client, "hash", "h", elements());
+    for number in 0..200 {
+        let key = format!("{}{number}", if number % 2 == 0 { "a" } else { "x" });
+        client.call(&["SET", &key, "v"]);
+    }
+    let (mut cursor, mut found, mut slowest) = ("0".to_owned(), 0, Duration::ZERO);
+    loop {
+        let began = Instant::now();
+        let reply = client.call(&["SCAN", &cursor, "COUNT", "10"]);
+        slowest = slowest.max(began.elapsed());
+        let (next, keys) = support::client::scan_reply(&reply).unwrap();
+        found += keys.len();
+        cursor = String::from_utf8(next).unwrap();
+        if cursor == "0" {
+            break;
+        }
+    }
+    eprintln!("SCAN COUNT 10: {slowest:?} at most");
+    assert_eq!(found, 201);
+    assert!(slowest < allowed(), "{slowest:?}");
+    let began = Instant::now();
+    let reply = client.call(&["HSCAN", "h", "0", "COUNT", "10"]);
+    let took = began.elapsed();
+    assert!(support::client::scan_reply(&reply).is_some_and(|(_, parts)| parts.len() >= 20));
+    assert!(took < allowed(), "HSCAN: {took:?}");
+}
