@@ -360,6 +360,7 @@ impl Txn {
             self.own_is_complete = false;
         }
         self.staged.takes_space = false;
+        self.staged.flushes = false;
         if self.batch.is_empty()
             && self.staged.guards.is_empty()
             && self.staged.keys.is_empty()
@@ -390,7 +391,9 @@ impl Txn {
             events: &self.staged.events,
             keys: &[],
             expired_keys: &[],
-            effects: &[],
+            tells_keys: false,
+            keys_known: true,
+            flushes: false,
             origin: self.origin,
             lsn: 0,
         });
@@ -423,7 +426,8 @@ impl Txn {
             && (built_aside
                 || !self.batch.is_empty()
                 || !self.staged.keys.is_empty()
-                || !self.staged.events.is_empty())
+                || !self.staged.events.is_empty()
+                || self.staged.flushes)
         {
             earlier.append(&self.batch, &mut self.staged)?;
         }
@@ -456,12 +460,16 @@ impl Txn {
             Some(earlier) => (earlier.batch.batch(), &mut earlier.staged),
         };
         let tell = |staged: &Staged, lsn| {
-            if !staged.events.is_empty() || self.tells_keys {
+            // Looked at behind the commit: who asks to be told and then does not see it is told that anything may have changed.
+            let keys_known = self.tells_keys || lsn == 0 || !self.store.tells_keys_now();
+            if !staged.events.is_empty() || self.tells_keys || !keys_known {
                 self.store.committed(&Committed {
                     events: &staged.events,
                     keys: &staged.keys,
                     expired_keys: &staged.expired_keys,
-                    effects: &staged.effects,
+                    tells_keys: self.tells_keys,
+                    keys_known,
+                    flushes: staged.flushes,
                     origin: self.origin,
                     lsn,
                 });
@@ -1190,6 +1198,7 @@ impl Txn {
     /// Stages that `databases` become empty. With the gate closed.
     pub fn flush(&mut self, databases: impl Iterator<Item = usize>) -> Result<(), Stop> {
         let keyspaces = self.store.keyspaces();
+        self.staged.flushes = true;
         for db in databases {
             let (stored, old) = match self.database_now(db) {
                 DatabaseNow::Stored(db) => (self.store.database(db), self.store.space_of(db)),
