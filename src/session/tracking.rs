@@ -303,9 +303,8 @@ impl Tracking {
     /// Whether what its commands read now is remembered.
     #[inline]
     pub fn remembers(&self) -> bool {
-        !self.options.broadcast
-            && (self.caching || !self.options.opt_in)
-            && !(self.caching && self.options.opt_out)
+        let called_off = if self.caching { self.options.opt_out } else { self.options.opt_in };
+        !self.options.broadcast && !called_off
     }
 
     /// Its prefixes.
