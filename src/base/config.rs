@@ -343,7 +343,7 @@ pub static DIRECTIVES: &[Directive] = &[
     refused("tls-session-cache-size", INT, "20480", NO_TLS),
     refused("tls-session-cache-timeout", INT, "300", NO_TLS),
     refused("tls-session-caching", Kind::Bool, "yes", NO_TLS),
-    inert("tracking-table-max-keys", UINT, "1000000"),
+    honoured("tracking-table-max-keys", UINT, "1000000"),
     row("unixsocket", Kind::Text, "", When::Start, Class::Inert),
     row("unixsocketperm", Kind::Octal, "0", When::Start, Class::Inert),
     inert("use-exit-on-panic", Kind::Bool, "no").hidden(),

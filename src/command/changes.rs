@@ -1,11 +1,50 @@
-//! Telling those who asked for it which keys a commit has changed: clients that watch keys.
+//! Telling those who asked for it which keys a commit has changed: clients that watch keys. (Those that cache keys are told by the
+//! publisher, as the sweeper's commits are none of a command; here is only what they have read.)
 //!
 //! Whoever runs commands calls [`record`] when it has begun one and [`tell`] when it has ended, still inside the locks or the gate. As long
 //! as nobody asks, that is one relaxed load a command.
 
+use crate::base::args::Args;
+use crate::command::facts::model::Flag;
+use crate::command::key_finder::find_command_keys;
+use crate::command::spec::Command;
+use crate::session::clients::{FLAG_BCAST, FLAG_TRACKING};
 use crate::session::server_state::ServerState;
+use crate::session::tracking::Tracking;
+use crate::session::waiters::Waiter;
 use crate::store::events::Effect;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
+
+/// Remembers which keys a command is about to read, for a client that caches them. Before it reads.
+#[inline]
+pub fn remember(
+    server: &ServerState,
+    tracking: Option<&Tracking>,
+    client: u64,
+    command: &Command,
+    args: &Args<'_>,
+) {
+    if let Some(tracking) = tracking
+        && tracking.remembers()
+        && command.facts.flags.has(Flag::ReadOnly)
+        && !command.facts.flags.has(Flag::PubSub)
+    {
+        find_command_keys(command.facts, args, |index, _| server.publisher.remember(args.get(index), client));
+    }
+}
+
+/// The same, of a command that waited and is run again. CLIENT CACHING was for its first run.
+pub fn remember_again(server: &ServerState, waiter: &Waiter, command: &Command, args: &Args<'_>) {
+    let client = &waiter.client;
+    if client.flags() & (FLAG_TRACKING | FLAG_BCAST) == FLAG_TRACKING
+        && command.facts.flags.has(Flag::ReadOnly)
+        && server.publisher.tracking().tracker(client.id).is_some_and(|tracker| !tracker.options.opt_in)
+    {
+        find_command_keys(command.facts, args, |index, _| {
+            server.publisher.remember(args.get(index), client.id);
+        });
+    }
+}
 
 /// Has the transaction record what it changes, if anybody wants to know.
 #[inline]

@@ -6,8 +6,8 @@ use crate::base::stop::Stop;
 use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
 use crate::session::clients::{
-    ClientInfo, FLAG_BLOCKED, FLAG_CLOSING, FLAG_DIRTY, FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH,
-    FLAG_PUBSUB, NO_COMMAND,
+    ClientInfo, FLAG_BCAST, FLAG_BLOCKED, FLAG_BROKEN_REDIRECT, FLAG_CLOSING, FLAG_DIRTY, FLAG_MONITOR,
+    FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, FLAG_TRACKING, NO_COMMAND,
 };
 use crate::session::session::ReplyMode;
 use haypile_resp::parse_i64;
@@ -21,9 +21,13 @@ const RELAXED: Ordering = Ordering::Relaxed;
 fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let mut flags = String::new();
     for (flag, letter) in [
+        (FLAG_MONITOR, 'O'),
         (FLAG_PUBSUB, 'P'),
         (FLAG_MULTI, 'x'),
         (FLAG_BLOCKED, 'b'),
+        (FLAG_TRACKING, 't'),
+        (FLAG_BROKEN_REDIRECT, 'R'),
+        (FLAG_BCAST, 'B'),
         (FLAG_DIRTY, 'd'),
         (FLAG_CLOSING, 'c'),
         (FLAG_NO_EVICT, 'e'),
@@ -50,7 +54,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={multi} watch={watched} \
          qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
-         events={} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+         events={} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
         info.id,
         info.address,
         info.local_address,
@@ -64,6 +68,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
         info.subscriptions[2].load(RELAXED),
         1024 + query + output + multi_bytes,
         if output > 0 { "rw" } else { "r" },
+        info.redirect(),
         info.resp(),
         names.lib_name,
         names.lib_version,
@@ -366,55 +371,4 @@ pub fn unblock(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let unblocked = client.is_some_and(|client| client.unblock(with_error));
     ctx.reply.integer(i64::from(unblocked));
     Ok(())
-}
-
-/// CLIENT GETREDIR.
-pub fn getredir(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.integer(-1);
-    Ok(())
-}
-
-/// CLIENT TRACKINGINFO.
-pub fn trackinginfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let reply = &mut *ctx.reply;
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.integer(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(())
-}
-
-/// CLIENT TRACKING: only OFF, with any options.
-pub fn tracking(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let mut options = ctx.args.options(3);
-    while let Some(option) = options.next_word() {
-        if is_keyword(option, "REDIRECT") {
-            let id = parse_i64(options.value()?).ok_or(ReplyError::NOT_AN_INTEGER)?;
-            if u64::try_from(id).ok().and_then(|id| ctx.server.clients.get(id)).is_none() {
-                let error = "ERR The client ID you want redirect to does not exist";
-                return Err(ReplyError::fixed(error).into());
-            }
-        } else if is_keyword(option, "PREFIX") {
-            options.value()?;
-        } else if !["BCAST", "OPTIN", "OPTOUT", "NOLOOP"].iter().any(|known| is_keyword(option, known)) {
-            return Err(ReplyError::SYNTAX.into());
-        }
-    }
-    if on_off(ctx.args.get(2))? {
-        return Err(ReplyError::fixed("ERR client tracking is not supported").into());
-    }
-    ctx.reply.ok();
-    Ok(())
-}
-
-/// CLIENT CACHING.
-pub fn caching(_: &mut Context<'_>) -> Result<(), Stop> {
-    Err(ReplyError::fixed(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-    )
-    .into())
 }

@@ -13,7 +13,7 @@
 use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::changes::{record, tell};
+use crate::command::changes::{record, remember, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
@@ -276,6 +276,14 @@ impl Executor {
         let ns = self.now_ns.saturating_sub(started_ns).saturating_sub(waited_ns);
         account(&self.server, session, command, &request.args, written, ns);
         let is_push = std::mem::take(&mut session.reply_is_push);
+        if let Some(tracking) = session.tracking.as_deref_mut()
+            && tracking.caching
+            && session.multi.is_none()
+            && !command.facts.name.starts_with("client|")
+        {
+            // CLIENT CACHING is for one command.
+            tracking.caching = false;
+        }
         // The commands of an EXEC have seen to it one by one.
         if reply_is_skipped(session) && !command.runs_queue && !is_push {
             reply.truncate(start);
@@ -454,7 +462,10 @@ impl Executor {
             }
             let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
             let read_point = match self.server.settings.fsync() {
-                Fsync::Always if !locks_keys => ReadPoint::SyncedOr(session.last_own_lsn),
+                // Who caches what it reads has to see what it is not told of.
+                Fsync::Always if !locks_keys && session.tracking.is_none() => {
+                    ReadPoint::SyncedOr(session.last_own_lsn)
+                }
                 _ => ReadPoint::Latest,
             };
             // Now, as EXEC forgets what was queued. Under the locks nobody joins a line.
@@ -464,6 +475,7 @@ impl Executor {
                 }
                 _ => None,
             };
+            remember(&self.server, session.tracking.as_deref(), session.id, command, &request.args);
             self.txn.begin(session.db, mode, draws, read_point);
             self.txn.set_no_touch(session.no_touch);
             self.txn.set_origin(session.id);

@@ -112,6 +112,7 @@ fn begin(ctx: &mut Context<'_>, db: usize) {
     let draws = Draws { now_ms: ctx.server.clock.unix_ms(), ..ctx.txn.draws() };
     ctx.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
     ctx.txn.set_no_touch(ctx.session.no_touch);
+    ctx.txn.set_origin(ctx.session.id);
 }
 
 /// Deletes what is still there of some keys, and tells those who wait for a stream of them. How many it deleted.

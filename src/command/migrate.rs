@@ -137,6 +137,7 @@ pub fn migrate(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ctx.txn.begin(db, Mode::Pool, draws, ReadPoint::Latest);
         ctx.txn.set_no_touch(ctx.session.no_touch);
         record(ctx.server, ctx.txn);
+        ctx.txn.set_origin(ctx.session.id);
     }
     if !order.copy && ctx.txn.own_database() == (db, space) {
         for number in sent.arrived {

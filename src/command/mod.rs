@@ -14,6 +14,7 @@ pub mod info;
 pub mod save;
 pub mod server;
 pub mod pubsub;
+pub mod tracking;
 pub mod strings;
 pub mod bitmaps;
 pub mod hyperloglogs;

@@ -7,6 +7,7 @@ use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
 use crate::command::spec::{Command, Context, Handler};
 use crate::session::clients::ClientInfo;
+use crate::session::monitors::line;
 use crate::session::server_state::ServerState;
 use crate::session::session::{Block, Session};
 use crate::session::slowlog::SlowEntry;
@@ -76,9 +77,15 @@ pub fn account(
         let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
         server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
     }
+    let flags = command.facts.flags;
+    let publisher = &server.publisher;
+    if !publisher.monitors().is_empty() && !flags.has(Flag::SkipMonitor) && !flags.has(Flag::Admin) {
+        let words = without_secrets(args).into_iter();
+        publisher.show(line(server.clock.unix_us(), session.db, &session.info.address, words));
+    }
     // One that waits for keys is noted when the wait has ended.
     let waits = matches!(session.block, Some((Block::Keys(_), _)));
-    if !waits && !command.facts.flags.has(Flag::SkipSlowlog) {
+    if !waits && !flags.has(Flag::SkipSlowlog) {
         note_slow(server, &session.info, args, ns / 1000);
     }
 }

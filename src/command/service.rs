@@ -20,7 +20,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::changes::{record, tell};
+use crate::command::changes::{record, remember_again, tell};
 use crate::command::key_finder::for_each_name;
 use crate::command::running::{call_handler, error_of, note_slow};
 use crate::command::spec::{Command, Context, Table};
@@ -197,6 +197,7 @@ impl Servant<'_> {
         let started_ns = self.server.clock.monotonic_ns();
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
         self.txn.set_origin(waiter.client.id);
+        remember_again(self.server, waiter, command, &args);
         record(self.server, self.txn);
         self.txn.set_quiet(command.is_quiet);
         let mut context = Context {

@@ -30,6 +30,7 @@ use crate::command::spec::{Class, Handler, Table};
 use crate::command::stream_groups;
 use crate::command::streams;
 use crate::command::strings;
+use crate::command::tracking;
 use crate::command::transactions;
 use std::sync::OnceLock;
 
@@ -68,9 +69,9 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("bzmpop", blocking_sorted_sets::bzmpop, Inline),
     ("bzpopmax", blocking_sorted_sets::bzpopmax, Inline),
     ("bzpopmin", blocking_sorted_sets::bzpopmin, Inline),
-    ("client|caching", client_cmd::caching, Inline),
+    ("client|caching", tracking::caching, Inline),
     ("client|getname", client_cmd::getname, Inline),
-    ("client|getredir", client_cmd::getredir, Inline),
+    ("client|getredir", tracking::getredir, Inline),
     ("client|help", help::help, Inline),
     ("client|id", client_cmd::id, Inline),
     ("client|info", client_cmd::info, Inline),
@@ -82,8 +83,8 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("client|reply", client_cmd::reply, Inline),
     ("client|setinfo", client_cmd::setinfo, Inline),
     ("client|setname", client_cmd::setname, Inline),
-    ("client|tracking", client_cmd::tracking, Inline),
-    ("client|trackinginfo", client_cmd::trackinginfo, Inline),
+    ("client|tracking", tracking::tracking, Inline),
+    ("client|trackinginfo", tracking::trackinginfo, Inline),
     ("client|unblock", client_cmd::unblock, Inline),
     ("client|unpause", client_cmd::unpause, Inline),
     ("cluster|addslots", connection::cluster_disabled, Inline),
@@ -238,6 +239,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("module|load", server::module_refused, Inline),
     ("module|loadex", server::module_refused, Inline),
     ("module|unload", server::module_refused, Inline),
+    ("monitor", tracking::monitor, Inline),
     ("move", keys::move_, Inline),
     ("mset", strings::mset, Inline),
     ("msetnx", strings::msetnx, Inline),

@@ -12,6 +12,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::changes::remember;
 use crate::command::config_cmd::is_enabled;
 use crate::command::debug;
 use crate::command::facts::model::Flag;
@@ -217,6 +218,7 @@ fn run_queued(ctx: &mut Context<'_>, multi: &Multi) -> Result<(), Stop> {
 /// Runs one command of the queue. Stops only where all has to be run elsewhere.
 fn run_one(ctx: &mut Context<'_>, command: &Command, args: Args<'_>, seed: u64) -> Result<(), Stop> {
     let start = ctx.reply.len();
+    remember(ctx.server, ctx.session.tracking.as_deref(), ctx.session.id, command, &args);
     ctx.txn.begin_command(ctx.session.db, seed);
     ctx.txn.set_no_touch(ctx.session.no_touch);
     ctx.txn.set_quiet(command.is_quiet);

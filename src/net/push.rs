@@ -10,22 +10,24 @@ use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
 use std::sync::atomic::Ordering;
 
-/// Appends a push that may leave once the log has reached `need`. `watermark` is where the log is.
+/// Appends a push that may leave once the log has reached `need`. `watermark` is where the log is; `write` is told the client's protocol and
+/// flags.
 pub fn append(
     connection: &mut Connection,
     need: Lsn,
     watermark: Lsn,
-    write: impl FnOnce(&mut Vec<u8>, Protocol),
+    write: impl FnOnce(&mut Vec<u8>, Protocol, u32),
 ) {
     let protocol = if connection.info.resp() == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
+    let flags = connection.info.flags();
     if connection.session.is_none() {
-        write(&mut connection.deferred.bytes, protocol);
+        write(&mut connection.deferred.bytes, protocol, flags);
         connection.deferred.need = connection.deferred.need.max(need);
         return;
     }
     let mut buffer = connection.output.take();
     let position = buffer.len();
-    write(&mut buffer, protocol);
+    write(&mut buffer, protocol, flags);
     let written = buffer.len() > position;
     connection.output.put_back(buffer);
     if written && need > watermark {
@@ -39,6 +41,6 @@ pub fn append(
 pub fn append_deferred(connection: &mut Connection, watermark: Lsn) {
     if !connection.deferred.is_empty() {
         let Deferred { bytes, need } = std::mem::take(&mut connection.deferred);
-        append(connection, need, watermark, |buffer, _| buffer.extend_from_slice(&bytes));
+        append(connection, need, watermark, |buffer, _, _| buffer.extend_from_slice(&bytes));
     }
 }

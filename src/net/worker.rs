@@ -27,10 +27,11 @@ use crate::net::pool::Pool;
 use crate::net::push;
 use crate::net::timer::{Alarm, Timers};
 use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
-use crate::session::channels::Subscriber;
 use crate::session::claim::Ending;
-use crate::session::clients::{Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_PUBSUB, WorkerHandle};
-use crate::session::delivery::Delivery;
+use crate::session::clients::{
+    Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MONITOR, FLAG_PUBSUB, FLAG_TRACKING, WorkerHandle,
+};
+use crate::session::delivery::{Delivery, Subscriber, append_broken_redirect};
 use crate::session::mailbox::Mailbox;
 use crate::session::outside::Outside;
 use crate::session::server_state::{Fsync, ServerState};
@@ -65,7 +66,7 @@ const MEMORY_TICK_MS: u64 = 20;
 const WAKER: Token = Token(usize::MAX);
 
 /// Clients that get what they did not ask for just now.
-const FLAGS_PUSHED: u32 = FLAG_PUBSUB;
+const FLAGS_PUSHED: u32 = FLAG_PUBSUB | FLAG_TRACKING | FLAG_MONITOR;
 /// Unsent pushes above which the worker does not wait for the end of its turn to send.
 const PUSHED_BYTES_MAX: usize = 256 << 10;
 
@@ -626,7 +627,7 @@ impl Worker {
             if timeout_ms > 0
                 && idle_ms > timeout_ms
                 && connection.parked.is_none()
-                && flags & FLAG_PUBSUB == 0
+                && flags & (FLAG_PUBSUB | FLAG_MONITOR) == 0
                 && !connection.waits_for_memory()
             {
                 closing.push(connection.token);
@@ -1279,17 +1280,32 @@ impl Worker {
                 let mut found = Vec::new();
                 server.publisher.channels().subscribers(self.index, message, &mut found);
                 for (subscriber, pattern) in found {
-                    self.push(subscriber, message.need, |buffer, protocol| match pattern {
+                    self.push(subscriber, message.need, |buffer, protocol, _| match pattern {
                         None => message.append(buffer, protocol),
                         Some(pattern) => message.append_for_pattern(buffer, protocol, pattern),
                     });
+                }
+            }
+            Delivery::Invalidation(invalidation) => {
+                for (subscriber, in_stead) in &invalidation.to {
+                    self.push(*subscriber, invalidation.need, |buffer, protocol, flags| {
+                        invalidation.append(buffer, protocol, *in_stead, flags & FLAG_PUBSUB != 0);
+                    });
+                }
+            }
+            Delivery::BrokenRedirect { to, redirect } => {
+                self.push(*to, 0, |buffer, protocol, _| append_broken_redirect(buffer, protocol, *redirect));
+            }
+            Delivery::Line(line) => {
+                for subscriber in server.publisher.monitors().of_worker(self.index) {
+                    self.push(subscriber, 0, |buffer, _, _| buffer.extend_from_slice(line));
                 }
             }
         }
     }
 
     /// Appends a push to the output of one connection, if it is still there.
-    fn push(&mut self, to: Subscriber, need: Lsn, write: impl FnOnce(&mut Vec<u8>, Protocol)) {
+    fn push(&mut self, to: Subscriber, need: Lsn, write: impl FnOnce(&mut Vec<u8>, Protocol, u32)) {
         let Some(Some(connection)) = self.connections.get_mut(to.place) else { return };
         if connection.info.id != to.client || connection.closing {
             return;

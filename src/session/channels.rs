@@ -16,7 +16,7 @@
 
 use crate::base::glob::matches;
 use crate::session::clients::{ClientInfo, FLAG_PUBSUB};
-use crate::session::delivery::{ChannelKind, Message, Name};
+use crate::session::delivery::{ChannelKind, Message, Name, Subscriber};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -44,15 +44,6 @@ impl From<ChannelKind> for SubscriptionKind {
             ChannelKind::Shard => Shard,
         }
     }
-}
-
-/// A connection that gets messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subscriber {
-    /// The client.
-    pub client: u64,
-    /// Its place in the worker.
-    pub place: usize,
 }
 
 /// How many subscribers each worker has; only those that have any.

@@ -27,6 +27,15 @@ pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
 pub const FLAG_PUBSUB: u32 = 64;
 
+/// Is told of changes to keys it may hold (CLIENT TRACKING).
+pub const FLAG_TRACKING: u32 = 1 << 8;
+/// ..of all keys below its prefixes.
+pub const FLAG_BCAST: u32 = 1 << 9;
+/// ..but whoever is told in its stead has gone.
+pub const FLAG_BROKEN_REDIRECT: u32 = 1 << 10;
+/// Sees every command (MONITOR).
+pub const FLAG_MONITOR: u32 = 1 << 11;
+
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;
 
@@ -103,6 +112,7 @@ pub struct ClientInfo {
     pub net_input_bytes: AtomicU64,
     /// Bytes sent to it.
     pub net_output_bytes: AtomicU64,
+    redirect: AtomicI64,
     /// Channels, patterns and shard channels that it is subscribed to.
     pub subscriptions: [AtomicUsize; 3],
     /// Commands it ran.
@@ -157,6 +167,7 @@ impl ClientInfo {
             watched: AtomicUsize::new(0),
             net_input_bytes: AtomicU64::new(0),
             net_output_bytes: AtomicU64::new(0),
+            redirect: AtomicI64::new(-1),
             subscriptions: Default::default(),
             commands: AtomicU64::new(0),
             query_bytes: AtomicUsize::new(0),
@@ -215,7 +226,17 @@ impl ClientInfo {
         self.flags.load(RELAXED)
     }
 
-    /// Sets or clears a flag. Only the session's owner does, but for `FLAG_DIRTY`.
+    /// The client that is told of changes in its stead: -1 if it is told of none, 0 if it is itself.
+    pub fn redirect(&self) -> i64 {
+        self.redirect.load(RELAXED)
+    }
+
+    /// Notes who is told in its stead.
+    pub fn set_redirect(&self, client: i64) {
+        self.redirect.store(client, RELAXED);
+    }
+
+    /// Sets or clears a flag. Only the session's owner does, but for `FLAG_DIRTY` and `FLAG_BROKEN_REDIRECT`.
     pub fn set_flag(&self, flag: u32, on: bool) {
         if on {
             self.flags.fetch_or(flag, RELAXED);

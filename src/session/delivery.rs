@@ -24,11 +24,31 @@ pub enum ChannelKind {
     Shard,
 }
 
+/// A connection that gets messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The client.
+    pub client: u64,
+    /// Its place in the worker.
+    pub place: usize,
+}
+
 /// What a worker hands to connections of its own.
 #[derive(Debug)]
 pub enum Delivery {
     /// A published message.
     Message(Message),
+    /// Keys to be forgotten by those who cache them.
+    Invalidation(Invalidation),
+    /// Whoever is told in this client's stead has gone.
+    BrokenRedirect {
+        /// The client.
+        to: Subscriber,
+        /// Who has gone.
+        redirect: u64,
+    },
+    /// A command, for those who see all.
+    Line(Vec<u8>),
 }
 
 impl Delivery {
@@ -38,6 +58,11 @@ impl Delivery {
         OVERHEAD_BYTES
             + match self {
                 Delivery::Message(message) => message.bytes.len() + 16 * message.patterns.len(),
+                Delivery::Invalidation(invalidation) => {
+                    invalidation.keys.as_ref().map_or(0, Vec::len) + 24 * invalidation.to.len()
+                }
+                Delivery::BrokenRedirect { .. } => 0,
+                Delivery::Line(line) => line.len(),
             }
     }
 }
@@ -88,6 +113,66 @@ impl Message {
         writer.bulk(b"pmessage");
         writer.bulk(pattern);
         writer.raw(self.bytes.get(self.tail..).unwrap_or_default());
+        *buffer = writer.into_buffer();
+    }
+}
+
+/// Keys that clients are to forget.
+#[derive(Debug)]
+pub struct Invalidation {
+    /// Who is told, and whether in another's stead.
+    pub to: Vec<(Subscriber, bool)>,
+    /// What the log has to reach before it may leave.
+    pub need: Lsn,
+    /// The keys, as an array; `None` for all.
+    keys: Option<Vec<u8>>,
+}
+
+impl Invalidation {
+    /// To forget these keys, or all.
+    pub fn new(to: Vec<(Subscriber, bool)>, keys: Option<&[&[u8]]>, need: Lsn) -> Invalidation {
+        let keys = keys.map(|keys| {
+            let mut writer = ReplyWriter::new(Protocol::Resp2);
+            writer.array(keys.len());
+            keys.iter().for_each(|key| writer.bulk(key));
+            writer.into_buffer()
+        });
+        Invalidation { to, need, keys }
+    }
+
+    /// Appends it. In RESP2 it can only be said as a message, and only to a subscriber that is told in another's stead.
+    pub fn append(&self, buffer: &mut Vec<u8>, protocol: Protocol, in_stead: bool, is_subscribed: bool) {
+        let mut writer = ReplyWriter::with_buffer(std::mem::take(buffer), protocol);
+        let is_told = match protocol {
+            Protocol::Resp3 => {
+                writer.push(2);
+                writer.bulk(b"invalidate");
+                true
+            }
+            Protocol::Resp2 if in_stead && is_subscribed => {
+                writer.push(3);
+                writer.bulk(b"message");
+                writer.bulk(b"__redis__:invalidate");
+                true
+            }
+            Protocol::Resp2 => false,
+        };
+        match &self.keys {
+            _ if !is_told => {}
+            Some(keys) => writer.raw(keys),
+            None => writer.null(),
+        }
+        *buffer = writer.into_buffer();
+    }
+}
+
+/// Appends that whoever is told in a client's stead has gone. RESP2 cannot say it.
+pub fn append_broken_redirect(buffer: &mut Vec<u8>, protocol: Protocol, redirect: u64) {
+    if protocol == Protocol::Resp3 {
+        let mut writer = ReplyWriter::with_buffer(std::mem::take(buffer), protocol);
+        writer.push(2);
+        writer.bulk(b"tracking-redir-broken");
+        writer.integer(redirect as i64);
         *buffer = writer.into_buffer();
     }
 }

@@ -8,6 +8,8 @@ pub mod clients;
 pub mod waiters;
 pub mod slowlog;
 pub mod channels;
+pub mod tracking;
+pub mod monitors;
 pub mod publisher;
 pub mod peers;
 pub mod outside;

@@ -7,12 +7,15 @@
 //! (the dispatcher parks the connection for a moment); a worker always reads its mail, so it gets there.
 
 use crate::session::channels::Channels;
-use crate::session::clients::WorkerHandle;
-use crate::session::delivery::{ChannelKind, Delivery, Message};
-use crate::store::events::{CommitListener, Committed, Event, EventClass};
+use crate::session::clients::{ClientInfo, ClientRegistry, FLAG_BROKEN_REDIRECT, WorkerHandle};
+use crate::session::delivery::{ChannelKind, Delivery, Invalidation, Message, Subscriber};
+use crate::session::monitors::Monitors;
+use crate::session::tracking::{Tracker, TrackingTable};
+use crate::store::events::{ChangedKey, CommitListener, Committed, Event, EventClass};
+use crate::store::store::Store;
 use haypile_lsm::Lsn;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -22,7 +25,12 @@ const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// See the module.
 #[derive(Debug)]
 pub struct Publisher {
+    clients: Arc<ClientRegistry>,
     channels: Arc<Channels>,
+    tracking: Arc<TrackingTable>,
+    monitors: Arc<Monitors>,
+    /// Whose commits are told of.
+    store: Mutex<Weak<Store>>,
     workers: OnceLock<Vec<Arc<dyn WorkerHandle>>>,
     backlog_bytes: AtomicUsize,
     /// Classes of keyspace events, and the channels that these go to.
@@ -31,9 +39,13 @@ pub struct Publisher {
 
 impl Publisher {
     /// For so many workers, which are still to be [named](Self::set_workers).
-    pub fn new(workers: usize) -> Publisher {
+    pub fn new(workers: usize, clients: Arc<ClientRegistry>) -> Publisher {
         Publisher {
+            clients,
             channels: Arc::new(Channels::new(workers)),
+            tracking: Arc::default(),
+            monitors: Arc::default(),
+            store: Mutex::default(),
             workers: OnceLock::new(),
             backlog_bytes: AtomicUsize::new(0),
             classes: AtomicU32::new(0),
@@ -70,9 +82,154 @@ impl Publisher {
         }
     }
 
+    /// Who caches which keys.
+    pub fn tracking(&self) -> &Arc<TrackingTable> {
+        &self.tracking
+    }
+
+    /// Who sees every command.
+    pub fn monitors(&self) -> &Arc<Monitors> {
+        &self.monitors
+    }
+
+    /// Tells of the commits of this store from now on.
+    pub fn follow(self: &Arc<Self>, store: &Arc<Store>) {
+        store.set_listener(Arc::clone(self) as Arc<dyn CommitListener>);
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(store);
+        self.trackers_changed();
+    }
+
     /// Says which keyspace events go out, and where to.
     pub fn set_classes(&self, classes: EventClass) {
         self.classes.store(classes.0, RELAXED);
+        self.trackers_changed();
+    }
+
+    /// The first client began to be told of changed keys, or the last one ended.
+    pub fn trackers_changed(&self) {
+        // Under the lock, so that who looks last is who says last.
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = store.upgrade() {
+            store.tell(EventClass(self.classes.load(RELAXED)), self.tracking.trackers() > 0);
+        }
+    }
+
+    /// Sets the most keys that are remembered for those who cache them; 0 for no bound.
+    pub fn set_tracked_keys_max(&self, max: usize) {
+        self.tracking.set_keys_max(max);
+        self.give_up_surplus();
+    }
+
+    /// A client is about to read a key, and wants to be told when it changes.
+    pub fn remember(&self, key: &[u8], client: u64) {
+        self.tracking.remember(key, client);
+        self.give_up_surplus();
+    }
+
+    fn give_up_surplus(&self) {
+        while let Some((key, readers)) = self.tracking.take_surplus() {
+            self.tell_readers(&key, readers, 0, 0);
+        }
+    }
+
+    /// Shows a command to those who see all.
+    pub fn show(&self, line: Vec<u8>) {
+        self.post(&self.monitors.workers(), Delivery::Line(line));
+    }
+
+    // Changed keys.
+
+    /// Adds whom a tracker's messages go to.
+    fn address(&self, tracker: &Tracker, to: &mut Addresses) {
+        let redirect = tracker.options.redirect;
+        let (own, own_worker) = (subscriber_of(&tracker.client), tracker.client.worker);
+        if redirect == 0 {
+            return to.add(own_worker, own, false);
+        }
+        match self.clients.get(redirect) {
+            Some(other) => to.add(other.worker, subscriber_of(&other), true),
+            None => {
+                tracker.client.set_flag(FLAG_BROKEN_REDIRECT, true);
+                self.post(&[own_worker], Delivery::BrokenRedirect { to: own, redirect });
+            }
+        }
+    }
+
+    fn invalidate(&self, to: Addresses, keys: Option<&[&[u8]]>, need: Lsn) {
+        for (worker, to) in to.0 {
+            self.post(&[worker], Delivery::Invalidation(Invalidation::new(to, keys, need)));
+        }
+    }
+
+    /// Tells those who have read a key that it has changed by a command of client `origin`.
+    fn tell_readers(&self, key: &[u8], readers: Vec<u64>, origin: u64, need: Lsn) {
+        let mut to = Addresses::default();
+        for tracker in readers.into_iter().filter_map(|reader| self.tracking.tracker(reader)) {
+            let is_own = tracker.options.no_loop && tracker.client.id == origin;
+            if !tracker.options.broadcast && !is_own {
+                self.address(&tracker, &mut to);
+            }
+        }
+        self.invalidate(to, Some(&[key]), need);
+    }
+
+    /// Tells all who cache anything to forget it.
+    fn tell_all(&self, need: Lsn) {
+        self.tracking.clear();
+        let mut to = Addresses::default();
+        self.tracking.all_trackers().iter().for_each(|tracker| self.address(tracker, &mut to));
+        self.invalidate(to, None, need);
+    }
+
+    /// Tells those who are told of all keys below a prefix; each prefix is told of once.
+    fn tell_prefixes(&self, commit: &Committed<'_>) {
+        if self.tracking.prefixes() == 0 {
+            return;
+        }
+        let below = |prefix: &[u8], lists: &[&'_ [ChangedKey]]| -> Vec<Box<[u8]>> {
+            let keys = lists.iter().flat_map(|list| list.iter()).map(|changed| &changed.key);
+            let mut keys: Vec<Box<[u8]>> = keys.filter(|key| key.starts_with(prefix)).cloned().collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        self.tracking.for_each_prefix(|prefix, clients| {
+            let all = below(prefix, &[commit.keys, commit.expired_keys]);
+            if all.is_empty() {
+                return;
+            }
+            let (mut others, mut own) = (Addresses::default(), Addresses::default());
+            for tracker in clients.iter().filter_map(|client| self.tracking.tracker(*client)) {
+                let is_own = tracker.options.no_loop && tracker.client.id == commit.origin;
+                self.address(&tracker, if is_own { &mut own } else { &mut others });
+            }
+            self.invalidate(others, Some(&slices(&all)), commit.lsn);
+            // What expired is nobody's doing.
+            let expired = below(prefix, &[commit.expired_keys]);
+            if !expired.is_empty() {
+                self.invalidate(own, Some(&slices(&expired)), commit.lsn);
+            }
+        });
+    }
+
+    fn tell_changes(&self, commit: &Committed<'_>) {
+        if self.tracking.trackers() == 0 {
+            // The last one has gone.
+            self.trackers_changed();
+            return;
+        }
+        if commit.flushes || !commit.keys_known {
+            self.tell_all(commit.lsn);
+        }
+        for (keys, origin) in [(commit.keys, commit.origin), (commit.expired_keys, 0)] {
+            for changed in keys {
+                let readers = self.tracking.take(&changed.key);
+                if !readers.is_empty() {
+                    self.tell_readers(&changed.key, readers, origin, commit.lsn);
+                }
+            }
+        }
+        self.tell_prefixes(commit);
     }
 
     /// Publishes a keyspace event.
@@ -105,6 +262,27 @@ impl Publisher {
     }
 }
 
+/// Whom an invalidation goes to, by worker.
+#[derive(Default)]
+struct Addresses(Vec<(usize, Vec<(Subscriber, bool)>)>);
+
+impl Addresses {
+    fn add(&mut self, worker: usize, to: Subscriber, in_stead: bool) {
+        match self.0.iter_mut().find(|(of, _)| *of == worker) {
+            Some((_, all)) => all.push((to, in_stead)),
+            None => self.0.push((worker, vec![(to, in_stead)])),
+        }
+    }
+}
+
+fn subscriber_of(client: &ClientInfo) -> Subscriber {
+    Subscriber { client: client.id, place: client.place }
+}
+
+fn slices(keys: &[Box<[u8]>]) -> Vec<&[u8]> {
+    keys.iter().map(|key| &**key).collect()
+}
+
 impl CommitListener for Publisher {
     fn committed(&self, commit: &Committed<'_>) {
         for event in commit.events.iter() {
@@ -115,6 +293,9 @@ impl CommitListener for Publisher {
                     self.publish(kind, channel, payload, need.max(commit.lsn));
                 }
             }
+        }
+        if commit.tells_keys || !commit.keys_known {
+            self.tell_changes(commit);
         }
     }
 }

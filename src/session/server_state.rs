@@ -10,14 +10,14 @@
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
 use crate::session::allowance::Allowance;
-use crate::session::clients::{ClientRegistry, FLAG_PUBSUB};
+use crate::session::clients::{ClientRegistry, FLAG_MONITOR, FLAG_PUBSUB};
 use crate::session::peers::Peers;
 use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
 use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
-use crate::store::events::{CommitListener, EventClass};
+use crate::store::events::EventClass;
 use crate::store::store::Store;
 use std::fmt;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ pub struct Settings {
     pub query_bytes_max: AtomicU64,
     /// Output limits of a normal client.
     output_limit: OutputSetting,
-    /// Output limits of a client that is subscribed to something.
+    /// Output limits of a client that is subscribed to something, or sees every command.
     output_limit_pubsub: OutputSetting,
     /// Whether a password is asked for.
     pub password_needed: AtomicBool,
@@ -162,7 +162,11 @@ impl Settings {
 
     /// Output limit of a client with these flags.
     pub fn output_limit(&self, flags: u32) -> OutputLimit {
-        if flags & FLAG_PUBSUB != 0 { self.output_limit_pubsub.get() } else { self.output_limit.get() }
+        if flags & (FLAG_PUBSUB | FLAG_MONITOR) != 0 {
+            self.output_limit_pubsub.get()
+        } else {
+            self.output_limit.get()
+        }
     }
 }
 
@@ -283,7 +287,7 @@ pub struct ServerState {
     /// Statistics.
     pub stats: Stats,
     /// Connected clients.
-    pub clients: ClientRegistry,
+    pub clients: Arc<ClientRegistry>,
     /// Memory for large requests.
     pub allowance: Arc<Allowance>,
     /// SLOWLOG.
@@ -348,8 +352,9 @@ impl ServerState {
             running_since_ms: None,
             saves: 0,
         };
-        let publisher = Arc::new(Publisher::new(parts.identity.workers));
-        parts.store.set_listener(Arc::clone(&publisher) as Arc<dyn CommitListener>);
+        let clients = Arc::new(ClientRegistry::default());
+        let publisher = Arc::new(Publisher::new(parts.identity.workers, Arc::clone(&clients)));
+        publisher.follow(&parts.store);
         let server = ServerState {
             store: RwLock::new(parts.store),
             generation: AtomicU64::new(1),
@@ -357,7 +362,7 @@ impl ServerState {
             settings: Settings::new(&parts.config),
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
-            clients: ClientRegistry::default(),
+            clients,
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
             peers: Peers::default(),
@@ -379,11 +384,11 @@ impl ServerState {
         server
     }
 
-    /// Says to store and publisher which keyspace events are told of.
+    /// Says to the publisher what it is to tell of.
     fn set_told(&self) {
-        let classes = EventClass::from_letters(self.config().text("notify-keyspace-events"));
-        self.publisher.set_classes(classes);
-        self.store().tell(classes, false);
+        let config = self.config();
+        self.publisher.set_classes(EventClass::from_letters(config.text("notify-keyspace-events")));
+        self.publisher.set_tracked_keys_max(config.number("tracking-table-max-keys").max(0) as usize);
     }
 
     /// The store. Keep it no longer than the gate is held, or compare [`generation`](Self::generation).
@@ -403,11 +408,9 @@ impl ServerState {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         store.close()?;
         *store = (self.opener)()?;
-        store.set_listener(Arc::clone(&self.publisher) as Arc<dyn CommitListener>);
+        self.publisher.follow(&store);
         // Release: pairs with `generation`.
         self.generation.fetch_add(1, Ordering::Release);
-        drop(store);
-        self.set_told();
         Ok(())
     }
 

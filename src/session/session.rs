@@ -6,8 +6,10 @@
 
 use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
+use crate::session::monitors::Monitoring;
 use crate::session::multi::Multi;
 use crate::session::outside::Outside;
+use crate::session::tracking::Tracking;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::session::watches::{WatchTable, Watched};
 use crate::store::pass::Pass;
@@ -71,6 +73,10 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// CLIENT TRACKING, if it is on.
+    pub tracking: Option<Box<Tracking>>,
+    /// MONITOR, if it is on.
+    pub monitoring: Option<Box<Monitoring>>,
     /// What it is subscribed to, if anything.
     pub subscriptions: Option<Box<Subscriptions>>,
     /// The reply just written is a push: it is sent whatever `reply_mode` says.
@@ -120,6 +126,8 @@ impl Session {
             no_touch: false,
             no_evict: false,
             reply_mode: ReplyMode::On,
+            tracking: None,
+            monitoring: None,
             subscriptions: None,
             reply_is_push: false,
             close_after_reply: false,
@@ -212,6 +220,8 @@ impl Session {
         self.no_evict = false;
         self.reply_mode = ReplyMode::On;
         self.subscriptions = None;
+        self.tracking = None;
+        self.monitoring = None;
         self.info.names().name.clear();
         self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
         self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);

@@ -217,8 +217,12 @@ pub struct Committed<'a> {
     pub keys: &'a [ChangedKey],
     /// Keys that had expired and were removed or replaced, if that was recorded.
     pub expired_keys: &'a [ChangedKey],
-    /// Databases that were flushed or changed places.
-    pub effects: &'a [Effect],
+    /// Whether somebody wanted to know which keys change.
+    pub tells_keys: bool,
+    /// Whether they were recorded: not if that was asked for while the command ran.
+    pub keys_known: bool,
+    /// Whether a database was flushed, be it an empty one.
+    pub flushes: bool,
     /// The client whose command it was; 0 for none.
     pub origin: u64,
     /// The commit; 0 if nothing was written.

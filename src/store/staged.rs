@@ -25,6 +25,8 @@ pub struct Staged {
     pub hints: Vec<SpaceId>,
     /// Databases flushed and swapped, in order.
     pub effects: Vec<Effect>,
+    /// Some database was to be flushed, whether or not there was anything in it.
+    pub flushes: bool,
     /// Values built aside.
     pub guards: Vec<BuildGuard>,
     /// Hashes of the `meta` keys written, and whether the record is a plain one then.
@@ -135,6 +137,7 @@ impl Staged {
         }
         self.hints.append(&mut later.hints);
         self.effects.append(&mut later.effects);
+        self.flushes |= std::mem::take(&mut later.flushes);
         self.guards.append(&mut later.guards);
         self.written.append(&mut later.written);
         self.expired += std::mem::take(&mut later.expired);

@@ -31,7 +31,10 @@ use haypile_lsm::{
 };
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -280,8 +283,8 @@ impl Store {
     /// Says which events commands are to note, and whether to record which keys change.
     pub fn tell(&self, classes: EventClass, changed_keys: bool) {
         let keys = if changed_keys { RECORD_KEYS } else { 0 };
-        // Relaxed: a setting, in force for commands that begin from now on.
-        self.told.store(classes.0 | keys, Relaxed);
+        // SeqCst: pairs with the load in `tells_keys_now`.
+        self.told.store(classes.0 | keys, SeqCst);
     }
 
     /// What commits tell of.
@@ -289,6 +292,12 @@ impl Store {
     pub(super) fn told(&self) -> (EventClass, bool) {
         let told = self.told.load(Relaxed);
         (EventClass(told & !RECORD_KEYS), told & RECORD_KEYS != 0)
+    }
+
+    /// Whether anybody wants to know which keys changed, as of now.
+    pub(super) fn tells_keys_now(&self) -> bool {
+        // SeqCst: a tracker stores this and then reads, a commit becomes visible and then loads it; one of them sees the other.
+        self.told.load(SeqCst) & RECORD_KEYS != 0
     }
 
     /// Tells of a commit.

@@ -360,7 +360,12 @@ impl Txn {
             self.own_is_complete = false;
         }
         self.staged.takes_space = false;
-        if self.batch.is_empty() && self.staged.guards.is_empty() && self.staged.events.is_empty() {
+        self.staged.flushes = false;
+        if self.batch.is_empty()
+            && self.staged.guards.is_empty()
+            && self.staged.keys.is_empty()
+            && self.staged.events.is_empty()
+        {
             return;
         }
         if self.batch.encoded_len() > KEPT_BUFFER_BYTES {
@@ -386,7 +391,9 @@ impl Txn {
             events: &self.staged.events,
             keys: &[],
             expired_keys: &[],
-            effects: &[],
+            tells_keys: false,
+            keys_known: true,
+            flushes: false,
             origin: self.origin,
             lsn: 0,
         });
@@ -416,7 +423,11 @@ impl Txn {
     pub fn keep_command(&mut self) -> Result<(), Error> {
         let built_aside = !self.staged.guards.is_empty();
         if let Some(earlier) = &mut self.earlier
-            && (built_aside || !self.batch.is_empty() || !self.staged.events.is_empty())
+            && (built_aside
+                || !self.batch.is_empty()
+                || !self.staged.keys.is_empty()
+                || !self.staged.events.is_empty()
+                || self.staged.flushes)
         {
             earlier.append(&self.batch, &mut self.staged)?;
         }
@@ -449,12 +460,16 @@ impl Txn {
             Some(earlier) => (earlier.batch.batch(), &mut earlier.staged),
         };
         let tell = |staged: &Staged, lsn| {
-            if !staged.events.is_empty() || self.tells_keys {
+            // Looked at behind the commit: who asks to be told and then does not see it is told that anything may have changed.
+            let keys_known = self.tells_keys || lsn == 0 || !self.store.tells_keys_now();
+            if !staged.events.is_empty() || self.tells_keys || !keys_known {
                 self.store.committed(&Committed {
                     events: &staged.events,
                     keys: &staged.keys,
                     expired_keys: &staged.expired_keys,
-                    effects: &staged.effects,
+                    tells_keys: self.tells_keys,
+                    keys_known,
+                    flushes: staged.flushes,
                     origin: self.origin,
                     lsn,
                 });
@@ -462,6 +477,7 @@ impl Txn {
         };
         if batch.is_empty() {
             tell(staged, 0);
+            self.committed.keys = std::mem::take(&mut staged.keys);
             self.need = Some(self.need_of_reads());
             self.abandon();
             return Ok(None);
@@ -482,10 +498,8 @@ impl Txn {
             staged.take_effect(&self.store);
             tell(staged, lsn);
             if self.records_keys {
-                self.committed.keys.clear();
-                self.committed.keys.append(&mut staged.keys);
-                self.committed.databases.clear();
-                self.committed.databases.append(&mut staged.effects);
+                self.committed.keys = std::mem::take(&mut staged.keys);
+                self.committed.databases = std::mem::take(&mut staged.effects);
             }
         }
         self.abandon();
@@ -1100,6 +1114,13 @@ impl Txn {
         }
     }
 
+    /// Says that a key changed though nothing is staged for it: it came and went.
+    pub fn note_change(&mut self, at: At<'_>) {
+        if self.records_keys {
+            self.record_key(at);
+        }
+    }
+
     #[cold]
     fn record_key(&mut self, at: At<'_>) {
         // A command that writes one key again and again counts once.
@@ -1177,6 +1198,7 @@ impl Txn {
     /// Stages that `databases` become empty. With the gate closed.
     pub fn flush(&mut self, databases: impl Iterator<Item = usize>) -> Result<(), Stop> {
         let keyspaces = self.store.keyspaces();
+        self.staged.flushes = true;
         for db in databases {
             let (stored, old) = match self.database_now(db) {
                 DatabaseNow::Stored(db) => (self.store.database(db), self.store.space_of(db)),

@@ -262,10 +262,10 @@ pub fn change_fields(txn: &mut Txn, at: At<'_>, steps: &[FieldStep]) -> Result<V
             continue;
         };
         if new != old {
+            changed = true;
             step.field.write(&mut window, step.offset, new);
             editor.write(txn, first, &window[..count])?;
         }
-        changed |= new != old;
         answers.push(Some(if matches!(step.action, FieldAction::Set(_)) { old } else { new }));
     }
     if changed {

@@ -558,6 +558,10 @@ pub fn set_id(
     max_deleted_id: StreamId,
 ) -> Result<(), Stop> {
     let mut editor = Editor::open(txn, at)?.ok_or(ReplyError::NO_SUCH_KEY)?;
+    if last_id < editor.stream.meta.max_deleted_id {
+        let error = "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id";
+        return Err(ReplyError::fixed(error).into());
+    }
     if editor.stream.meta.length > 0 {
         if editor.stream.last_entry(txn)?.is_some_and(|top| last_id < top) {
             let error = "ERR The ID specified in XSETID is smaller than the target stream top item";

@@ -51,6 +51,8 @@ pub fn set_over(
     expire_ms: u64,
 ) -> Result<(), Stop> {
     if expire_ms != 0 && expire_ms <= txn.now_ms() {
+        // The key has changed for those who watch it, even if there was none.
+        txn.note_change(at);
         if !before.is_live() {
             txn.event(EventClass::NEW, "new", at);
         }

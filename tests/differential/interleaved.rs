@@ -6,10 +6,14 @@
 
 use super::generator::{Check, Generator, Step, is_key, may_be_queued};
 use super::{DIFFERENCES_MAX, REPEATED_MAX, Stream, exact};
+use crate::support::client::render_command;
 use crate::support::random::Random;
 use haypile_resp::Value;
+use std::collections::VecDeque;
 
 const CONNECTIONS: usize = 3;
+/// Commands shown with a difference.
+const RECENT: usize = 150;
 
 /// See the module.
 pub struct Sessions {
@@ -20,6 +24,8 @@ pub struct Sessions {
     queued: Vec<Option<Vec<Step>>>,
     ran: u64,
     called_off: u64,
+    /// What was sent of late, and on which connection.
+    recent: VecDeque<(usize, String)>,
 }
 
 impl Sessions {
@@ -31,23 +37,34 @@ impl Sessions {
             queued: Vec::new(),
             ran: 0,
             called_off: 0,
+            recent: VecDeque::new(),
         };
         sessions.start_over();
         sessions
     }
 
     pub fn run(&mut self, commands: u64) {
+        let mut next_walk = 1000;
         while self.stream.sent < commands
             && self.stream.differences.len() < DIFFERENCES_MAX
             && self.stream.repeated < REPEATED_MAX
         {
             let connection = self.random.below(CONNECTIONS as u64) as usize;
             let step = self.draw(connection);
+            let known = self.stream.differences.len();
             if !self.send(connection, step) {
+                if self.stream.differences.len() > known {
+                    for (connection, command) in &self.recent {
+                        eprintln!("    {connection}: {command}");
+                    }
+                }
                 self.start_over();
+            } else if self.stream.sent >= next_walk {
+                self.stream.walk();
+                self.start_over();
+                next_walk = self.stream.sent + 1000;
             }
         }
-        self.start_over();
     }
 
     /// Prints and fails on differences; and if no transaction ran, or none was called off.
@@ -101,6 +118,11 @@ impl Sessions {
         };
         self.stream.remember(&step.command);
         let answers: Vec<Value> = self.stream.exchange(&bytes, 1).into_iter().flatten().collect();
+        let line = format!("{} -> {}", render_command(&step.command), super::shown(&answers[0]));
+        self.recent.push_back((connection, line));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
         self.take_turn(connection);
         let is = |name: &str| step.command[0].eq_ignore_ascii_case(name.as_bytes());
         let queued = Value::Simple(b"QUEUED".to_vec());
@@ -151,9 +173,8 @@ impl Sessions {
         }
     }
 
-    /// Compares all that is there, then begins with empty servers and new connections.
+    /// Begins with empty servers and new connections.
     fn start_over(&mut self) {
-        self.stream.walk();
         self.stream.empty_all();
         let protocol = self.stream.protocol.to_string();
         for peer in &mut self.stream.peers {

@@ -6,7 +6,6 @@
 #
 # As commands arrive, their names leave this list, and their tests leave skip.txt.
 missing='
-monitor
 restore-asking
 psync sync replconf failover
 eval eval_ro evalsha evalsha_ro fcall fcall_ro script
