@@ -121,7 +121,7 @@ tools_part() {
   expect 'MSET .*requests per second' redis-benchmark -p "$port" -q -n 20000 -t "$commands"
   expect 'GET: .*requests per second' redis-benchmark -p "$port" -q -n 20000 -t set,get -P 16 -r 1000 -d 100
   expect 'GET: .*requests per second' redis-benchmark -p "$port" -q -n 20000 -t set,get -3 --threads 2
-  expect 'requests per second' redis-benchmark -p "$port" -q -n 20000 -r 100000 setbit bits __rand_int__ 1
+  expect 'requests per second' redis-benchmark -p "$port" -q -n 20000 -r 100000 lpush list:__rand_int__ 1
   echo "redis-cli, redis-benchmark: as expected"
 }
 
