@@ -109,7 +109,7 @@ tools_part() {
   expect 'Biggest string found .*big.* has [0-9]+ bytes' "${cli[@]}" --memkeys
   expect '^1001 +[0-9.]+[KMG]? ' timeout 2 stdbuf -oL "${cli[@]}" --stat
   expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+$' timeout 2 "${cli[@]}" --latency
-  expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+$' timeout 4 "${cli[@]}" --raw --latency-history -i 1
+  expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+' timeout 4 stdbuf -oL "${cli[@]}" --raw --latency-history -i 1
   expect 'redis_version' "${cli[@]}" info
   expect 'hello world' "${cli[@]}" -3 echo 'hello world'
   expect '^server|"server"' "${cli[@]}" -3 hello
