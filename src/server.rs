@@ -15,7 +15,10 @@ use crate::command::table::table;
 use crate::net::acceptor::{Acceptor, listen};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
-use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
+use crate::net::worker::log_watch::LogWatch;
+use crate::net::worker::mail::{Letter, Pools, WorkerShared, new_shared};
+use crate::net::worker::pool_work::do_work;
+use crate::net::worker::state::Worker;
 use crate::session::clients::WorkerHandle;
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
@@ -342,7 +345,7 @@ fn slow_threads(config: &Config) -> usize {
 struct Running {
     acceptor: JoinHandle<()>,
     stop_acceptor: crate::net::acceptor::AcceptorHandle,
-    workers: Vec<(Arc<crate::net::worker::WorkerShared>, JoinHandle<()>)>,
+    workers: Vec<(Arc<WorkerShared>, JoinHandle<()>)>,
     pools: Arc<Pools>,
     /// Housekeeper and the maker of checkpoints.
     background: [JoinHandle<()>; 2],
