@@ -54,15 +54,14 @@ const END_POLL: Duration = Duration::from_millis(10);
 /// Runs a server with this configuration until it is asked to end. Errors are one line, ready to be shown.
 pub fn run(mut config: Config) -> Result<(), String> {
     let clock = Clock::new();
+    let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
-    let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir)
-        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let port = config.number("port") as u16;
     let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
-    let listeners = listen(config.text("bind"), port, backlog)?;
+    let listeners = listen(config.text("bind"), port, backlog)
+        .inspect_err(|_| log.write('#', &format!("Failed listening on port {port} (TCP), aborting.")))?;
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
     let identity = identity(&config, &clock, &dir, port);
 
@@ -112,17 +111,15 @@ pub fn run(mut config: Config) -> Result<(), String> {
 /// Reads a dump file of Redis into the data folder, which no server may be using. Lines for people go to the log.
 pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     let clock = Clock::new();
+    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
+    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
+    let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
-    let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir)
-        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let identity = identity(&config, &clock, &dir, 0);
     let opener =
         opener(&config, &identity, clock, open_tables, Arc::new(LogWatch::new(clock)), Arc::clone(&log));
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
-    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
-    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
     log.write('*', &format!("Importing {file} into {}", dir.display()));
     let mut progress = |imported: &Imported, position: u64| {
         log.write('*', &format!("{} keys, {} MB read", imported.keys, position >> 20));
@@ -166,6 +163,18 @@ pub fn check(dir: &str, report: &mut dyn FnMut(&str)) -> Result<u64, String> {
 
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+/// Makes the data folder. One that was given becomes the working folder, as in Redis: other paths of the configuration are relative to it.
+fn enter_dir(config: &Config) -> Result<PathBuf, String> {
+    let dir = absolute(config.text("dir"));
+    fs::create_dir_all(&dir)
+        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
+    if config.is_given("dir") {
+        std::env::set_current_dir(&dir)
+            .map_err(|error| format!("cannot enter the data folder {}: {error}", dir.display()))?;
+    }
+    Ok(dir)
 }
 
 fn open_failure(dir: &Path, error: &Error) -> String {
@@ -255,7 +264,7 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
     log.write(
         '*',
         &format!(
-            "Haypile {version} (speaks Redis {}), process {}, {} workers, memory budget {} MB",
+            "Haypile {version} (speaks Redis {}), PID: {}, {} workers, memory budget {} MB",
             crate::command::connection::REDIS_VERSION,
             std::process::id(),
             identity.workers,
