@@ -44,6 +44,8 @@ use std::time::Duration;
 const OWN_DESCRIPTORS: u64 = 512;
 /// One part in so many of the memory budget remembers which keys hold plain records: 4 bytes a key.
 const PLAIN_KEYS_SHARE: u64 = 64;
+/// One part in so many of the memory budget holds the fences of large sorted sets.
+const FENCE_CACHE_SHARE: u64 = 64;
 /// How often the housekeeper looks around.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How often a server that is asked to end looks whether its workers have ended.
@@ -297,7 +299,8 @@ fn opener(
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
     let plain_keys_bytes = (identity.memory_budget_bytes / PLAIN_KEYS_SHARE) as usize;
-    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes;
+    let fence_cache_bytes = (identity.memory_budget_bytes / FENCE_CACHE_SHARE) as usize;
+    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes - fence_cache_bytes;
     let packed = PackedLimits {
         elements_max: config.number("packed-max-elements") as usize,
         bytes_max: config.number("packed-max-bytes") as usize,
@@ -322,6 +325,7 @@ fn opener(
                 clock,
                 packed,
                 plain_keys_bytes,
+                fence_cache_bytes,
                 ..StoreOptions::default()
             },
         )
