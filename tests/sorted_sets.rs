@@ -521,3 +521,56 @@ fn churn_at_the_ends_does_not_make_reads_slow() {
     // The edge stands on the first element, so whatever went before it is not walked over.
     assert_eq!(large.unwrap().first[8..], *b"00003000");
 }
+
+/// Readers hold no lock: what they learn of ranks is of the moment that they read at, whatever a writer does meanwhile.
+#[test]
+fn ranks_beside_a_writer_are_those_of_the_read_point() {
+    let mut world = World::new(ALL_LARGE, 8, 1);
+    let key = KEYS[0];
+    let store = world.store.clone();
+    let draws = Draws { now_ms: 1_700_000_000_000, seed: 1 };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let change = |txn: &mut Txn, rng: &mut Rng| {
+        let member = format!("{:04}", rng.below(400)).into_bytes();
+        if rng.one_in(3) {
+            sorted_sets::remove(txn, txn.at(key)?, [&member[..]].into_iter()).map(|_| ())
+        } else {
+            let elements = [(rng.below(50) as f64, &member[..])];
+            sorted_sets::add(txn, txn.at(key)?, AddOptions::default(), &elements).map(|_| ())
+        }
+    };
+    let mut rng = Rng::new(1);
+    for _ in 0..500 {
+        world.run(|txn| change(txn, &mut rng));
+    }
+    let mut checked = 0;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut txn = Txn::new(store.clone());
+            for _ in 0..20_000 {
+                txn.begin(0, Mode::Pool, draws, ReadPoint::Latest);
+                change(&mut txn, &mut rng).unwrap();
+                txn.commit().unwrap();
+            }
+            // Relaxed: it only ends the test.
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut txn = Txn::new(store.clone());
+        let mut rng = Rng::new(2);
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            txn.begin(0, Mode::Pool, draws, ReadPoint::Latest);
+            let Some(set) = SortedSet::open(&mut txn, txn.at(key).unwrap()).unwrap() else { continue };
+            let all = set.collect_all(&mut txn).unwrap();
+            for _ in 0..8 {
+                let rank = rng.below(all.len() as u64);
+                let element = &all[rank as usize];
+                assert_eq!(set.rank(&mut txn, &element.member).unwrap(), Some((rank, element.score)));
+                let here = set.collect(&mut txn, &Span::Ranks(rank..rank + 1), false, 0, 1).unwrap();
+                assert_eq!(here, [element.clone()]);
+                checked += 1;
+            }
+        }
+        writer.join().unwrap();
+    });
+    assert!(checked > 100, "the writer was done before anything was read");
+}

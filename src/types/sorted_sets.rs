@@ -356,6 +356,11 @@ impl Change {
             return txn.delete(at, &slot.before);
         }
         let summary = self.recount.finish(txn, &self.added, Removed::Places(&self.removed))?;
+        if summary == self.large.summary {
+            // Scores changed; the record says nothing of them.
+            txn.touch(at);
+            return Ok(());
+        }
         txn.put(at, &slot.before, head, &[&summary.encode()])
     }
 }
