@@ -23,9 +23,11 @@ use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
+use crate::store::known_elements::KnownElements;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
 use crate::store::plain_keys::PlainKeys;
+use crate::store::read_ahead::ReadAhead;
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -59,6 +61,8 @@ pub struct StoreOptions {
     pub plain_keys_bytes: usize,
     /// Memory for the fences of large sorted sets.
     pub fence_cache_bytes: usize,
+    /// Memory for remembering which elements of large hashes and sets are stored.
+    pub known_elements_bytes: usize,
 }
 
 impl Default for StoreOptions {
@@ -71,6 +75,7 @@ impl Default for StoreOptions {
             fence_elements_max: FENCE_ELEMENTS_MAX,
             plain_keys_bytes: 1 << 20,
             fence_cache_bytes: 1 << 20,
+            known_elements_bytes: 1 << 20,
         }
     }
 }
@@ -149,6 +154,8 @@ pub struct Store {
     packed: PackedLimits,
     fence_elements_max: u64,
     fence_cache: FenceCache,
+    read_ahead: ReadAhead,
+    known_elements: KnownElements,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
@@ -228,6 +235,8 @@ impl Store {
             packed: options.packed,
             fence_elements_max: options.fence_elements_max,
             fence_cache: FenceCache::new(options.fence_cache_bytes),
+            read_ahead: ReadAhead::default(),
+            known_elements: KnownElements::new(options.known_elements_bytes),
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
@@ -311,6 +320,16 @@ impl Store {
     /// Most elements of a large sorted set between two fences.
     pub fn fence_elements_max(&self) -> u64 {
         self.fence_elements_max
+    }
+
+    /// Elements of large collections known to be stored.
+    pub fn known_elements(&self) -> &KnownElements {
+        &self.known_elements
+    }
+
+    /// Elements read ahead by those who pop.
+    pub fn read_ahead(&self) -> &ReadAhead {
+        &self.read_ahead
     }
 
     /// The fences of large sorted sets in memory.
