@@ -106,7 +106,10 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
     let mut text = file.map(|file| read(file)).transpose().map_err(refused)?.unwrap_or_default();
     if from_input {
         let input = std::io::read_to_string(std::io::stdin());
-        text = text + "\n" + &input.map_err(|error| format!("standard input: {error}"))?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text += &input.map_err(|error| format!("standard input: {error}"))?;
     }
     if !given.is_empty() {
         text = text + "\n" + &given;
