@@ -36,6 +36,9 @@ pub const FLAG_BROKEN_REDIRECT: u32 = 1 << 10;
 /// Sees every command (MONITOR).
 pub const FLAG_MONITOR: u32 = 1 << 11;
 
+/// Came in by the unix socket.
+pub const FLAG_UNIX: u32 = 1 << 13;
+
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;
 

@@ -255,8 +255,6 @@ pub struct Identity {
     pub config_file: String,
     /// Absolute path of the data folder.
     pub dir: PathBuf,
-    /// The port that is listened on.
-    pub port: u16,
     /// Workers.
     pub workers: usize,
     /// Databases that SELECT knows.
@@ -271,6 +269,10 @@ pub type Opener = Box<dyn Fn() -> Result<Arc<Store>, haypile_lsm::Error> + Send 
 /// Writes a line to the server's log. The level is one of Redis's: `.` debug, `-` verbose, `*` notice, `#` warning.
 pub type Logger = Box<dyn Fn(char, &str) + Send + Sync>;
 
+/// Does what a change of the configuration asks for outside of what reads it: sockets, limits of the system. It is given the configuration
+/// in force and the new one, and may refuse: the whole reply text.
+pub type Reconfigure = Box<dyn Fn(&Config, &Config) -> Result<(), String> + Send + Sync>;
+
 /// Wakes whoever ends the server.
 pub type ShutdownTrigger = Box<dyn Fn() + Send + Sync>;
 
@@ -279,6 +281,7 @@ pub struct ServerState {
     store: RwLock<Arc<Store>>,
     generation: AtomicU64,
     opener: Opener,
+    reconfigure: Reconfigure,
     config: RwLock<Arc<Config>>,
     /// The clock.
     pub clock: Clock,
@@ -327,6 +330,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// How to open it again.
     pub opener: Opener,
+    /// What follows the configuration.
+    pub reconfigure: Reconfigure,
     /// The configuration.
     pub config: Config,
     /// The clock.
@@ -359,6 +364,7 @@ impl ServerState {
             store: RwLock::new(parts.store),
             generation: AtomicU64::new(1),
             opener: parts.opener,
+            reconfigure: parts.reconfigure,
             settings: Settings::new(&parts.config),
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
@@ -426,6 +432,7 @@ impl ServerState {
     ) -> Result<(), String> {
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&config)?;
+        (self.reconfigure)(&config, &changed)?;
         self.settings.apply(&changed);
         *config = Arc::new(changed);
         drop(config);
