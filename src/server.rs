@@ -17,6 +17,8 @@ use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
 use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
 use crate::session::clients::WorkerHandle;
+use crate::session::in_flight::Work;
+use crate::session::latency::{EXPIRE_CYCLE, LatencyMonitor};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
 use crate::store::store::{PackedLimits, Store, StoreOptions};
@@ -62,7 +64,9 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let identity = identity(&config, &clock, &dir, port);
 
     let watch = Arc::new(LogWatch::new(clock));
-    let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
+    let latency = Arc::new(LatencyMonitor::new(clock));
+    let opener =
+        opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log), Arc::clone(&latency));
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     greet(&config, &identity, &log);
     let latch: Arc<Latch> = Arc::default();
@@ -83,6 +87,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
         commands: table().len(),
         shutdown_trigger: Box::new(move || trigger.set()),
         logger,
+        latency,
     }));
     let running =
         start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
@@ -113,8 +118,8 @@ pub fn import(mut config: Config, file: &str) -> Result<(), String> {
         .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let identity = identity(&config, &clock, &dir, 0);
-    let opener =
-        opener(&config, &identity, clock, open_tables, Arc::new(LogWatch::new(clock)), Arc::clone(&log));
+    let (watch, latency) = (Arc::new(LogWatch::new(clock)), Arc::new(LatencyMonitor::new(clock)));
+    let opener = opener(&config, &identity, clock, open_tables, watch, Arc::clone(&log), latency);
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
     let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
@@ -281,6 +286,7 @@ fn opener(
     open_tables: usize,
     watch: Arc<LogWatch>,
     log: Arc<Log>,
+    latency: Arc<LatencyMonitor>,
 ) -> Opener {
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
@@ -298,6 +304,8 @@ fn opener(
         options.log_listener = Some(Arc::new(move |progress| listener.advance(progress)));
         let events = Arc::clone(&log);
         options.event_listener = Some(Arc::new(move |line| events.write('*', line)));
+        let latency = Arc::clone(&latency);
+        options.latency_listener = Some(Arc::new(move |event, took| latency.note(event, took)));
         let env: Arc<dyn Env> = OsEnv::new();
         options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
@@ -482,8 +490,9 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             server.peers.close_idle(now_ms);
             server.stats.memory_seen(crate::command::info::resident_bytes());
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
+            server.evict_clients();
         }
-        busy = match server.store().background_turn() {
+        busy = match background_turn(server) {
             Ok(more) => more,
             Err(Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_)) => false,
             Err(error) => {
@@ -492,6 +501,23 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             }
         };
     }
+}
+
+/// A turn of the store's own work. While writers are paused nothing expires.
+fn background_turn(server: &Arc<ServerState>) -> Result<bool, Error> {
+    // Taken before the look at the pause: whoever pauses either sees this turn and waits for its end, or this turn sees the pause.
+    let _ticket = server.in_flight.begin(Work::Expiry);
+    if server.pause.until(server.clock.monotonic_ms(), true).is_some() {
+        return Ok(false);
+    }
+    let started_ns = server.clock.monotonic_ns();
+    let expired_before = server.store().expired_keys();
+    let result = server.store().background_turn();
+    if server.store().expired_keys() != expired_before {
+        let ns = server.clock.monotonic_ns().saturating_sub(started_ns);
+        server.latency.note(EXPIRE_CYCLE, Duration::from_nanos(ns));
+    }
+    result
 }
 
 /// Makes the checkpoints that BGSAVE asks for.

@@ -156,7 +156,7 @@ fn memory(ctx: &Context<'_>, out: &mut String) {
     let large = state.allowance.usage();
     let mut clients = 0;
     for client in state.clients.all() {
-        clients += 1024 + client.query_bytes.load(RELAXED) + client.output_bytes.load(RELAXED);
+        clients += client.memory_bytes();
     }
     title(out, "Memory");
     lines!(out,
@@ -297,7 +297,7 @@ fn stats(ctx: &Context<'_>, out: &mut String) {
         "expired_time_cap_reached_count": 0,
         "expire_cycle_cpu_milliseconds": 0,
         "evicted_keys": 0,
-        "evicted_clients": 0,
+        "evicted_clients": totals.clients_evicted,
         "evicted_scripts": 0,
         "total_eviction_exceeded_time": 0,
         "current_eviction_exceeded_time": 0,

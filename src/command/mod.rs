@@ -10,6 +10,7 @@ pub mod connection;
 pub mod client_cmd;
 pub mod config_cmd;
 pub mod command_cmd;
+pub mod latency_cmd;
 pub mod info;
 pub mod save;
 pub mod server;

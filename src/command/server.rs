@@ -133,68 +133,6 @@ pub fn slowlog_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-// ---- LATENCY ----
-
-/// LATENCY LATEST and HISTORY: nothing is monitored.
-pub fn latency_nothing(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.array(0);
-    Ok(())
-}
-
-/// LATENCY RESET.
-pub fn latency_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.integer(0);
-    Ok(())
-}
-
-/// LATENCY GRAPH.
-pub fn latency_graph(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let event = ReplyError::echo(ctx.args.get(2));
-    Err(ReplyError::new(format!("ERR No samples available for event '{event}'")).into())
-}
-
-/// LATENCY DOCTOR.
-pub fn latency_doctor(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let text = "Nothing is monitored here by event. INFO latencystats and LATENCY HISTOGRAM show how long commands take, \
-                INFO engine what the engine does.\n";
-    ctx.reply.verbatim(*b"txt", text.as_bytes());
-    Ok(())
-}
-
-/// LATENCY HISTOGRAM.
-pub fn latency_histogram(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let table = ctx.table;
-    let mut wanted = Vec::new();
-    if ctx.args.len() == 2 {
-        wanted.extend(table.all());
-    }
-    for name in ctx.args.from(2) {
-        let Some(command) = table.find_full(name) else { continue };
-        wanted.push(command);
-        wanted.extend(command.subcommands.iter().filter_map(|&index| table.get(index)));
-    }
-    let stats = &ctx.server.stats;
-    let found: Vec<_> = wanted
-        .into_iter()
-        .filter_map(|command| Some((command.facts.name, stats.histogram_us(command.index)?)))
-        .collect();
-    let reply = &mut *ctx.reply;
-    reply.map(found.len());
-    for (name, powers) in found {
-        reply.bulk(name.as_bytes());
-        reply.map(2);
-        reply.bulk(b"calls");
-        reply.integer(powers.last().map_or(0, |(_, calls)| *calls as i64));
-        reply.bulk(b"histogram_usec");
-        reply.map(powers.len());
-        for (us, calls) in powers {
-            reply.integer(us as i64);
-            reply.integer(calls as i64);
-        }
-    }
-    Ok(())
-}
-
 // ---- MEMORY ----
 
 /// MEMORY DOCTOR.

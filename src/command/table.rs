@@ -18,6 +18,7 @@ use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::key_ranges;
 use crate::command::keys;
+use crate::command::latency_cmd;
 use crate::command::lists;
 use crate::command::migrate;
 use crate::command::pubsub;
@@ -204,13 +205,13 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("info", info::info, Inline),
     ("keys", keys::keys, Slow),
     ("lastsave", save::lastsave, Inline),
-    ("latency|doctor", server::latency_doctor, Inline),
-    ("latency|graph", server::latency_graph, Inline),
+    ("latency|doctor", latency_cmd::doctor, Inline),
+    ("latency|graph", latency_cmd::graph, Inline),
     ("latency|help", help::help, Inline),
-    ("latency|histogram", server::latency_histogram, Inline),
-    ("latency|history", server::latency_nothing, Inline),
-    ("latency|latest", server::latency_nothing, Inline),
-    ("latency|reset", server::latency_reset, Inline),
+    ("latency|histogram", latency_cmd::histogram, Inline),
+    ("latency|history", latency_cmd::history, Inline),
+    ("latency|latest", latency_cmd::latest, Inline),
+    ("latency|reset", latency_cmd::reset, Inline),
     ("lcs", strings::lcs, Inline),
     ("lindex", lists::lindex, Inline),
     ("linsert", lists::linsert, Inline),

@@ -10,6 +10,7 @@ use crate::net::flow::Flow;
 use crate::net::output::{Deferred, Output};
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
+use crate::session::in_flight::Ticket;
 use crate::session::session::{Block, Session};
 use crate::store::txn::Draws;
 use mio::net::TcpStream;
@@ -41,6 +42,8 @@ pub struct Blocked {
     pub args: OwnedArgs,
     /// It is not answered (CLIENT REPLY).
     pub muted: bool,
+    /// While it sleeps, so that CLIENT PAUSE knows of it.
+    pub ticket: Option<Ticket>,
 }
 
 /// A command that was read but not run.

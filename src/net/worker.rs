@@ -29,9 +29,11 @@ use crate::net::timer::{Alarm, Timers};
 use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
 use crate::session::claim::Ending;
 use crate::session::clients::{
-    Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MONITOR, FLAG_PUBSUB, FLAG_TRACKING, WorkerHandle,
+    Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MONITOR, FLAG_POSTPONED, FLAG_PUBSUB, FLAG_TRACKING, WorkerHandle,
 };
 use crate::session::delivery::{Delivery, Subscriber, append_broken_redirect};
+use crate::session::in_flight::{Countdown, Ticket, Work as Flight};
+use crate::session::latency::COMMAND;
 use crate::session::mailbox::Mailbox;
 use crate::session::outside::Outside;
 use crate::session::server_state::{Fsync, ServerState};
@@ -86,6 +88,10 @@ pub enum Letter {
     Unblock(u64, bool),
     /// What this client waited for was served.
     Served(u64),
+    /// What this client's command waited for is over.
+    Answered(u64),
+    /// To be let go of between two turns.
+    EndTurn(Arc<Countdown>),
     /// What some of its connections are to get.
     Deliver(Arc<Delivery>),
     /// Service that could not go on where it was begun.
@@ -109,6 +115,8 @@ pub struct Job {
     /// Its reply, once it has run.
     reply: Vec<u8>,
     need: Lsn,
+    /// Until it has run.
+    ticket: Option<Ticket>,
 }
 
 /// What others see of a worker.
@@ -140,6 +148,14 @@ impl WorkerHandle for WorkerShared {
 
     fn deliver(&self, delivery: Arc<Delivery>) {
         self.mailbox.post(Letter::Deliver(delivery));
+    }
+
+    fn end_turn(&self, countdown: Arc<Countdown>) {
+        self.mailbox.post(Letter::EndTurn(countdown));
+    }
+
+    fn answered(&self, client: u64) {
+        self.mailbox.post(Letter::Answered(client));
     }
 }
 
@@ -437,6 +453,8 @@ impl Worker {
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
                 Letter::Served(client) => self.settle(client),
+                Letter::Answered(client) => self.end_wait_for_others(client),
+                Letter::EndTurn(countdown) => drop(countdown),
                 Letter::Deliver(delivery) => self.deliver(&delivery),
                 Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
@@ -735,11 +753,13 @@ impl Worker {
         self.executor.look_at_clock();
         if let Some(pending) = connection.pending.take() {
             set_blocked(&self.server, connection, false);
+            connection.info.argument_bytes.store(0, RELAXED);
             ran += 1;
             let args = pending.args.as_args();
             if let Some(again) =
                 self.run_command(connection, &mut reply, args, pending.draws, pending.delayed)
             {
+                connection.info.argument_bytes.store(pending.args.buffer.len(), RELAXED);
                 connection.pending = Some(Pending { args: pending.args, ..again });
             }
         }
@@ -751,6 +771,7 @@ impl Worker {
         connection.output.put_back(reply.take_buffer());
         connection.output.end_turn();
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        self.server.look_at_memory_of(&connection.info);
         if connection.closing {
             connection.info.set_flag(FLAG_CLOSING, true);
             connection.charge = None;
@@ -797,6 +818,12 @@ impl Worker {
             }
         }
         connection.info.query_bytes.store(connection.tail.len() + filled, RELAXED);
+        self.server.look_at_memory_of(&connection.info);
+        if connection.info.is_killed() {
+            self.read_buffer = shared;
+            self.parser = Some(parser);
+            return Fate::Closes;
+        }
         let (taken, lacking);
         let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
@@ -951,7 +978,9 @@ impl Worker {
             *ran += 1;
             let args = Args::new(parser.source(rest), parser.arguments());
             if let Some(again) = self.run_command(connection, reply, args, None, false) {
-                connection.pending = Some(Pending { args: args.to_owned(), ..again });
+                let args = args.to_owned();
+                connection.info.argument_bytes.store(args.buffer.len(), RELAXED);
+                connection.pending = Some(Pending { args, ..again });
             }
             if matches!(connection.parked, Some(Parked::Pool)) {
                 self.warm_ahead(connection, input.get(taken..).unwrap_or_default());
@@ -1036,7 +1065,8 @@ impl Worker {
                     let args = if sleeps { args.to_owned() } else { OwnedArgs::default() };
                     let since_ms = self.server.clock.monotonic_ms();
                     let muted = std::mem::take(&mut session.block_muted);
-                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted });
+                    let ticket = sleeps.then(|| self.server.in_flight.begin(Flight::Sleep));
+                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted, ticket });
                 }
                 None
             }
@@ -1049,6 +1079,7 @@ impl Worker {
                     Later::Until { at_ms, delayed } => {
                         // A pause counts as blocking, a delay does not.
                         set_blocked(&self.server, connection, !delayed);
+                        connection.info.set_flag(FLAG_POSTPONED, !delayed);
                         connection.parked = Some(Parked::Until(at_ms));
                         self.timers.add(Alarm { at_ms, token, client });
                         delayed
@@ -1058,8 +1089,11 @@ impl Worker {
             }
             Outcome::Elsewhere(to, draws) => {
                 let session = connection.session.take()?;
+                let writes = self.executor.writes(&session, &args);
+                let ticket = Some(self.server.in_flight.begin(Flight::Command { client, writes }));
                 connection.parked = Some(Parked::Pool);
                 let pending = Pending { args: args.to_owned(), draws: Some(draws), delayed: true };
+                connection.info.argument_bytes.store(pending.args.buffer.len(), RELAXED);
                 let worker = Arc::clone(&self.shared);
                 self.pools.push(Box::new(Job {
                     to,
@@ -1070,6 +1104,7 @@ impl Worker {
                     charge: connection.charge.take(),
                     reply: Vec::new(),
                     need: 0,
+                    ticket,
                 }));
                 None
             }
@@ -1087,6 +1122,7 @@ impl Worker {
         let bytes = piece.bytes.len();
         append(connection, piece.bytes, piece.need, self.watermark);
         piece.flow.arrived(bytes, connection.output.unsent());
+        self.server.look_at_memory_of(&connection.info);
         connection.flow = Some(piece.flow);
         self.turn_need = self.turn_need.max(piece.need);
         connection.info.touch(self.now_ms);
@@ -1116,6 +1152,8 @@ impl Worker {
         let muted = std::mem::take(&mut session.block_muted);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         connection.info.touch(self.now_ms);
+        connection.info.argument_bytes.store(0, RELAXED);
+        self.server.look_at_memory_of(&connection.info);
         connection.session = Some(session);
         push::append_deferred(connection, self.watermark);
         if let Some((block, until_ms)) = block
@@ -1123,13 +1161,15 @@ impl Worker {
         {
             let since_ms = self.server.clock.monotonic_ms();
             let args = OwnedArgs::default();
-            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args, muted });
+            let blocked = Blocked { block, until_ms, since_ms, args, muted, ticket: None };
+            self.park_block(&mut connection, blocked);
             let client = connection.info.id;
             if let Some(place) = self.connections.get_mut(job.token) {
                 *place = Some(connection);
             }
             // It may be over already.
             self.settle(client);
+            self.end_wait_for_others(client);
         }
         self.mark_dirty(job.token);
         self.make_ready(job.token);
@@ -1149,8 +1189,27 @@ impl Worker {
             return;
         }
         self.timers.add(alarm_of(connection, &blocked));
+        // Who waits only for others to end is not blocked in the eyes of others: CLIENT UNBLOCK is none of its business.
+        let counts = !matches!(blocked.block, Block::Others(_));
         connection.parked = Some(Parked::Block(blocked));
-        set_blocked(&self.server, connection, true);
+        set_blocked(&self.server, connection, counts);
+    }
+
+    /// Answers a command that waited for others, if it is over.
+    fn end_wait_for_others(&mut self, client: u64) {
+        let Some(&token) = self.by_client.get(&client) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = &connection.parked else { return };
+        let Block::Others(answer) = &blocked.block else { return };
+        let Some(reply) = answer.take() else { return };
+        let muted = blocked.muted;
+        self.timers.remove(alarm_of(connection, blocked));
+        connection.parked = None;
+        if !muted {
+            append(connection, reply, 0, self.watermark);
+        }
+        self.mark_dirty(token);
+        self.make_ready(token);
     }
 
     /// Looks whether a wait for keys is over, and answers if it is.
@@ -1185,14 +1244,19 @@ impl Worker {
     }
 
     /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
-    fn go_on(&mut self, service: Box<Service>) {
+    fn go_on(&mut self, mut service: Box<Service>) {
         match self.server.pause.until(self.now_ms, true) {
             Some(until_ms) if self.stopping.is_none() => {
+                // Whoever paused waits for what is under way, and not for this.
+                service.rest();
                 // For nobody: only so that the loop turns then.
                 self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
                 self.held.keep(service);
             }
-            _ => self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service)),
+            _ => {
+                service.go_on(&self.server.in_flight);
+                self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service));
+            }
         }
     }
 
@@ -1228,6 +1292,7 @@ impl Worker {
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
+            self.server.latency.note(COMMAND, Duration::from_micros(us));
         }
         if let Block::Keys(waiter) = &blocked.block {
             note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
@@ -1238,6 +1303,8 @@ impl Worker {
             _ if blocked.muted => {}
             (Some(error), _) => reply.error(error),
             (None, Block::Keys(_)) => reply.null_array(),
+            // It has no end but its answer.
+            (None, Block::Others(_)) => {}
             (None, Block::Sleep) => reply.ok(),
             (None, Block::Replicas) => reply.integer(0),
             (None, Block::Synced { lsn, .. }) => {
@@ -1316,6 +1383,7 @@ impl Worker {
             connection.output.put_back(buffer);
         }
         push::append(connection, need, self.watermark, write);
+        self.server.look_at_memory_of(&connection.info);
         if need > self.watermark {
             self.turn_need = self.turn_need.max(need);
         }
@@ -1453,6 +1521,7 @@ fn set_blocked(server: &ServerState, connection: &mut Connection, on: bool) {
     if connection.blocked != on {
         connection.blocked = on;
         connection.info.set_flag(FLAG_BLOCKED, on);
+        connection.info.set_flag(FLAG_POSTPONED, false);
         server.clients.count_blocked(on);
     }
 }
@@ -1490,6 +1559,13 @@ fn run_service(
 }
 
 fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
+    if job.session.info.is_killed() {
+        // Its worker has closed the connection, or is about to.
+        job.ticket = None;
+        let worker = Arc::clone(&job.worker);
+        worker.mailbox.post(Letter::Ran(job));
+        return;
+    }
     let mut reply = ReplyWriter::with_buffer(std::mem::take(&mut job.reply), job.session.protocol);
     let outside = Arc::new(Outside {
         threads: match job.to {
@@ -1534,6 +1610,8 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
         Outcome::Done { need } => {
             job.need = need;
             job.reply = reply.take_buffer();
+            // What it had to commit is committed.
+            job.ticket = None;
             let worker = Arc::clone(&job.worker);
             worker.mailbox.post(Letter::Ran(job));
         }

@@ -62,6 +62,8 @@ counters! {
     output_limit_disconnections,
     /// Connections closed because their request grew too large.
     query_limit_disconnections,
+    /// Connections closed because all clients together took too much memory.
+    clients_evicted,
     /// Commands that panicked.
     panics,
     /// Commands sent to the io pool.
