@@ -9,7 +9,9 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::Config;
+use crate::command::compact;
 use crate::command::dispatch::Executor;
+use crate::command::memory_cmd::resident_bytes;
 use crate::command::save;
 use crate::command::table::table;
 use crate::net::acceptor::{Acceptor, listen};
@@ -65,8 +67,15 @@ pub fn run(mut config: Config) -> Result<(), String> {
 
     let watch = Arc::new(LogWatch::new(clock));
     let latency = Arc::new(LatencyMonitor::new(clock));
-    let opener =
-        opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log), Arc::clone(&latency));
+    let opener = opener(
+        &config,
+        &identity,
+        clock,
+        open_tables,
+        Arc::clone(&watch),
+        Arc::clone(&log),
+        Arc::clone(&latency),
+    );
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     greet(&config, &identity, &log);
     let latch: Arc<Latch> = Arc::default();
@@ -89,6 +98,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
         logger,
         latency,
     }));
+    // Relaxed: a number for people.
+    server.stats.memory_startup_bytes.store(resident_bytes(), Ordering::Relaxed);
     let running =
         start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
     listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
@@ -98,8 +109,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
     while !latch.wait(Duration::from_secs(3600)) {}
     let request = server.shutdown_requested().unwrap_or_default();
     log.write('*', "Ending: no new commands, answering what runs");
-    running.end(&server, request, timeout);
+    let compactor = running.end(&server, request, timeout);
+    // A compaction that is under way ends when the database is closed.
     let closed = server.store().close();
+    join(&server, compactor);
     remove_pidfile(&pidfile);
     closed.map_err(|error| format!("closing the database: {error}"))?;
     if let Some(reason) = server.failure() {
@@ -350,6 +363,8 @@ struct Running {
     pools: Arc<Pools>,
     /// Housekeeper and the maker of checkpoints.
     background: [JoinHandle<()>; 2],
+    /// Does what COMPACT asks for.
+    compactor: JoinHandle<()>,
     stop_background: Arc<Latch>,
 }
 
@@ -401,10 +416,11 @@ fn start(
         let (server, stop) = (Arc::clone(server), Arc::clone(&stop_background));
         std::thread::Builder::new().name(name.into()).spawn(move || run(&server, &stop))
     };
+    let compactor = background("compact", compact_on_request)?;
     let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
     let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners)?;
     let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
-    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, stop_background })
+    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
 }
 
 /// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.
@@ -437,8 +453,8 @@ fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_thre
 }
 
 impl Running {
-    /// Ends everything but the database.
-    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) {
+    /// Ends everything but the database, and the thread that may be compacting it.
+    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) -> JoinHandle<()> {
         self.stop_acceptor.stop();
         join(server, self.acceptor);
         server.pause.end();
@@ -468,6 +484,7 @@ impl Running {
         for thread in self.background {
             join(server, thread);
         }
+        self.compactor
     }
 }
 
@@ -488,7 +505,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             last_ms = now_ms;
             server.stats.sample(now_ms);
             server.peers.close_idle(now_ms);
-            server.stats.memory_seen(crate::command::info::resident_bytes());
+            server.stats.memory_seen(resident_bytes());
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
             server.evict_clients();
         }
@@ -524,6 +541,13 @@ fn background_turn(server: &Arc<ServerState>) -> Result<bool, Error> {
 fn make_checkpoints(server: &Arc<ServerState>, stop: &Latch) {
     while !stop.wait(HOUSEKEEPING) {
         save::run_requested(server);
+    }
+}
+
+/// Compacts what COMPACT asks for.
+fn compact_on_request(server: &Arc<ServerState>, stop: &Latch) {
+    while !stop.wait(HOUSEKEEPING) {
+        compact::run_requested(server);
     }
 }
 

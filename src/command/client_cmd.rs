@@ -6,8 +6,9 @@ use crate::base::stop::Stop;
 use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
 use crate::session::clients::{
-    after_turns, ClientInfo, WorkerHandle, FLAG_BCAST, FLAG_BLOCKED, FLAG_BROKEN_REDIRECT, FLAG_CLOSING, FLAG_DIRTY, FLAG_MONITOR,
-    FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, FLAG_TRACKING, NO_COMMAND,
+    ClientInfo, FLAG_BCAST, FLAG_BLOCKED, FLAG_BROKEN_REDIRECT, FLAG_CLOSING, FLAG_DIRTY, FLAG_MONITOR,
+    FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, FLAG_TRACKING, NO_COMMAND, WorkerHandle,
+    after_turns,
 };
 use crate::session::in_flight::{Answer, Work};
 use crate::session::session::{Block, ReplyMode};

@@ -551,7 +551,8 @@ impl Executor {
                 };
                 if servant.serve(line) != Progress::Done {
                     let line = std::mem::take(line);
-                    self.unserved = Some(Box::new(Service::new(&self.server.in_flight, &self.store, guard, line)));
+                    self.unserved =
+                        Some(Box::new(Service::new(&self.server.in_flight, &self.store, guard, line)));
                 }
             }
             return outcome;

@@ -4,9 +4,7 @@ use crate::base::args::is_keyword;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
-use crate::session::latency::{
-    CHECKPOINT, COMMAND, EXPIRE_CYCLE, FAST_COMMAND, Sample, Series, WRITE_DELAY,
-};
+use crate::session::latency::{CHECKPOINT, COMMAND, EXPIRE_CYCLE, FAST_COMMAND, Sample, Series, WRITE_DELAY};
 use std::fmt::Write as _;
 
 /// LATENCY LATEST.
@@ -26,7 +24,8 @@ pub fn latest(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// LATENCY HISTORY.
 pub fn history(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let samples = ctx.server.latency.get(ctx.args.get(2)).map(|(_, series)| series.samples).unwrap_or_default();
+    let samples =
+        ctx.server.latency.get(ctx.args.get(2)).map(|(_, series)| series.samples).unwrap_or_default();
     ctx.reply.array(samples.len());
     for sample in samples {
         ctx.reply.array(2);
@@ -143,7 +142,8 @@ pub fn doctor(ctx: &mut Context<'_>) -> Result<(), Stop> {
     } else if events.is_empty() {
         let _ = writeln!(text, "Nothing has taken {threshold_ms} milliseconds or more. All is well.");
     } else {
-        let _ = writeln!(text, "{} kinds of events took {threshold_ms} milliseconds or more:\n", events.len());
+        let _ =
+            writeln!(text, "{} kinds of events took {threshold_ms} milliseconds or more:\n", events.len());
     }
     for (number, (event, series)) in events.iter().enumerate() {
         let count = series.samples.len() as u64;

@@ -171,8 +171,8 @@ pub struct Table {
 /// Commands that neither read nor change data: they go on while FLUSHALL or a long EXEC has the database to itself. Of containers,
 /// all subcommands.
 const OUTSIDE: &[&str] = &[
-    "acl", "auth", "bgsave", "client", "command", "config", "echo", "hello", "info", "lastsave", "latency", "ping", "role", "slowlog",
-    "time",
+    "acl", "auth", "bgsave", "client", "command", "compact", "config", "echo", "hello", "info", "lastsave",
+    "latency", "ping", "role", "slowlog", "time",
 ];
 
 fn is_outside(name: &str) -> bool {

@@ -29,7 +29,8 @@ use crate::net::timer::{Alarm, Timers};
 use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
 use crate::session::claim::Ending;
 use crate::session::clients::{
-    Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MONITOR, FLAG_POSTPONED, FLAG_PUBSUB, FLAG_TRACKING, WorkerHandle,
+    Arrival, FLAG_BLOCKED, FLAG_CLOSING, FLAG_MONITOR, FLAG_POSTPONED, FLAG_PUBSUB, FLAG_TRACKING,
+    WorkerHandle,
 };
 use crate::session::delivery::{Delivery, Subscriber, append_broken_redirect};
 use crate::session::in_flight::{Countdown, Ticket, Work as Flight};

@@ -221,7 +221,8 @@ impl ClientInfo {
     /// Bytes that it takes, about.
     pub fn memory_bytes(&self) -> usize {
         let buffers = [&self.query_bytes, &self.output_bytes, &self.argument_bytes, &self.multi_bytes];
-        CLIENT_BYTES + buffers.into_iter().chain(&self.held_bytes).map(|bytes| bytes.load(RELAXED)).sum::<usize>()
+        CLIENT_BYTES
+            + buffers.into_iter().chain(&self.held_bytes).map(|bytes| bytes.load(RELAXED)).sum::<usize>()
     }
 
     /// What it calls itself, locked.

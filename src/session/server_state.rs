@@ -21,6 +21,7 @@ use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
 use crate::store::events::EventClass;
 use crate::store::store::Store;
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -245,6 +246,85 @@ pub struct SaveState {
     pub saves: u64,
 }
 
+/// What COMPACT is to compact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactScope {
+    /// Everything.
+    All,
+    /// One numbered database.
+    Database(usize),
+}
+
+impl fmt::Display for CompactScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompactScope::All => f.write_str("all"),
+            CompactScope::Database(db) => write!(f, "db{db}"),
+        }
+    }
+}
+
+/// COMPACT: what was asked for, and what INFO tells of it.
+#[derive(Clone, Debug)]
+pub struct Compaction {
+    /// What waits for its turn.
+    pub waiting: VecDeque<CompactScope>,
+    /// What runs, and since when (monotonic ms).
+    pub running: Option<(CompactScope, u64)>,
+    /// Keyspaces that the running one is done with.
+    pub done: usize,
+    /// ..of so many.
+    pub total: usize,
+    /// How many ended since the start.
+    pub finished: u64,
+    /// Whether the last one succeeded.
+    pub last_ok: bool,
+    /// How long the last one took; `None` if there was none.
+    pub last_ms: Option<u64>,
+}
+
+/// More wait for none.
+const COMPACTIONS_WAITING_MAX: usize = 16;
+
+impl Compaction {
+    fn new() -> Compaction {
+        let waiting = VecDeque::new();
+        Compaction { waiting, running: None, done: 0, total: 0, finished: 0, last_ok: true, last_ms: None }
+    }
+
+    /// Asks for one. What waits already is not asked for twice. False if too many wait.
+    pub fn ask(&mut self, scope: CompactScope) -> bool {
+        if self.waiting.contains(&scope) {
+            return true;
+        }
+        let room = self.waiting.len() < COMPACTIONS_WAITING_MAX;
+        if room {
+            self.waiting.push_back(scope);
+        }
+        room
+    }
+
+    /// The next one begins, if one waits.
+    pub fn begin(&mut self, now_ms: u64) -> Option<CompactScope> {
+        let scope = self.waiting.pop_front()?;
+        self.running = Some((scope, now_ms));
+        Some(scope)
+    }
+
+    /// How far the running one is.
+    pub fn progress(&mut self, done: usize, total: usize) {
+        (self.done, self.total) = (done, total);
+    }
+
+    /// The running one has ended; how long it took.
+    pub fn finish(&mut self, ok: bool, now_ms: u64) -> u64 {
+        let took_ms = self.running.take().map_or(0, |(_, since_ms)| now_ms.saturating_sub(since_ms));
+        self.finished += 1;
+        (self.done, self.total, self.last_ok, self.last_ms) = (0, 0, ok, Some(took_ms));
+        took_ms
+    }
+}
+
 /// How SHUTDOWN was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownRequest {
@@ -330,6 +410,7 @@ pub struct ServerState {
     pub started_ms: u64,
     /// When it is worth to look again for clients to close (monotonic ms).
     no_eviction_before_ms: AtomicU64,
+    compaction: Mutex<Compaction>,
     save: Mutex<SaveState>,
     /// BGSAVE was asked for; the thread that makes checkpoints clears it.
     pub save_requested: AtomicBool,
@@ -404,6 +485,7 @@ impl ServerState {
             started_ms,
             clock: parts.clock,
             no_eviction_before_ms: AtomicU64::new(0),
+            compaction: Mutex::new(Compaction::new()),
             save: Mutex::new(save),
             save_requested: AtomicBool::new(false),
             shutdown: Mutex::new(None),
@@ -498,6 +580,11 @@ impl ServerState {
         if evicted == 0 {
             self.no_eviction_before_ms.store(now_ms + EVICTION_PAUSE_MS, RELAXED);
         }
+    }
+
+    /// State of COMPACT, locked. Only for as long as it is looked at.
+    pub fn compaction(&self) -> MutexGuard<'_, Compaction> {
+        self.compaction.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// State of SAVE and BGSAVE, locked.

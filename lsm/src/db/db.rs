@@ -11,6 +11,7 @@ use crate::db::iter::{Iter, iter};
 use crate::db::read::{Found, PinnedValue, Reader, count_needs_io, latest, may_contain, read};
 use crate::db::snapshots::Snapshot;
 use crate::db::state::{Shared, lock};
+use crate::db::status::MemoryUse;
 use crate::db::{checkpoint, commit, keyspaces, manual, recovery, status, verify};
 use crate::env::env::Env;
 use crate::wal::reader::WalReader;
@@ -313,6 +314,11 @@ impl Db {
     /// Names and values that describe the state of the engine: levels, sizes, debt, watermarks.
     pub fn properties(&self) -> Vec<(String, String)> {
         status::properties(&self.shared)
+    }
+
+    /// Where its memory is. Never waits.
+    pub fn memory(&self) -> MemoryUse {
+        status::memory(&self.shared)
     }
 
     /// Why the database takes no more writes, if so.

@@ -11,6 +11,25 @@ use crate::db::state::Shared;
 use crate::db::view::KeyspaceView;
 use std::sync::atomic::Ordering;
 
+/// Where the memory of a database is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// What memtables hold, and their indexes.
+    pub memtables: usize,
+    /// Blocks of tables, filters and indexes among them.
+    pub block_cache: usize,
+}
+
+/// Where its memory is. Never waits.
+pub fn memory(shared: &Shared) -> MemoryUse {
+    let view = shared.view.load_owned();
+    let memtables = view.keyspaces().flat_map(|k| std::iter::once(&k.memtable).chain(&k.immutables));
+    MemoryUse {
+        memtables: memtables.map(|memtable| memtable.bytes_used() + memtable.index_bytes()).sum(),
+        block_cache: shared.cache.used_bytes(),
+    }
+}
+
 /// Names and values that describe the engine's state. Never waits.
 pub fn properties(shared: &Shared) -> Vec<(String, String)> {
     let view = shared.view.load_owned();
@@ -30,10 +49,6 @@ pub fn properties(shared: &Shared) -> Vec<(String, String)> {
     say("memtable_entries", memtables().map(|memtable| memtable.entry_count()).sum::<u64>().to_string());
     say("memtable_bytes", load.memtable_bytes.to_string());
     say("memtable_bytes_max", load.memtable_bytes_max.to_string());
-    // What a memtable holds is laid out in advance, its index comes on top.
-    let reserved = |memtable: &crate::memtable::memtable::Memtable| memtable.capacity_bytes() + memtable.index_bytes();
-    say("memory_memtables", memtables().map(|memtable| reserved(memtable)).sum::<usize>().to_string());
-    say("memory_block_cache", shared.cache.used_bytes().to_string());
     say("block_cache_bytes", shared.cache.used_bytes().to_string());
     say("block_cache_bytes_max", shared.cache.capacity_bytes().to_string());
     let asked = metrics.cache_hits + metrics.cache_misses;
@@ -41,7 +56,10 @@ pub fn properties(shared: &Shared) -> Vec<(String, String)> {
     say("compaction_debt_bytes", load.debt_bytes.to_string());
     say("level0_runs", load.level0_runs.to_string());
     say("write_pressure", format!("{pressure:.3}"));
-    say("write_pressure_cause", if pressure > 0.0 { format!("{cause:?}").to_lowercase() } else { "none".into() });
+    say(
+        "write_pressure_cause",
+        if pressure > 0.0 { format!("{cause:?}").to_lowercase() } else { "none".into() },
+    );
     say("drain_bytes_per_second", shared.drain_rate.bytes_per_second().to_string());
     // Relaxed: counters of what runs.
     say("running_flushes", shared.running_flushes.load(Ordering::Relaxed).to_string());
@@ -61,10 +79,14 @@ pub fn properties(shared: &Shared) -> Vec<(String, String)> {
         for (level, line) in levels(shared, keyspace) {
             say(&format!("keyspace_{}_level{level}", keyspace.name), line);
         }
-        say(&format!("keyspace_{}_immutable_memtables", keyspace.name), keyspace.immutables.len().to_string());
+        say(
+            &format!("keyspace_{}_immutable_memtables", keyspace.name),
+            keyspace.immutables.len().to_string(),
+        );
     }
     say("table_bytes", table_bytes.to_string());
-    let ratio = |whole: u64, part: u64| format!("{:.2}", if part == 0 { 1.0 } else { whole as f64 / part as f64 });
+    let ratio =
+        |whole: u64, part: u64| format!("{:.2}", if part == 0 { 1.0 } else { whole as f64 / part as f64 });
     // What went to the disk for each byte that came in; the log is what came in.
     let written = metrics.wal_bytes_written + metrics.flush_bytes_written + metrics.compaction_bytes_written;
     say("write_amplification", ratio(written, metrics.wal_bytes_written));

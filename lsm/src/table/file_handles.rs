@@ -53,7 +53,13 @@ struct Slot {
 impl FileHandles {
     /// Keeps at most `most` files open.
     pub fn new(env: Arc<dyn Env>, most: usize) -> FileHandles {
-        FileHandles { env, most, kept: Mutex::default(), known: AtomicUsize::new(0), dropped: AtomicUsize::new(0) }
+        FileHandles {
+            env,
+            most,
+            kept: Mutex::default(),
+            known: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
+        }
     }
 
     /// The table file at `path`, to be opened when it is first read.
