@@ -17,7 +17,10 @@ use crate::command::table::table;
 use crate::net::acceptor::{Acceptor, listen};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
-use crate::net::worker::{Letter, LogWatch, Pools, Worker, do_work, new_shared};
+use crate::net::worker::log_watch::LogWatch;
+use crate::net::worker::mail::{Letter, Pools, WorkerShared, new_shared};
+use crate::net::worker::pool_work::do_work;
+use crate::net::worker::state::Worker;
 use crate::session::clients::WorkerHandle;
 use crate::session::in_flight::Work;
 use crate::session::latency::{EXPIRE_CYCLE, LatencyMonitor};
@@ -45,6 +48,8 @@ use std::time::Duration;
 const OWN_DESCRIPTORS: u64 = 512;
 /// One part in so many of the memory budget remembers which keys hold plain records: 4 bytes a key.
 const PLAIN_KEYS_SHARE: u64 = 64;
+/// One part in so many of the memory budget holds the fences of large sorted sets.
+const FENCE_CACHE_SHARE: u64 = 64;
 /// How often the housekeeper looks around.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How often a server that is asked to end looks whether its workers have ended.
@@ -53,15 +58,14 @@ const END_POLL: Duration = Duration::from_millis(10);
 /// Runs a server with this configuration until it is asked to end. Errors are one line, ready to be shown.
 pub fn run(mut config: Config) -> Result<(), String> {
     let clock = Clock::new();
+    let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
-    let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir)
-        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let port = config.number("port") as u16;
     let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
-    let listeners = listen(config.text("bind"), port, backlog)?;
+    let listeners = listen(config.text("bind"), port, backlog)
+        .inspect_err(|_| log.write('#', &format!("Failed listening on port {port} (TCP), aborting.")))?;
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
     let identity = identity(&config, &clock, &dir, port);
 
@@ -125,17 +129,15 @@ pub fn run(mut config: Config) -> Result<(), String> {
 /// Reads a dump file of Redis into the data folder, which no server may be using. Lines for people go to the log.
 pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     let clock = Clock::new();
+    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
+    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
+    let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
-    let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir)
-        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let identity = identity(&config, &clock, &dir, 0);
     let (watch, latency) = (Arc::new(LogWatch::new(clock)), Arc::new(LatencyMonitor::new(clock)));
     let opener = opener(&config, &identity, clock, open_tables, watch, Arc::clone(&log), latency);
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
-    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
-    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
     log.write('*', &format!("Importing {file} into {}", dir.display()));
     let mut progress = |imported: &Imported, position: u64| {
         log.write('*', &format!("{} keys, {} MB read", imported.keys, position >> 20));
@@ -179,6 +181,18 @@ pub fn check(dir: &str, report: &mut dyn FnMut(&str)) -> Result<u64, String> {
 
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+/// Makes the data folder. One that was given becomes the working folder, as in Redis: other paths of the configuration are relative to it.
+fn enter_dir(config: &Config) -> Result<PathBuf, String> {
+    let dir = absolute(config.text("dir"));
+    fs::create_dir_all(&dir)
+        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
+    if config.is_given("dir") {
+        std::env::set_current_dir(&dir)
+            .map_err(|error| format!("cannot enter the data folder {}: {error}", dir.display()))?;
+    }
+    Ok(dir)
 }
 
 fn open_failure(dir: &Path, error: &Error) -> String {
@@ -268,7 +282,7 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
     log.write(
         '*',
         &format!(
-            "Haypile {version} (speaks Redis {}), process {}, {} workers, memory budget {} MB",
+            "Haypile {version} (speaks Redis {}), PID: {}, {} workers, memory budget {} MB",
             crate::command::connection::REDIS_VERSION,
             std::process::id(),
             identity.workers,
@@ -304,7 +318,8 @@ fn opener(
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
     let plain_keys_bytes = (identity.memory_budget_bytes / PLAIN_KEYS_SHARE) as usize;
-    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes;
+    let fence_cache_bytes = (identity.memory_budget_bytes / FENCE_CACHE_SHARE) as usize;
+    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes - fence_cache_bytes;
     let packed = PackedLimits {
         elements_max: config.number("packed-max-elements") as usize,
         bytes_max: config.number("packed-max-bytes") as usize,
@@ -331,6 +346,7 @@ fn opener(
                 clock,
                 packed,
                 plain_keys_bytes,
+                fence_cache_bytes,
                 ..StoreOptions::default()
             },
         )
@@ -359,7 +375,7 @@ fn slow_threads(config: &Config) -> usize {
 struct Running {
     acceptor: JoinHandle<()>,
     stop_acceptor: crate::net::acceptor::AcceptorHandle,
-    workers: Vec<(Arc<crate::net::worker::WorkerShared>, JoinHandle<()>)>,
+    workers: Vec<(Arc<WorkerShared>, JoinHandle<()>)>,
     pools: Arc<Pools>,
     /// Housekeeper and the maker of checkpoints.
     background: [JoinHandle<()>; 2],

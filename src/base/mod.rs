@@ -11,4 +11,8 @@ pub mod stop;
 pub mod sha1;
 pub mod crc64;
 pub mod lzf;
+pub mod directive;
+pub mod directives;
+pub mod config_words;
+pub mod config_values;
 pub mod config;

@@ -4,7 +4,7 @@
 //! turn. Out of descriptors it gives up a reserved one, to take one connection and close it at once, and then rests a moment;
 //! without that the listening socket would stay readable and the thread would spin.
 
-use crate::net::worker::{Letter, WorkerShared};
+use crate::net::worker::mail::{Letter, WorkerShared};
 use crate::session::server_state::ServerState;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};

@@ -10,6 +10,7 @@ use crate::encoding::meta::Space;
 use crate::store::aside::BuildGuard;
 use crate::store::databases::Counts;
 use crate::store::events::{ChangedKey, Effect, Events};
+use crate::store::fence_cache::FenceChange;
 use crate::store::pending::SpaceId;
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
@@ -43,6 +44,8 @@ pub struct Staged {
     pub expired_keys: Vec<ChangedKey>,
     /// What to tell once it is committed.
     pub events: Events,
+    /// What becomes of the fences of large sorted sets.
+    pub fences: Vec<FenceChange>,
 }
 
 impl Staged {
@@ -81,6 +84,7 @@ impl Staged {
         self.keys.clear();
         self.expired_keys.clear();
         self.events.clear();
+        self.fences.clear();
     }
 
     /// The batch is committed: now the rest takes effect. Which keys changed stays to be asked for.
@@ -146,6 +150,7 @@ impl Staged {
         self.keys.append(&mut later.keys);
         self.expired_keys.append(&mut later.expired_keys);
         self.events.append(&mut later.events);
+        self.fences.append(&mut later.fences);
     }
 }
 

@@ -1,0 +1,232 @@
+//! Connections that run nothing for a while: they wait for keys, for a time, for the log, for whoever holds a lock.
+//!
+//! A wait ends by letter or timer. Whether a wait for keys has ended, and how, only its claim says (`net/blocking.rs`).
+
+use crate::command::running::note_slow;
+use crate::command::service::Service;
+use crate::net::blocking;
+use crate::net::blocking::Settled;
+use crate::net::connection::{Blocked, Connection, Parked};
+use crate::net::timer::Alarm;
+use crate::net::worker::mail::Work;
+use crate::net::worker::state::{Worker, alarm_of, append, set_blocked};
+use crate::session::claim::Ending;
+use crate::session::latency::COMMAND;
+use crate::session::session::Block;
+use haypile_resp::{Protocol, ReplyWriter};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+impl Worker {
+    pub(super) fn park_block(&mut self, connection: &mut Connection, blocked: Blocked) {
+        if let Block::Synced { .. } = blocked.block {
+            self.blocked_on_log.push(connection.token);
+            self.executor.db().request_sync();
+        }
+        if matches!(blocked.block, Block::Keys(_)) && (connection.hung_up || self.stopping.is_some()) {
+            // Nobody will take what is served, and no event will say so again. What was answered before still leaves.
+            blocking::abandon(&self.server.waiters, connection, Some(&blocked.block));
+            connection.closing = true;
+            return;
+        }
+        self.timers.add(alarm_of(connection, &blocked));
+        // Who waits only for others to end is not blocked in the eyes of others: CLIENT UNBLOCK is none of its business.
+        let counts = !matches!(blocked.block, Block::Others(_));
+        if let Block::Keys(waiter) = &blocked.block {
+            connection.info.argument_bytes.store(waiter.words.buffer.len(), RELAXED);
+        }
+        connection.parked = Some(Parked::Block(blocked));
+        set_blocked(&self.server, connection, counts);
+    }
+
+    /// Answers a command that waited for others, if it is over.
+    pub(super) fn end_wait_for_others(&mut self, client: u64) {
+        let Some(&token) = self.by_client.get(&client) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = &connection.parked else { return };
+        let Block::Others(answer) = &blocked.block else { return };
+        let Some(reply) = answer.take() else { return };
+        let muted = blocked.muted;
+        self.timers.remove(alarm_of(connection, blocked));
+        connection.parked = None;
+        if !muted {
+            append(connection, reply, 0, self.watermark);
+        }
+        self.mark_dirty(token);
+        self.make_ready(token);
+    }
+
+    /// Looks whether a wait for keys is over, and answers if it is.
+    pub(super) fn settle(&mut self, client: u64) {
+        let Some(&token) = self.by_client.get(&client) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = &connection.parked else { return };
+        let Block::Keys(waiter) = &blocked.block else { return };
+        let (settled, muted) = (blocking::look(waiter), blocked.muted);
+        if matches!(settled, Settled::Waits) {
+            return;
+        }
+        self.server.waiters.leave(waiter);
+        self.timers.remove(alarm_of(connection, blocked));
+        // In this order: CLIENT UNBLOCK takes a blocked client without a claim for one that waits for something else.
+        set_blocked(&self.server, connection, false);
+        connection.info.end_wait();
+        match settled {
+            Settled::Waits => {}
+            Settled::Served(served) => {
+                connection.parked = None;
+                blocking::append(connection, &served, muted, self.watermark);
+                connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+                self.turn_need = self.turn_need.max(served.need);
+                self.mark_dirty(token);
+                self.make_ready(token);
+            }
+            Settled::Empty => self.end_block(token, None),
+            Settled::Error(error) => self.end_block(token, Some(error)),
+            Settled::Gone => self.close(token),
+        }
+    }
+
+    pub(super) fn unblock(&mut self, client: u64, with_error: bool) {
+        if let Some(&token) = self.by_client.get(&client)
+            && let Some(Some(connection)) = self.connections.get(token)
+            && matches!(connection.parked, Some(Parked::Block(_)))
+        {
+            if let Some(Parked::Block(Blocked { block: Block::Keys(_), .. })) = &connection.parked {
+                self.settle(client);
+                return;
+            }
+            let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+            self.end_block(token, with_error.then_some(error));
+        }
+    }
+
+    /// Answers a blocking command whose time has come.
+    pub(super) fn end_block(&mut self, token: usize, error: Option<&str>) {
+        let synced = self.log.synced();
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = connection.parked.take() else { return };
+        set_blocked(&self.server, connection, false);
+        if !blocked.args.ranges.is_empty() {
+            let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
+            note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
+            self.server.latency.note(COMMAND, Duration::from_micros(us));
+        }
+        if let Block::Keys(waiter) = &blocked.block {
+            note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
+        }
+        let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
+        let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
+        match (error, blocked.block) {
+            _ if blocked.muted => {}
+            (Some(error), _) => reply.error(error),
+            (None, Block::Keys(_)) => reply.null_array(),
+            // It has no end but its answer.
+            (None, Block::Others(_)) => {}
+            (None, Block::Sleep) => reply.ok(),
+            (None, Block::Replicas) => reply.integer(0),
+            (None, Block::Synced { lsn, .. }) => {
+                reply.array(2);
+                reply.integer(i64::from(lsn <= synced));
+                reply.integer(0);
+            }
+        }
+        connection.output.put_back(reply.take_buffer());
+        self.mark_dirty(token);
+        self.make_ready(token);
+    }
+
+    pub(super) fn end_blocks_on_log(&mut self) {
+        let synced = self.log.synced();
+        let waiting = std::mem::take(&mut self.blocked_on_log);
+        for token in waiting {
+            let Some(Some(connection)) = self.connections.get(token) else { continue };
+            let Some(Parked::Block(Blocked { block: Block::Synced { lsn, replicas }, .. })) =
+                connection.parked
+            else {
+                continue;
+            };
+            if lsn <= synced && !replicas {
+                self.end_block(token, None);
+            } else if !self.blocked_on_log.contains(&token) {
+                self.blocked_on_log.push(token);
+            }
+        }
+    }
+
+    /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
+    pub(super) fn go_on(&mut self, mut service: Box<Service>) {
+        match self.server.pause.until(self.now_ms, true) {
+            Some(until_ms) if self.stopping.is_none() => {
+                // Whoever paused waits for what is under way, and not for this.
+                service.rest();
+                // For nobody: only so that the loop turns then.
+                self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
+                self.held.keep(service);
+            }
+            _ => {
+                service.go_on(&self.server.in_flight);
+                self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service));
+            }
+        }
+    }
+
+    /// Goes on with service once clients are paused no more.
+    pub(super) fn release_held(&mut self) {
+        if !self.held.is_empty() && self.server.pause.until(self.now_ms, true).is_none() {
+            for service in self.held.take() {
+                self.go_on(service);
+            }
+        }
+    }
+
+    pub(super) fn fire_timers(&mut self) {
+        while let Some(alarm) = self.timers.pop_due(self.now_ms) {
+            let Some(Some(connection)) = self.connections.get_mut(alarm.token) else { continue };
+            if connection.info.id != alarm.client {
+                continue;
+            }
+            match connection.parked {
+                Some(Parked::Block(Blocked { block: Block::Keys(ref waiter), until_ms, .. }))
+                    if until_ms <= self.now_ms =>
+                {
+                    // If it is lost, a reply is on its way.
+                    let _ = waiter.claim.end(Ending::TimedOut);
+                    self.settle(alarm.client);
+                }
+                Some(Parked::Until(at_ms)) if at_ms <= self.now_ms => {
+                    connection.parked = None;
+                    self.make_ready(alarm.token);
+                }
+                Some(Parked::Block(ref blocked)) if blocked.until_ms <= self.now_ms => {
+                    self.end_block(alarm.token, None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, token: usize, client: u64) {
+        if let Some(Some(connection)) = self.connections.get_mut(token)
+            && connection.info.id == client
+            && matches!(connection.parked, Some(Parked::Waker))
+        {
+            connection.parked = None;
+            self.make_ready(token);
+        }
+    }
+
+    pub(super) fn refresh(&mut self) {
+        for token in 0..self.connections.len() {
+            if let Some(Some(connection)) = self.connections.get_mut(token)
+                && matches!(connection.parked, Some(Parked::Until(_)))
+            {
+                connection.parked = None;
+                self.make_ready(token);
+            }
+        }
+    }
+}
