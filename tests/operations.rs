@@ -1,6 +1,11 @@
 //! What an operator asks of a running server, each promise from outside: CLIENT PAUSE and KILL across workers and pools, INFO that waits
 //! for nothing, WAITAOF, `maxmemory-clients`, LATENCY, COMPACT, CONFIG.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test outside the server reads clocks and starts threads as any program"
+)]
+
 #[expect(dead_code, reason = "each test takes its part of the support")]
 mod support;
 
@@ -170,6 +175,9 @@ fn what_was_killed_commits_nothing_more() {
     // Two that kill each other, and one that kills itself.
     let (mut left, mut right) = (server.client(), server.client());
     let ids = [left.integer(&["CLIENT", "ID"]), right.integer(&["CLIENT", "ID"])];
+    for client in [&left, &right] {
+        client.set_patience(Duration::from_secs(2)).unwrap();
+    }
     send(&mut left, &format!("CLIENT KILL ID {}", ids[1]));
     send(&mut right, &format!("CLIENT KILL ID {}", ids[0]));
     let (left, right) = (left.read_to_close(), right.read_to_close());
