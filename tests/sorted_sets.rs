@@ -559,7 +559,8 @@ fn ranks_beside_a_writer_are_those_of_the_read_point() {
         let mut rng = Rng::new(2);
         while !done.load(std::sync::atomic::Ordering::Relaxed) {
             txn.begin(0, Mode::Pool, draws, ReadPoint::Latest);
-            let Some(set) = SortedSet::open(&mut txn, txn.at(key).unwrap()).unwrap() else { continue };
+            let at = txn.at(key).unwrap();
+            let Some(set) = SortedSet::open(&mut txn, at).unwrap() else { continue };
             let all = set.collect_all(&mut txn).unwrap();
             for _ in 0..8 {
                 let rank = rng.below(all.len() as u64);

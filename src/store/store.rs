@@ -26,6 +26,7 @@ use crate::store::key_locks::KeyLocks;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
 use crate::store::plain_keys::PlainKeys;
+use crate::store::read_ahead::ReadAhead;
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -149,6 +150,7 @@ pub struct Store {
     packed: PackedLimits,
     fence_elements_max: u64,
     fence_cache: FenceCache,
+    read_ahead: ReadAhead,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
@@ -228,6 +230,7 @@ impl Store {
             packed: options.packed,
             fence_elements_max: options.fence_elements_max,
             fence_cache: FenceCache::new(options.fence_cache_bytes),
+            read_ahead: ReadAhead::default(),
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
@@ -311,6 +314,11 @@ impl Store {
     /// Most elements of a large sorted set between two fences.
     pub fn fence_elements_max(&self) -> u64 {
         self.fence_elements_max
+    }
+
+    /// Elements read ahead by those who pop.
+    pub fn read_ahead(&self) -> &ReadAhead {
+        &self.read_ahead
     }
 
     /// The fences of large sorted sets in memory.

@@ -640,6 +640,11 @@ impl Txn {
             .is_some_and(|earlier| earlier.staged.fences.iter().any(|change| change.id == id))
     }
 
+    /// Whether reads see what is committed and nothing else: no command before this one, in an EXEC, has staged anything.
+    pub fn reads_committed(&self) -> bool {
+        self.earlier.is_none()
+    }
+
     /// Whether nothing is staged.
     pub fn is_unchanged(&self) -> bool {
         self.batch.is_empty()

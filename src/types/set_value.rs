@@ -254,6 +254,14 @@ impl<'k> Editor<'k> {
         })
     }
 
+    /// Under which id the members lie; 0 if they are in the record.
+    pub fn id(&self) -> u64 {
+        match &self.form {
+            Form::Large { .. } => self.head.id,
+            _ => 0,
+        }
+    }
+
     /// Whether there was a set.
     pub fn existed(&self) -> bool {
         self.existed
@@ -369,6 +377,7 @@ impl<'k> Editor<'k> {
     fn remove_known(&mut self, txn: &mut Txn, member: &[u8]) -> Result<(), Stop> {
         self.changed = true;
         self.removed = true;
+        txn.store().read_ahead().forget_member(self.head.id, member);
         set::put_key(&mut self.key, self.at.space, self.head.id, member);
         txn.delete_data(&self.key)?;
         if let Form::Large { size, .. } = &mut self.form {
