@@ -84,7 +84,7 @@ pub struct Command {
     pub class: Class,
     /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
-    /// A pause of writes holds it up: it writes, or may (PFCOUNT).
+    /// A pause of writes holds it up: it writes, or may (PFCOUNT), or is heard elsewhere (PUBLISH).
     pub replicates: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
@@ -113,7 +113,9 @@ impl Command {
             class,
             // WATCH enters under the locks of its keys.
             always_locks: always_locks(facts) || facts.name == "watch",
-            replicates: always_locks(facts) || facts.flags.has(Flag::MayReplicate),
+            replicates: always_locks(facts)
+                || facts.flags.has(Flag::MayReplicate)
+                || ["publish", "spublish"].contains(&facts.name),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data
