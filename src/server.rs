@@ -50,6 +50,8 @@ const OWN_DESCRIPTORS: u64 = 512;
 const PLAIN_KEYS_SHARE: u64 = 64;
 /// One part in so many of the memory budget holds the fences of large sorted sets.
 const FENCE_CACHE_SHARE: u64 = 64;
+/// One part in so many of the memory budget remembers which elements of large hashes and sets are stored.
+const KNOWN_ELEMENTS_SHARE: u64 = 64;
 /// How often the housekeeper looks around.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How often a server that is asked to end looks whether its workers have ended.
@@ -319,7 +321,9 @@ fn opener(
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
     let plain_keys_bytes = (identity.memory_budget_bytes / PLAIN_KEYS_SHARE) as usize;
     let fence_cache_bytes = (identity.memory_budget_bytes / FENCE_CACHE_SHARE) as usize;
-    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes - fence_cache_bytes;
+    let known_elements_bytes = (identity.memory_budget_bytes / KNOWN_ELEMENTS_SHARE) as usize;
+    let tables = plain_keys_bytes + fence_cache_bytes + known_elements_bytes;
+    let budget = identity.memory_budget_bytes as usize - tables;
     let packed = PackedLimits {
         elements_max: config.number("packed-max-elements") as usize,
         bytes_max: config.number("packed-max-bytes") as usize,
@@ -347,6 +351,7 @@ fn opener(
                 packed,
                 plain_keys_bytes,
                 fence_cache_bytes,
+                known_elements_bytes,
                 ..StoreOptions::default()
             },
         )

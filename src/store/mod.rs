@@ -3,6 +3,7 @@
 pub mod limits;
 pub mod access_times;
 pub mod plain_keys;
+pub mod known_elements;
 pub mod fence_cache;
 pub mod read_ahead;
 pub mod key_locks;

@@ -23,6 +23,7 @@ use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
+use crate::store::known_elements::KnownElements;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
 use crate::store::plain_keys::PlainKeys;
@@ -60,6 +61,8 @@ pub struct StoreOptions {
     pub plain_keys_bytes: usize,
     /// Memory for the fences of large sorted sets.
     pub fence_cache_bytes: usize,
+    /// Memory for remembering which elements of large hashes and sets are stored.
+    pub known_elements_bytes: usize,
 }
 
 impl Default for StoreOptions {
@@ -72,6 +75,7 @@ impl Default for StoreOptions {
             fence_elements_max: FENCE_ELEMENTS_MAX,
             plain_keys_bytes: 1 << 20,
             fence_cache_bytes: 1 << 20,
+            known_elements_bytes: 1 << 20,
         }
     }
 }
@@ -151,6 +155,7 @@ pub struct Store {
     fence_elements_max: u64,
     fence_cache: FenceCache,
     read_ahead: ReadAhead,
+    known_elements: KnownElements,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
@@ -231,6 +236,7 @@ impl Store {
             fence_elements_max: options.fence_elements_max,
             fence_cache: FenceCache::new(options.fence_cache_bytes),
             read_ahead: ReadAhead::default(),
+            known_elements: KnownElements::new(options.known_elements_bytes),
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
@@ -314,6 +320,11 @@ impl Store {
     /// Most elements of a large sorted set between two fences.
     pub fn fence_elements_max(&self) -> u64 {
         self.fence_elements_max
+    }
+
+    /// Elements of large collections known to be stored.
+    pub fn known_elements(&self) -> &KnownElements {
+        &self.known_elements
     }
 
     /// Elements read ahead by those who pop.

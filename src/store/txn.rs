@@ -367,6 +367,7 @@ impl Txn {
             && self.staged.keys.is_empty()
             && self.staged.events.is_empty()
             && self.staged.fences.is_empty()
+            && self.staged.elements.is_empty()
         {
             return;
         }
@@ -643,6 +644,36 @@ impl Txn {
     /// Whether reads see what is committed and nothing else: no command before this one, in an EXEC, has staged anything.
     pub fn reads_committed(&self) -> bool {
         self.earlier.is_none()
+    }
+
+    /// Whether an element of a large collection is known to be stored, by its key in keyspace `data`. Under its key's lock.
+    pub fn knows_element(&mut self, key: &[u8]) -> bool {
+        let known = self.store.known_elements();
+        let knows = known.contains(known.hash(key));
+        // What is told of it is as if it had been read.
+        self.has_read |= knows;
+        knows
+    }
+
+    /// An element was found under its key's lock.
+    pub fn found_element(&mut self, key: &[u8]) {
+        if self.reads_committed() {
+            let known = self.store.known_elements();
+            known.insert(known.hash(key));
+        }
+    }
+
+    /// An element is staged to be stored: known once it is.
+    pub fn learn_element(&mut self, key: &[u8]) {
+        let hash = self.store.known_elements().hash(key);
+        self.staged.elements.push((hash, true));
+    }
+
+    /// An element is staged to go, or to be one that expires.
+    pub fn forget_element(&mut self, key: &[u8]) {
+        let hash = self.store.known_elements().hash(key);
+        self.store.known_elements().remove(hash);
+        self.staged.elements.push((hash, false));
     }
 
     /// Whether nothing is staged.

@@ -295,7 +295,14 @@ impl<'k> Editor<'k> {
                     return Ok(*known);
                 }
                 set::put_key(&mut self.key, self.at.space, self.head.id, member);
-                txn.view_data(&self.key, |value| value.is_some())
+                if txn.knows_element(&self.key) {
+                    return Ok(true);
+                }
+                let found = txn.view_data(&self.key, |value| value.is_some())?;
+                if found {
+                    txn.found_element(&self.key);
+                }
+                Ok(found)
             }
         }
     }
@@ -326,6 +333,7 @@ impl<'k> Editor<'k> {
         self.changed = true;
         set::put_key(&mut self.key, self.at.space, self.head.id, member);
         txn.put_data(&self.key, b"")?;
+        txn.learn_element(&self.key);
         if let Form::Large { size, .. } = &mut self.form {
             note_member(size, member);
         }
@@ -380,6 +388,7 @@ impl<'k> Editor<'k> {
         txn.store().read_ahead().forget_member(self.head.id, member);
         set::put_key(&mut self.key, self.at.space, self.head.id, member);
         txn.delete_data(&self.key)?;
+        txn.forget_element(&self.key);
         if let Form::Large { size, .. } = &mut self.form {
             size.count = size.count.saturating_sub(1);
         }
