@@ -3,7 +3,8 @@
 
 use haypile::base::config::Config;
 use haypile::base::config_words::arguments_text;
-use haypile::command::connection::REDIS_VERSION;
+use haypile::daemon;
+use haypile::server::refused;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -88,7 +89,11 @@ fn start(arguments: &[String]) -> Result<(), String> {
         }
         _ => {}
     }
-    haypile::server::run(configure(arguments)?)
+    let config = configure(arguments)?;
+    if daemon::detach(&config, &std::env::args_os().skip(1).collect::<Vec<_>>())? {
+        return Ok(());
+    }
+    haypile::server::run(config)
 }
 
 /// The configuration: a file, if one is named first, standard input, if `-` says so, and directives.
@@ -98,22 +103,20 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
         _ => (None, arguments),
     };
     let (given, from_input) = arguments_text(rest);
-    let mut text = file.map(|file| read(file)).transpose().map_err(fatal)?.unwrap_or_default();
+    let mut text = file.map(|file| read(file)).transpose().map_err(refused)?.unwrap_or_default();
     if from_input {
         let input = std::io::read_to_string(std::io::stdin());
-        text = text + "\n" + &input.map_err(|error| format!("standard input: {error}"))?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text += &input.map_err(|error| format!("standard input: {error}"))?;
     }
     if !given.is_empty() {
         text = text + "\n" + &given;
     }
-    let mut config = Config::read(&text, &read).map_err(fatal)?;
+    let mut config = Config::read(&text, &read).map_err(refused)?;
     config.file = file.and_then(|file| std::path::absolute(file).ok()).map(|path| path.display().to_string());
     Ok(config)
-}
-
-/// The words with which Redis refuses a configuration.
-fn fatal(why: impl std::fmt::Display) -> String {
-    format!("\n*** FATAL CONFIG FILE ERROR (Redis {REDIS_VERSION}) ***\n{why}")
 }
 
 fn read(path: &str) -> Result<String, String> {

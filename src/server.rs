@@ -10,13 +10,18 @@
 use crate::base::clock::Clock;
 use crate::base::config::Config;
 use crate::command::compact;
+use crate::command::connection::REDIS_VERSION;
 use crate::command::dispatch::Executor;
 use crate::command::memory_cmd::resident_bytes;
 use crate::command::save;
-use crate::command::table::table;
-use crate::net::acceptor::{Acceptor, listen};
+use crate::command::spec::Table;
+use crate::command::table::renamed;
+use crate::daemon;
+use crate::net::acceptor::Acceptor;
+use crate::net::listeners::{Listeners, Refusal};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
+use crate::net::tls;
 use crate::net::worker::log_watch::LogWatch;
 use crate::net::worker::mail::{Letter, Pools, WorkerShared, new_shared};
 use crate::net::worker::pool_work::do_work;
@@ -60,16 +65,14 @@ const END_POLL: Duration = Duration::from_millis(10);
 /// Runs a server with this configuration until it is asked to end. Errors are one line, ready to be shown.
 pub fn run(mut config: Config) -> Result<(), String> {
     let clock = Clock::new();
+    let table = renamed(&config.renames).map_err(refused)?;
     let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
     let open_tables = limit_descriptors(&mut config, &log);
-    let port = config.number("port") as u16;
-    let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
-    let listeners = listen(config.text("bind"), port, backlog)
-        .inspect_err(|_| log.write('#', &format!("Failed listening on port {port} (TCP), aborting.")))?;
-    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
-    let identity = identity(&config, &clock, &dir, port);
+    let poll = Poll::new().map_err(|error| format!("cannot poll: {error}"))?;
+    let listeners = Arc::new(Listeners::new(&config, &poll, &|level, line| log.write(level, line))?);
+    let identity = identity(&config, &clock, &dir);
 
     let watch = Arc::new(LogWatch::new(clock));
     let latency = Arc::new(LatencyMonitor::new(clock));
@@ -99,18 +102,23 @@ pub fn run(mut config: Config) -> Result<(), String> {
         config,
         clock,
         identity,
-        commands: table().len(),
+        reconfigure: {
+            let (listeners, log) = (Arc::clone(&listeners), Arc::clone(&log));
+            Box::new(move |old, new| follow(&listeners, &log, old, new))
+        },
+        commands: table.len(),
         shutdown_trigger: Box::new(move || trigger.set()),
         logger,
         latency,
     }));
     // Relaxed: a number for people.
     server.stats.memory_startup_bytes.store(resident_bytes(), Ordering::Relaxed);
-    let running =
-        start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
+    let running = start(&server, table, (listeners, poll), watch, sizes)
+        .map_err(|error| format!("cannot start: {error}"))?;
     listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
     write_pidfile(&pidfile, &log);
-    log.write('*', &format!("Ready to accept connections on port {port}"));
+    tell_ready(&server.config(), &log);
+    daemon::notify_supervisor(&server.config()).unwrap_or_else(|why| log.write('#', &why));
 
     while !latch.wait(Duration::from_secs(3600)) {}
     let request = server.shutdown_requested().unwrap_or_default();
@@ -136,7 +144,7 @@ pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     let open_tables = limit_descriptors(&mut config, &log);
-    let identity = identity(&config, &clock, &dir, 0);
+    let identity = identity(&config, &clock, &dir);
     let (watch, latency) = (Arc::new(LogWatch::new(clock)), Arc::new(LatencyMonitor::new(clock)));
     let opener = opener(&config, &identity, clock, open_tables, watch, Arc::clone(&log), latency);
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
@@ -207,7 +215,7 @@ fn open_failure(dir: &Path, error: &Error) -> String {
 
 // ---- what the server is ----
 
-fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
+fn identity(config: &Config, clock: &Clock, dir: &Path) -> Identity {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.number("workers") {
         // The rest is left to the log, flush and compaction threads: docs/decisions/0005.
@@ -231,7 +239,6 @@ fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
         executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string()),
         config_file: config.file.clone().unwrap_or_default(),
         dir: dir.to_path_buf(),
-        port,
         workers,
         databases: config.number("databases") as usize,
         memory_budget_bytes: budget,
@@ -253,22 +260,25 @@ fn memory_of_machine() -> u64 {
     group.map_or(machine, |group| group.min(machine))
 }
 
-/// Raises the limit of descriptors to what `maxclients` needs; lowers `maxclients` if that cannot be. Returns how many table files
-/// may be open.
-fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
-    let wanted = config.number("maxclients") as u64 + OWN_DESCRIPTORS;
+/// Raises the limit of descriptors, if it is lower; what it is then.
+fn raise_descriptors(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current < wanted {
+    if limit.current.unwrap_or(u64::MAX) < wanted {
         let raised = wanted.min(limit.maximum.unwrap_or(u64::MAX));
         let asked =
             Rlimit { current: Some(wanted), maximum: limit.maximum.map(|maximum| maximum.max(wanted)) };
         let soft = Rlimit { current: Some(raised), maximum: limit.maximum };
-        if setrlimit(Resource::Nofile, asked).is_err() && setrlimit(Resource::Nofile, soft).is_err() {
-            log.write('#', "Could not raise the limit of open files");
-        }
+        // Only root may raise the hard limit. What came of it is asked for below.
+        let _ = setrlimit(Resource::Nofile, asked).or_else(|_| setrlimit(Resource::Nofile, soft));
     }
-    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the limit of descriptors to what `maxclients` needs; lowers `maxclients` if that cannot be. Returns how many table files
+/// may be open.
+fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
+    let wanted = config.number("maxclients") as u64 + OWN_DESCRIPTORS;
+    let have = raise_descriptors(wanted);
     if have < wanted {
         let clients = have.saturating_sub(OWN_DESCRIPTORS).max(1);
         log.write('#', &format!("maxclients lowered to {clients}: the system allows only {have} open files"));
@@ -277,6 +287,84 @@ fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
         }
     }
     ((have.saturating_sub(config.number("maxclients") as u64) / 2).clamp(64, 4096)) as usize
+}
+
+/// The words with which Redis refuses a configuration.
+pub fn refused(why: impl std::fmt::Display) -> String {
+    format!("\n*** FATAL CONFIG FILE ERROR (Redis {REDIS_VERSION}) ***\n{why}")
+}
+
+/// Does what CONFIG SET asks for beyond numbers: sockets, certificates, descriptors.
+fn follow(listeners: &Listeners, log: &Log, old: &Config, new: &Config) -> Result<(), String> {
+    let failed = |name: &str, why: &str| {
+        format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+    };
+    let changed =
+        |names: &[&'static str]| names.iter().copied().find(|name| old.text(name) != new.text(name));
+    if new.number("maxclients") > old.number("maxclients") {
+        let possible = raise_descriptors(new.number("maxclients") as u64 + OWN_DESCRIPTORS);
+        if possible < new.number("maxclients") as u64 + OWN_DESCRIPTORS {
+            let clients = possible.saturating_sub(OWN_DESCRIPTORS).max(1);
+            let why = "The operating system is not able to handle the specified number of clients, try with";
+            return Err(failed("maxclients", &format!("{why} {clients}")));
+        }
+    }
+    let of_tls = changed(TLS_DIRECTIVES);
+    if let Some(name) = of_tls {
+        let tls = tls::configure(new).map_err(|why| {
+            log.write('#', &why);
+            failed(name, "Unable to update TLS configuration. Check server logs.")
+        })?;
+        // Before there are sockets that need it.
+        listeners.set_tls(tls);
+    }
+    let Some(name) = changed(&["bind", "port", "tls-port"]) else { return Ok(()) };
+    listeners.change(new, &|level, line| log.write(level, line)).map_err(|refusal| {
+        log.write('#', &refusal.to_string());
+        if of_tls.is_some() {
+            // It was in force a moment ago.
+            listeners.set_tls(tls::configure(old).unwrap_or_default());
+        }
+        let why = match refusal {
+            Refusal::Address(_) => "Failed to bind to specified addresses.",
+            _ if name == "bind" => "Failed to bind to specified addresses.",
+            _ => "Unable to listen on this port. Check server logs.",
+        };
+        let name = match refusal {
+            Refusal::TlsPort(_) if name != "bind" => "tls-port",
+            _ => name,
+        };
+        failed(name, why)
+    })
+}
+
+/// What connections by TLS are made by.
+const TLS_DIRECTIVES: &[&str] = &[
+    "tls-port",
+    "tls-auth-clients",
+    "tls-ca-cert-dir",
+    "tls-ca-cert-file",
+    "tls-cert-file",
+    "tls-key-file",
+    "tls-ciphers",
+    "tls-ciphersuites",
+    "tls-prefer-server-ciphers",
+    "tls-protocols",
+    "tls-session-cache-size",
+    "tls-session-caching",
+];
+
+/// A line for each way in, as Redis writes them: who starts a server waits for one.
+fn tell_ready(config: &Config, log: &Log) {
+    if config.number("port") != 0 {
+        log.write('*', "Ready to accept connections tcp");
+    }
+    if config.number("tls-port") != 0 {
+        log.write('*', "Ready to accept connections tls");
+    }
+    if !config.text("unixsocket").is_empty() {
+        log.write('*', "Ready to accept connections unix");
+    }
 }
 
 fn greet(config: &Config, identity: &Identity, log: &Log) {
@@ -294,10 +382,9 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
     log.write(
         '*',
         &format!(
-            "Data in {}, appendfsync {}, port {} on {}",
+            "Data in {}, appendfsync {}, bound to {}",
             identity.dir.display(),
             config.text("appendfsync"),
-            identity.port,
             config.text("bind")
         ),
     );
@@ -391,7 +478,8 @@ struct Running {
 
 fn start(
     server: &Arc<ServerState>,
-    listeners: Vec<mio::net::TcpListener>,
+    table: &'static Table,
+    (listeners, poll): (Arc<Listeners>, Poll),
     watch: Arc<LogWatch>,
     (io_threads, slow_threads): (usize, usize),
 ) -> std::io::Result<Running> {
@@ -400,7 +488,7 @@ fn start(
         0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
         threads => threads,
     };
-    let pools = pools(server, workers, io_threads, slow_threads);
+    let pools = pools(server, table, workers, io_threads, slow_threads);
     let mut polls = Vec::new();
     for _ in 0..workers {
         let poll = Poll::new()?;
@@ -412,7 +500,7 @@ fn start(
     server.publisher.set_workers(shared.iter().map(|own| Arc::clone(own) as Arc<dyn WorkerHandle>).collect());
     let mut threads = Vec::new();
     for (index, (poll, shared)) in polls.into_iter().enumerate() {
-        let executor = Executor::new(Arc::clone(server), table(), index);
+        let executor = Executor::new(Arc::clone(server), table, index);
         let (name, state) = (format!("worker-{index}"), Arc::clone(server));
         let worker = Worker::new(
             index,
@@ -439,13 +527,19 @@ fn start(
     };
     let compactor = background("compact", compact_on_request)?;
     let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
-    let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners)?;
+    let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners, poll);
     let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
     Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
 }
 
 /// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.
-fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_threads: usize) -> Arc<Pools> {
+fn pools(
+    server: &Arc<ServerState>,
+    table: &'static Table,
+    workers: usize,
+    io_threads: usize,
+    slow_threads: usize,
+) -> Arc<Pools> {
     let knot: Arc<OnceLock<Weak<Pools>>> = Arc::default();
     let next_slot = Arc::new(AtomicUsize::new(workers));
     let pool = |kind, threads| {
@@ -456,7 +550,7 @@ fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_thre
             Box::new(move |_| {
                 // Relaxed: each thread only needs a number of its own.
                 let slot = next_slot.fetch_add(1, Ordering::Relaxed);
-                let mut executor = Executor::new(Arc::clone(&server), table(), slot);
+                let mut executor = Executor::new(Arc::clone(&server), table, slot);
                 let knot = Arc::clone(&knot);
                 Box::new(move |work| {
                     if let Some(pools) = knot.get().and_then(Weak::upgrade) {
@@ -580,9 +674,15 @@ fn listen_to_signals(server: &Arc<ServerState>) -> std::io::Result<()> {
             if signal == SIGHUP {
                 continue;
             }
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            let (name, directive) = match signal {
+                SIGTERM => ("SIGTERM", "shutdown-on-sigterm"),
+                _ => ("SIGINT", "shutdown-on-sigint"),
+            };
+            let how = server.config();
+            let asked = |word: &str| how.text(directive).split(' ').any(|one| one == word);
+            let request = ShutdownRequest { save: asked("save"), now: asked("now"), force: asked("force") };
             server.log('*', &format!("Received {name}"));
-            if !server.request_shutdown(ShutdownRequest::default()) && signal == SIGINT {
+            if !server.request_shutdown(request) && signal == SIGINT {
                 server.log('#', "Received SIGINT twice, exiting at once");
                 std::process::exit(1);
             }

@@ -813,7 +813,7 @@ fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyEr
         match table.find_subcommand(command, args.get(1)) {
             Some(found) => command = found,
             None => {
-                let container = command.facts.name.to_ascii_uppercase();
+                let container = command.called.to_ascii_uppercase();
                 return Err(ReplyError::unknown_subcommand(&container, args.get(1)));
             }
         }

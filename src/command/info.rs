@@ -87,9 +87,12 @@ fn server(ctx: &Context<'_>, out: &mut String) {
         "monotonic_clock": "POSIX clock_gettime",
         "multiplexing_api": "epoll",
         "process_id": std::process::id(),
-        "process_supervised": "no",
+        "process_supervised": state.config().text("supervised"),
         "run_id": identity.run_id,
-        "tcp_port": identity.port,
+        "tcp_port": match state.config().number("port") {
+            0 => state.config().number("tls-port"),
+            port => port,
+        },
         "server_time_usec": state.clock.unix_us(),
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s / 86_400,
@@ -101,8 +104,22 @@ fn server(ctx: &Context<'_>, out: &mut String) {
         "config_file": identity.config_file,
         "data_dir": identity.dir.display(),
         "io_threads_active": 0,
-        "listener0": format_args!("name=tcp,bind={},port={}", state.config().text("bind"), identity.port),
     );
+    let config = state.config();
+    let binds: String =
+        config.text("bind").split_ascii_whitespace().map(|name| format!(",bind={name}")).collect();
+    let mut listeners = Vec::new();
+    for (name, directive) in [("tcp", "port"), ("tls", "tls-port")] {
+        if config.number(directive) != 0 {
+            listeners.push(format!("name={name}{binds},port={}", config.number(directive)));
+        }
+    }
+    if !config.text("unixsocket").is_empty() {
+        listeners.push(format!("name=unix,bind={}", config.text("unixsocket")));
+    }
+    for (number, listener) in listeners.iter().enumerate() {
+        let _ = writeln!(out, "listener{number}:{listener}\r");
+    }
 }
 
 fn clients(ctx: &Context<'_>, out: &mut String) {

@@ -78,6 +78,8 @@ const STREAMED: &[&str] = &[
 pub struct Command {
     /// Name, arity, flags, keys, documentation.
     pub facts: &'static CommandFacts,
+    /// What clients call it: its name, unless the configuration renames it; nothing if they cannot.
+    pub called: &'static str,
     /// Its function. `None` for a container, whose subcommands have theirs.
     pub handler: Option<Handler>,
     /// Where it runs.
@@ -109,6 +111,7 @@ impl Command {
         let on_data = facts.flags.has(Flag::Write) || facts.flags.has(Flag::ReadOnly);
         Command {
             facts,
+            called: facts.name,
             handler,
             class,
             // WATCH enters under the locks of its keys.
@@ -164,7 +167,7 @@ impl Command {
 #[derive(Debug)]
 pub struct Table {
     commands: Vec<Command>,
-    /// Numbers of the commands that are no subcommands.
+    /// Numbers of the commands that are no subcommands and have a name.
     top: Vec<usize>,
     /// Open addressing over hashes of folded names; at most half full. `u16::MAX` is a free place.
     places: Vec<u16>,
@@ -222,19 +225,45 @@ impl Table {
                 commands.push(Command::new(sub, Some(handler), class, commands.len()));
             }
         }
-        let size = (commands.len() * 2).next_power_of_two().max(2);
-        let mut places = vec![FREE; size];
-        for &index in &top {
-            let mut at = hash(commands[index].facts.name.as_bytes()) & (size - 1);
-            while places[at] != FREE {
-                at = (at + 1) & (size - 1);
-            }
-            places[at] = index as u16;
-        }
-        Table { commands, top, places }
+        let mut table = Table { commands, top, places: Vec::new() };
+        table.place();
+        table
     }
 
-    /// A command that is no subcommand.
+    /// Enters what commands are called.
+    fn place(&mut self) {
+        let size = (self.commands.len() * 2).next_power_of_two().max(2);
+        self.places = vec![FREE; size];
+        for &index in &self.top {
+            let mut at = hash(self.commands[index].called.as_bytes()) & (size - 1);
+            while self.places[at] != FREE {
+                at = (at + 1) & (size - 1);
+            }
+            self.places[at] = index as u16;
+        }
+    }
+
+    /// Calls a command otherwise, or nothing: then no client can run it. Errors are Redis's words.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), &'static str> {
+        let index = self.find(from.as_bytes()).ok_or("No such command in rename-command")?.index;
+        if to.is_empty() {
+            self.top.retain(|&other| other != index);
+        } else if self.find(to.as_bytes()).is_some_and(|other| other.index != index) {
+            return Err("Target command name already exists");
+        }
+        // Once for each line of a configuration, and a table lives as long as the process.
+        self.commands[index].called = String::leak(to.to_string());
+        self.place();
+        Ok(())
+    }
+
+    /// Whether clients can run a command or subcommand, under whatever name.
+    pub fn is_reachable(&self, command: &Command) -> bool {
+        let container = command.facts.name.split('|').next().unwrap_or_default();
+        self.top().any(|top| top.facts.name == container)
+    }
+
+    /// A command that is no subcommand, by what clients call it.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Command> {
         let mask = self.places.len() - 1;
@@ -242,7 +271,7 @@ impl Table {
         loop {
             let place = *self.places.get(at)?;
             let command = self.commands.get(place as usize)?;
-            if command.facts.name.as_bytes().eq_ignore_ascii_case(name) {
+            if command.called.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(command);
             }
             at = (at + 1) & mask;
@@ -273,7 +302,7 @@ impl Table {
         self.commands.get(index)
     }
 
-    /// The commands that are no subcommands.
+    /// The commands that are no subcommands, without those that clients cannot run.
     pub fn top(&self) -> impl ExactSizeIterator<Item = &Command> {
         self.top.iter().map(|&index| &self.commands[index])
     }

@@ -1,6 +1,7 @@
 //! The table of commands: facts and functions joined by name. A command whose facts are known but which has no function here does not
 //! exist for clients.
 
+use crate::base::config::{ConfigError, Rename};
 use crate::command::bitmaps;
 use crate::command::blocking_lists;
 use crate::command::blocking_sorted_sets;
@@ -403,6 +404,19 @@ pub fn table() -> &'static Table {
     TABLE.get_or_init(|| Table::new(all::commands(), &handler))
 }
 
+/// The table as a configuration renames it.
+pub fn renamed(renames: &[Rename]) -> Result<&'static Table, ConfigError> {
+    if renames.is_empty() {
+        return Ok(table());
+    }
+    let mut table = Table::new(all::commands(), &handler);
+    for Rename { from, to, line } in renames {
+        table.rename(from, to).map_err(|why| ConfigError::Line(line.clone(), why.into()))?;
+    }
+    // Made once, at the start.
+    Ok(Box::leak(Box::new(table)))
+}
+
 fn handler(name: &str) -> Option<(Handler, Class)> {
     HANDLERS.iter().find(|(own, ..)| *own == name).map(|(_, handler, class)| (*handler, *class))
 }
@@ -410,6 +424,7 @@ fn handler(name: &str) -> Option<(Handler, Class)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::config::Config;
 
     #[test]
     fn every_handler_has_facts() {
@@ -434,5 +449,29 @@ mod tests {
         }
         assert!(table.find(b"nonsense").is_none());
         assert!(table.find(b"").is_none());
+    }
+
+    #[test]
+    fn commands_are_renamed() {
+        let text = "rename-command GET Fetch\nrename-command set ''\nrename-command config get\n";
+        let renames = |text: &str| Config::read(text, &|_| Err(String::new())).unwrap().renames;
+        let renamed_table = renamed(&renames(text)).unwrap();
+        let facts = |name: &[u8]| renamed_table.find(name).map(|command| command.facts.name);
+        assert_eq!(facts(b"FETCH"), Some("get"));
+        assert_eq!(facts(b"get"), Some("config"), "the name is free");
+        assert_eq!((facts(b"set"), facts(b"config"), facts(b"")), (None, None, None));
+        assert_eq!(renamed_table.top().len(), table().top().len() - 1);
+        let set = table().find(b"set").unwrap();
+        assert!(
+            !renamed_table.is_reachable(set) && renamed_table.is_reachable(table().find(b"get").unwrap())
+        );
+        for (line, why) in [
+            ("rename-command nothing x", "No such command in rename-command"),
+            ("rename-command 'config|get' x", "No such command in rename-command"),
+            ("rename-command get SET", "Target command name already exists"),
+        ] {
+            let error = renamed(&renames(&format!("\n{line}"))).unwrap_err().to_string();
+            assert_eq!(error, format!("Reading the configuration file, at line 2\n>>> '{line}'\n{why}"));
+        }
     }
 }

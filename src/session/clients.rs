@@ -39,7 +39,10 @@ pub const FLAG_BROKEN_REDIRECT: u32 = 1 << 10;
 /// Sees every command (MONITOR).
 pub const FLAG_MONITOR: u32 = 1 << 11;
 
-/// What a client takes beside its buffers: connection, session, its place in the tables (a test of net/connection.rs holds it).
+/// Came in by the unix socket.
+pub const FLAG_UNIX: u32 = 1 << 13;
+
+/// What a client takes beside its buffers: connection, session, its place in the tables.
 pub const CLIENT_BYTES: usize = 2048;
 
 /// What of a client takes memory, beside buffers and queue.

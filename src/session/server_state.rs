@@ -349,8 +349,6 @@ pub struct Identity {
     pub config_file: String,
     /// Absolute path of the data folder.
     pub dir: PathBuf,
-    /// The port that is listened on.
-    pub port: u16,
     /// Workers.
     pub workers: usize,
     /// Databases that SELECT knows.
@@ -365,6 +363,10 @@ pub type Opener = Box<dyn Fn() -> Result<Arc<Store>, haypile_lsm::Error> + Send 
 /// Writes a line to the server's log. The level is one of Redis's: `.` debug, `-` verbose, `*` notice, `#` warning.
 pub type Logger = Box<dyn Fn(char, &str) + Send + Sync>;
 
+/// Does what a change of the configuration asks for outside of what reads it: sockets, limits of the system. It is given the configuration
+/// in force and the new one, and may refuse: the whole reply text.
+pub type Reconfigure = Box<dyn Fn(&Config, &Config) -> Result<(), String> + Send + Sync>;
+
 /// Wakes whoever ends the server.
 pub type ShutdownTrigger = Box<dyn Fn() + Send + Sync>;
 
@@ -377,6 +379,7 @@ pub struct ServerState {
     reopening: Mutex<()>,
     /// Held while the configuration changes.
     changing_config: Mutex<()>,
+    reconfigure: Reconfigure,
     config: RwLock<Arc<Config>>,
     /// The clock.
     pub clock: Clock,
@@ -432,6 +435,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// How to open it again.
     pub opener: Opener,
+    /// What follows the configuration.
+    pub reconfigure: Reconfigure,
     /// The configuration.
     pub config: Config,
     /// The clock.
@@ -468,6 +473,7 @@ impl ServerState {
             opener: parts.opener,
             reopening: Mutex::default(),
             changing_config: Mutex::default(),
+            reconfigure: parts.reconfigure,
             settings: Settings::new(&parts.config),
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
@@ -546,7 +552,9 @@ impl ServerState {
         change: impl FnOnce(&Config) -> Result<Config, String>,
     ) -> Result<(), String> {
         let _one_at_a_time = self.changing_config.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&self.config())?;
+        let config = self.config();
+        let changed = change(&config)?;
+        (self.reconfigure)(&config, &changed)?;
         self.settings.apply(&changed);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         self.set_told();

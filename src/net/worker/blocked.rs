@@ -197,6 +197,10 @@ impl Worker {
             if connection.info.id != alarm.client {
                 continue;
             }
+            if connection.stream.is_handshaking() {
+                self.close(alarm.token);
+                continue;
+            }
             match connection.parked {
                 Some(Parked::Block(Blocked { block: Block::Keys(ref waiter), until_ms, .. }))
                     if until_ms <= self.now_ms =>

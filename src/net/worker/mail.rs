@@ -7,6 +7,7 @@ use crate::command::dispatch::Elsewhere;
 use crate::command::service::Service;
 use crate::net::connection::Pending;
 use crate::net::flow::Piece;
+use crate::net::listeners::Arrived;
 use crate::net::pool::Pool;
 use crate::session::allowance::Charge;
 use crate::session::clients::WorkerHandle;
@@ -15,10 +16,8 @@ use crate::session::in_flight::{Countdown, Ticket};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::Session;
 use haypile_lsm::Lsn;
-use mio::net::TcpStream;
 use mio::{Poll, Token};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -28,7 +27,8 @@ const WAKER: Token = Token(usize::MAX);
 /// What others post to a worker.
 pub enum Letter {
     /// A connection that the acceptor took.
-    Connection(TcpStream, SocketAddr),
+    /// A reason not to serve it comes along if it could not be told yet.
+    Connection(Box<Arrived>, Option<&'static [u8]>),
     /// A pool has run a command of a connection.
     Ran(Box<Job>),
     /// A part of a reply that a pool is still making.

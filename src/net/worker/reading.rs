@@ -14,6 +14,8 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
+/// How many commands a step of a TLS handshake counts as.
+const HANDSHAKE_COMMANDS: usize = 256;
 /// Commands that one connection may run in one turn.
 const COMMANDS_PER_TURN: usize = 256;
 /// Clients that get what they did not ask for just now.
@@ -24,6 +26,9 @@ impl Worker {
     pub(super) fn serve(&mut self, connection: &mut Connection) -> (Fate, usize) {
         if connection.info.is_killed() {
             return (Fate::Closes, 0);
+        }
+        if connection.stream.is_handshaking() {
+            return self.shake_hands(connection);
         }
         if !connection.output.has_buffer()
             && let Some(buffer) = self.spare_buffers.pop()
@@ -64,6 +69,38 @@ impl Worker {
             self.dirty.push(connection.token);
         }
         (fate, ran)
+    }
+
+    /// One step of finding out how to encrypt: as far as what has arrived goes. It counts as many commands, as it costs about as much.
+    #[cold]
+    fn shake_hands(&mut self, connection: &mut Connection) -> (Fate, usize) {
+        match connection.stream.shake_hands() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                connection.readable = false;
+                return (Fate::Stays, HANDSHAKE_COMMANDS);
+            }
+            Err(error) => {
+                let address = &connection.info.address;
+                self.server
+                    .log('-', &format!("Error accepting a client connection: {error} (addr={address})"));
+                return (Fate::Closes, HANDSHAKE_COMMANDS);
+            }
+        }
+        // What came with its last step is there already, and no edge will tell.
+        connection.readable = true;
+        if let Some(refusal) = connection.refusal {
+            let mut output = connection.output.take();
+            output.extend_from_slice(refusal);
+            connection.output.put_back(output);
+            connection.closing = true;
+            self.counters().connections_rejected.fetch_add(1, RELAXED);
+        }
+        if !connection.output.is_empty() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(connection.token);
+        }
+        (Fate::Stays, HANDSHAKE_COMMANDS)
     }
 
     /// Reads and runs what was read.
@@ -201,7 +238,8 @@ impl Worker {
                 }
                 Ok(count) => {
                     // After a hang-up no further edge comes: read until the end says so itself.
-                    connection.readable = count == buffer.len() || connection.hung_up;
+                    connection.readable =
+                        !connection.stream.is_drained(count, buffer.len()) || connection.hung_up;
                     let counters = self.counters();
                     counters.net_input_bytes.fetch_add(count as u64, RELAXED);
                     counters.reads_processed.fetch_add(1, RELAXED);

@@ -97,7 +97,7 @@ impl Worker {
         self.shared.mailbox.take(&mut letters);
         for letter in letters.drain(..) {
             match letter {
-                Letter::Connection(stream, address) => self.adopt(stream, address),
+                Letter::Connection(arrived, refusal) => self.adopt(*arrived, refusal),
                 Letter::Ran(job) => self.take_back(*job),
                 Letter::Piece(piece) => self.take_piece(*piece),
                 Letter::Retry(token, client) => self.wake(token, client),
@@ -135,7 +135,7 @@ impl Worker {
             }
             if event.is_writable() {
                 connection.writable = true;
-                if !connection.output.is_empty() {
+                if !connection.output.is_empty() || connection.stream.has_unsent() {
                     self.mark_dirty(token);
                 }
             }
