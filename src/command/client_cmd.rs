@@ -7,8 +7,8 @@ use crate::command::connection::{client_name, is_client_name};
 use crate::command::spec::{Context, Table};
 use crate::session::clients::{
     ClientInfo, FLAG_BCAST, FLAG_BLOCKED, FLAG_BROKEN_REDIRECT, FLAG_CLOSING, FLAG_DIRTY, FLAG_MONITOR,
-    FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, FLAG_TRACKING, FLAG_UNIX, NO_COMMAND, WorkerHandle,
-    after_turns,
+    FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, FLAG_TRACKING, FLAG_UNIX, NO_COMMAND,
+    WorkerHandle, after_turns,
 };
 use crate::session::in_flight::{Answer, Work};
 use crate::session::session::{Block, ReplyMode};

@@ -246,8 +246,8 @@ impl Executor {
                 return Outcome::Done { need: 0 };
             }
             Err(error) => {
-                let exec = self.table.find(request.args.name()).filter(|command| command.runs_queue);
-                return self.refuse(exec, session, reply, error);
+                // It may be known all the same: then it counts as rejected.
+                return self.refuse(find(table, &request.args), session, reply, error);
             }
         };
         let queues = session.multi.is_some() && !command.is_never_queued;
@@ -795,6 +795,15 @@ fn call(
     };
     reply.error(error.text());
     Outcome::Done { need }
+}
+
+/// Finds a command or a subcommand, whatever the number of its words.
+fn find<'t>(table: &'t Table, args: &Args<'_>) -> Option<&'t Command> {
+    let command = table.find(args.name())?;
+    match command.subcommands.is_empty() || args.len() < 2 {
+        true => Some(command),
+        false => table.find_subcommand(command, args.get(1)),
+    }
 }
 
 /// Finds a command and checks the number of its words.

@@ -113,6 +113,9 @@ impl Worker {
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
+            let tracking = self.server.settings.latency_tracking.load(RELAXED);
+            let index = connection.info.last_command() as usize;
+            self.server.stats.shard(self.index).command_ran(index, us * 1000, false, tracking);
             self.server.latency.note(COMMAND, Duration::from_micros(us));
         }
         if let Block::Keys(waiter) = &blocked.block {
@@ -122,7 +125,12 @@ impl Worker {
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
             _ if blocked.muted => {}
-            (Some(error), _) => reply.error(error),
+            (Some(error), _) => {
+                reply.error(error);
+                self.server.stats.error_reply(self.index, error.as_bytes());
+                let index = connection.info.last_command() as usize;
+                self.server.stats.shard(self.index).command_failed(index);
+            }
             (None, Block::Keys(_)) => reply.null_array(),
             // It has no end but its answer.
             (None, Block::Others(_)) => {}
