@@ -18,7 +18,9 @@
 //! *Loading* by a reader: it must not install what a writer has moved on from meanwhile. `begin_load` refuses while a flight is on
 //! its way, and when one of the shard has landed above S; one that takes off afterwards cancels the load.
 //!
-//! Bounded by bytes: beyond them the sets that were used least recently go. A set that alone is too large is not kept.
+//! *Staged changes.* Within an EXEC a reader adds what the commands before it staged, which `staged` sums up, element by element.
+//!
+//! Bounded by bytes: beyond them sets that were used least recently go. A set that alone is too large is not loaded again.
 
 use haypile_lsm::Lsn;
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +31,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SHARDS: usize = 16;
 /// So many elements that came or went are remembered for each set.
 const RECENT: usize = 256;
+/// How often a reader looks again while a commit is on its way, which takes a microsecond or two.
+const FLIGHT_SPINS: u32 = 100;
 /// A piece of a list is cut in two when it has more segments.
 const PIECE_MAX: usize = 64;
 
@@ -236,6 +240,8 @@ struct Set {
     recent: VecDeque<(Lsn, ElementChange)>,
     floor: Lsn,
     used: u64,
+    /// Too large to be here.
+    refused: bool,
 }
 
 #[derive(Debug, Default)]
@@ -309,12 +315,19 @@ impl FenceCache {
     }
 
     fn with<R>(&self, id: u64, read: Lsn, f: impl FnOnce(&Set, &FenceList) -> R) -> Option<R> {
-        let mut shard = self.shard(id);
-        shard.clock += 1;
-        let clock = shard.clock;
-        let set = shard.sets.get_mut(&id)?;
-        set.used = clock;
-        Some(f(set, set.list_at(read)?))
+        for _ in 0..FLIGHT_SPINS {
+            let mut shard = self.shard(id);
+            shard.clock += 1;
+            let clock = shard.clock;
+            let set = shard.sets.get_mut(&id)?;
+            set.used = clock;
+            if set.flights == 0 {
+                return Some(f(set, set.list_at(read)?));
+            }
+            drop(shard);
+            std::hint::spin_loop();
+        }
+        None
     }
 
     /// Whether a set is here and would be told of.
@@ -332,24 +345,32 @@ impl FenceCache {
         latest.flatten()
     }
 
-    /// Where the segment that `place` lies in begins, and how many elements lie before it. `None` if that is not known here.
-    pub fn find_place(&self, id: u64, read: Lsn, place: &[u8]) -> Option<Found> {
+    /// Where the segment that `place` lies in begins, and how many elements lie before it. `staged`: how many more lie before a
+    /// place than are committed. `None` if that is not known here.
+    pub fn find_place(
+        &self,
+        id: u64,
+        read: Lsn,
+        place: &[u8],
+        staged: impl Fn(&[u8]) -> i64,
+    ) -> Option<Found> {
         self.with(id, read, |set, list| {
             let at = list.locate(place);
             let start = list.get(at)?.start.to_vec();
-            let before = list.count_before(at).checked_add_signed(-set.since(read, &start))?;
-            Some(Found { before, start })
+            let change = staged(&start) - set.since(read, &start);
+            Some(Found { before: list.count_before(at).checked_add_signed(change)?, start })
         })?
     }
 
     /// The beginning of a segment at or not far before the element of this rank, with no more than `rank` elements before it.
     /// `None` if that is not known here.
-    pub fn find_rank(&self, id: u64, read: Lsn, rank: u64) -> Option<Found> {
+    pub fn find_rank(&self, id: u64, read: Lsn, rank: u64, staged: impl Fn(&[u8]) -> i64) -> Option<Found> {
         self.with(id, read, |set, list| {
             let mut at = list.locate_rank(rank);
             loop {
                 let start = &list.get(at)?.start;
-                let before = list.count_before(at).checked_add_signed(-set.since(read, start))?;
+                let change = staged(start) - set.since(read, start);
+                let before = list.count_before(at).checked_add_signed(change)?;
                 if before <= rank {
                     return Some(Found { before, start: start.to_vec() });
                 }
@@ -384,7 +405,7 @@ impl FenceCache {
         shard.clock += 1;
         let ticket = shard.clock;
         let set = shard.sets.entry(id).or_default();
-        if set.flights > 0 {
+        if set.flights > 0 || set.refused {
             return None;
         }
         (set.loading, set.used) = (ticket, ticket);
@@ -399,6 +420,12 @@ impl FenceCache {
         set.recent.clear();
         set.floor = floor;
         let bytes = list.bytes();
+        if bytes > self.bytes_max {
+            set.refused = true;
+            let old = set.list.take().map_or(0, |old| old.bytes());
+            self.account(old, 0);
+            return;
+        }
         let old = set.list.replace(list).map_or(0, |old| old.bytes());
         self.account(old, bytes);
         self.make_room(&mut shard, id);
@@ -407,8 +434,11 @@ impl FenceCache {
     /// Gives a load up.
     pub fn cancel_load(&self, id: u64, ticket: u64) {
         let mut shard = self.shard(id);
-        if shard.sets.get(&id).is_some_and(|set| set.loading == ticket && set.list.is_none()) {
-            shard.sets.remove(&id);
+        if let Some(set) = shard.sets.get_mut(&id).filter(|set| set.loading == ticket) {
+            set.loading = 0;
+            if set.list.is_none() && set.flights == 0 {
+                shard.sets.remove(&id);
+            }
         }
     }
 
@@ -436,7 +466,7 @@ impl FenceCache {
         set.flights = set.flights.saturating_sub(1);
         set.loading = 0;
         let Some(list) = &mut set.list else {
-            if set.flights == 0 {
+            if set.flights == 0 && !set.refused {
                 shard.sets.remove(&id);
             }
             return;
@@ -475,16 +505,26 @@ impl FenceCache {
         self.bytes.fetch_sub(old, Ordering::Relaxed);
     }
 
-    /// Drops what was used least recently, in this shard, `id` last.
+    /// Drops what was used least recently: in this shard, then in others that nobody holds, `id` last.
     fn make_room(&self, shard: &mut Shard, id: u64) {
+        self.drop_oldest(shard, Some(id));
+        for other in &self.shards {
+            if self.bytes() <= self.bytes_max {
+                return;
+            }
+            // The own shard's lock is held, so it is among those that are passed by.
+            if let Ok(mut other) = other.try_lock() {
+                self.drop_oldest(&mut other, None);
+            }
+        }
+        self.drop_oldest(shard, None);
+    }
+
+    fn drop_oldest(&self, shard: &mut Shard, but: Option<u64>) {
         while self.bytes() > self.bytes_max {
             let idle = |set: &Set| set.list.is_some() && set.flights == 0 && set.loading == 0;
-            let oldest = shard
-                .sets
-                .iter()
-                .filter(|(_, set)| idle(set))
-                .min_by_key(|(own, set)| (**own == id, set.used));
-            let Some((&oldest, _)) = oldest else { return };
+            let others = shard.sets.iter().filter(|(id, set)| Some(**id) != but && idle(set));
+            let Some(oldest) = others.min_by_key(|(_, set)| set.used).map(|(id, _)| *id) else { return };
             if let Some(set) = shard.sets.remove(&oldest) {
                 self.account(set.list.map_or(0, |list| list.bytes()), 0);
             }
@@ -574,7 +614,7 @@ mod tests {
                 model.states.push((lsn, elements));
                 let changes = [change];
                 let flight = cache.take_off(&changes);
-                prop_assert!(cache.find_place(ID, LATEST, b"").is_none(), "told while a commit is on its way");
+                prop_assert!(cache.find_place(ID, LATEST, b"", |_| 0).is_none(), "told while a commit is on its way");
                 flight.land(lsn, changes.into_iter());
             }
             let last = model.states[model.states.len() - 1].0;
@@ -583,14 +623,14 @@ mod tests {
             for (place, back) in probes {
                 let read = last.saturating_sub(back).max(10);
                 let elements = model.at(read);
-                match cache.find_place(ID, read, &place) {
+                match cache.find_place(ID, read, &place, |_| 0) {
                     None => prop_assert!(back as usize > RECENT / 2, "not told of {back} commits ago"),
                     Some(found) => {
                         prop_assert!(found.start <= place);
                         let before = elements.range(..found.start).count() as u64;
                         prop_assert_eq!(found.before, before);
                         let rank = elements.range(..place.clone()).count() as u64;
-                        let found = cache.find_rank(ID, read, rank).unwrap();
+                        let found = cache.find_rank(ID, read, rank, |_| 0).unwrap();
                         prop_assert!(found.before <= rank);
                         prop_assert_eq!(found.before, elements.range(..found.start).count() as u64);
                     }
@@ -654,9 +694,14 @@ mod tests {
         }
         assert!(!cache.has(ids[1], LATEST) && cache.has(ids[2], LATEST));
         assert!(cache.bytes() <= list().bytes() * 2);
+        // One of another shard makes room as well.
+        let ticket = cache.begin_load(2, LATEST).unwrap();
+        cache.finish_load(2, ticket, list(), 1);
+        assert!(cache.has(2, LATEST) && cache.bytes() <= list().bytes() * 2);
         let small = FenceCache::new(list().bytes() - 1);
         let ticket = small.begin_load(ID, LATEST).unwrap();
         small.finish_load(ID, ticket, list(), 1);
         assert!(!small.has(ID, LATEST) && small.bytes() == 0);
+        assert_eq!(small.begin_load(ID, LATEST), None, "it was too large just now");
     }
 }

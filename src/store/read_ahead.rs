@@ -95,7 +95,7 @@ impl ReadAhead {
         }
         let mut shard = self.shard(id);
         let before = shard.members.len();
-        if before >= IDS_MAX {
+        if before >= IDS_MAX && !shard.members.contains_key(&id) {
             shard.members.clear();
         }
         shard.members.insert(id, members);
@@ -132,7 +132,7 @@ impl ReadAhead {
         let elements: VecDeque<_> = short.take(AHEAD).collect();
         let mut shard = self.shard(end.0);
         let before = shard.ends.len();
-        if before >= IDS_MAX {
+        if before >= IDS_MAX && !shard.ends.contains_key(&end) {
             shard.ends.clear();
         }
         shard.ends.insert(end, elements);

@@ -634,11 +634,15 @@ impl Txn {
         self.staged.fences.push(change);
     }
 
-    /// Whether an earlier command of the EXEC has changed the fences of a set: then what is in memory of them is not what is read.
+    /// Whether an earlier command of the EXEC has changed the fences of a set.
     pub fn fences_are_staged(&self, id: u64) -> bool {
-        self.earlier
-            .as_ref()
-            .is_some_and(|earlier| earlier.staged.fences.iter().any(|change| change.id == id))
+        self.staged_fences(id).next().is_some()
+    }
+
+    /// What earlier commands of the EXEC have changed about the fences of a set.
+    pub fn staged_fences(&self, id: u64) -> impl Iterator<Item = &FenceChange> {
+        let earlier = self.earlier.as_ref().map(|earlier| &earlier.staged.fences[..]);
+        earlier.unwrap_or_default().iter().filter(move |change| change.id == id)
     }
 
     /// Whether reads see what is committed and nothing else: no command before this one, in an EXEC, has staged anything.

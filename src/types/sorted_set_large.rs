@@ -153,6 +153,12 @@ impl Steps {
     }
 }
 
+/// How many more elements stand before `place` than are committed.
+fn staged_before(txn: &Txn, id: u64, place: &[u8]) -> i64 {
+    let elements = txn.staged_fences(id).flat_map(|change| &change.elements);
+    elements.filter(|(own, _)| **own < *place).map(|(_, change)| i64::from(*change)).sum()
+}
+
 /// A large sorted set.
 #[derive(Clone, Debug)]
 pub struct Large {
@@ -260,10 +266,12 @@ impl Large {
         if !self.summary.has_fences() {
             return Ok(Found::default());
         }
-        if self.is_at_hand(txn)?
-            && let Some(found) = txn.store().fence_cache().find_place(self.id, txn.read_sequence(), place)
-        {
-            return Ok(found);
+        if self.may_serve(txn)? {
+            let cache = txn.store().fence_cache();
+            let staged = |start: &[u8]| staged_before(txn, self.id, start);
+            if let Some(found) = cache.find_place(self.id, txn.read_sequence(), place, staged) {
+                return Ok(found);
+            }
         }
         let mut found = Found::default();
         let mut sum = self.summary.head;
@@ -285,10 +293,12 @@ impl Large {
         if rank < self.summary.head {
             return Ok(Found::default());
         }
-        if self.is_at_hand(txn)?
-            && let Some(found) = txn.store().fence_cache().find_rank(self.id, txn.read_sequence(), rank)
-        {
-            return Ok(found);
+        if self.may_serve(txn)? {
+            let cache = txn.store().fence_cache();
+            let staged = |start: &[u8]| staged_before(txn, self.id, start);
+            if let Some(found) = cache.find_rank(self.id, txn.read_sequence(), rank, staged) {
+                return Ok(found);
+            }
         }
         let mut fences = self.fences(txn)?;
         let from_end = rank > self.summary.count / 2;
@@ -309,7 +319,15 @@ impl Large {
         Err(damage("counts of fences"))
     }
 
-    /// Sees to it, if it can be done, that the fences are in memory; whether they are.
+    /// Whether the fences in memory may serve a reader: they are there, and what an EXEC staged can be added to them.
+    fn may_serve(&self, txn: &mut Txn) -> Result<bool, Stop> {
+        match txn.fences_are_staged(self.id) {
+            true => Ok(!txn.staged_fences(self.id).any(|change| change.many)),
+            false => self.is_at_hand(txn),
+        }
+    }
+
+    /// Sees to it, if it can be done, that the fences are in memory; whether they are, and are what the records say.
     fn is_at_hand(&self, txn: &mut Txn) -> Result<bool, Stop> {
         if txn.fences_are_staged(self.id) {
             return Ok(false);

@@ -235,7 +235,7 @@ pub fn switch_memtable(
 
 fn new_memtable(shared: &Shared, capacity_bytes: usize) -> Result<Arc<Memtable>> {
     let id = shared.next_memtable.fetch_add(1, Ordering::Relaxed);
-    Ok(Arc::new(Memtable::within(&shared.maps, capacity_bytes, id)?))
+    Ok(Arc::new(Memtable::new(capacity_bytes, id)?))
 }
 
 /// Keeps a memtable ready once some keyspace's is half full. The first touch of each page costs a fault, and of a huge one the zeroing
@@ -246,9 +246,12 @@ pub fn prepare_spare(shared: &Shared) -> Result<()> {
     if lock(&shared.spare_memtable).is_some() || !filling(&shared.view.load_owned()) {
         return Ok(());
     }
-    let spare = new_memtable(shared, shared.options.memtable_bytes)?;
+    // In memory that was used before, if there is some. Only here, where its index can be cleared while nobody waits, and only for
+    // memtables of the usual size.
+    let id = shared.next_memtable.fetch_add(1, Ordering::Relaxed);
+    let spare = Memtable::within(&shared.maps, shared.options.memtable_bytes, id)?;
     spare.prefault();
-    *lock(&shared.spare_memtable) = Some(spare);
+    *lock(&shared.spare_memtable) = Some(Arc::new(spare));
     Ok(())
 }
 

@@ -39,8 +39,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// Maps of memory kept for memtables to come, two for each: that of its records and that of its index.
-const MAPS_KEPT: usize = 4;
+/// Maps of memory kept for the next memtable: that of its records and that of its index.
+const MAPS_KEPT: usize = 2;
 
 /// Opens or makes the database in `path`, without its threads.
 pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shared>> {
@@ -286,7 +286,7 @@ impl Replay {
             let bytes = Memtable::entry_bytes_max(entry.key.len(), entry.value.len());
             if !keyspace.memtable.reserve(bytes) {
                 let capacity = self.memtable_bytes.max(bytes);
-                let fresh = Arc::new(Memtable::within(&self.maps, capacity, self.next_memtable)?);
+                let fresh = Arc::new(Memtable::new(capacity, self.next_memtable)?);
                 self.next_memtable += 1;
                 let full = std::mem::replace(&mut keyspace.memtable, fresh);
                 if full.last_sequence() > 0 {

@@ -80,12 +80,10 @@ mod real {
             self.was_used
         }
 
-        /// Has the system back it with memory now. Where the system cannot, pages come as they are touched.
+        /// Has the system back it with memory now, as far as a former use has not. Where the system cannot, pages come as they are touched.
         pub fn prefault(&self) {
             #[cfg(target_os = "linux")]
-            if !self.was_used {
-                let _ = self.map.advise(memmap2::Advice::PopulateWrite);
-            }
+            let _ = self.map.advise(memmap2::Advice::PopulateWrite);
         }
 
         /// Writes zeros over what a former use left.
