@@ -9,6 +9,7 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::Config;
+use crate::command::acl::file::users_at_start;
 use crate::command::dispatch::Executor;
 use crate::command::save;
 use crate::command::table::table;
@@ -63,6 +64,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners = listen(config.text("bind"), port, backlog)?;
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
     let identity = identity(&config, &clock, &dir, port);
+    let users = users_at_start(&config, &dir)?;
 
     let watch = Arc::new(LogWatch::new(clock));
     let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
@@ -81,6 +83,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
         store,
         opener,
         config,
+        users,
         clock,
         identity,
         commands: table().len(),

@@ -198,9 +198,7 @@ impl Acceptor {
             // Best effort: the client may be gone.
             let _ = stream.write(text);
         };
-        if settings.protected_mode.load(RELAXED)
-            && !settings.password_needed.load(RELAXED)
-            && !is_loopback(address.ip())
+        if settings.protected_mode.load(RELAXED) && self.server.users.is_open() && !is_loopback(address.ip())
         {
             refuse(&mut stream, PROTECTED);
             return;

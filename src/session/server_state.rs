@@ -9,12 +9,14 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
+use crate::session::acl_log::AclLog;
 use crate::session::allowance::Allowance;
 use crate::session::clients::{ClientRegistry, FLAG_MONITOR, FLAG_PUBSUB};
 use crate::session::peers::Peers;
 use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
+use crate::session::users::Users;
 use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
 use crate::store::events::EventClass;
@@ -83,8 +85,6 @@ pub struct Settings {
     output_limit: OutputSetting,
     /// Output limits of a client that is subscribed to something, or sees every command.
     output_limit_pubsub: OutputSetting,
-    /// Whether a password is asked for.
-    pub password_needed: AtomicBool,
     /// Memory above which commands that grow it are refused; 0 for none.
     pub memory_max_bytes: AtomicU64,
     /// Whether clients from elsewhere are refused while there is no password.
@@ -110,7 +110,6 @@ impl Settings {
             query_bytes_max: AtomicU64::new(0),
             output_limit: OutputSetting::default(),
             output_limit_pubsub: OutputSetting::default(),
-            password_needed: AtomicBool::new(false),
             memory_max_bytes: AtomicU64::new(0),
             protected_mode: AtomicBool::new(true),
             keepalive_s: AtomicU64::new(0),
@@ -140,7 +139,6 @@ impl Settings {
         self.query_bytes_max.store(unsigned("client-query-buffer-limit"), RELAXED);
         self.output_limit.set(config.output_limit("normal"));
         self.output_limit_pubsub.set(config.output_limit("pubsub"));
-        self.password_needed.store(!config.text("requirepass").is_empty(), RELAXED);
         self.memory_max_bytes.store(unsigned("maxmemory"), RELAXED);
         self.protected_mode.store(config.flag("protected-mode"), RELAXED);
         self.keepalive_s.store(unsigned("tcp-keepalive"), RELAXED);
@@ -288,6 +286,10 @@ pub struct ServerState {
     pub stats: Stats,
     /// Connected clients.
     pub clients: Arc<ClientRegistry>,
+    /// Users.
+    pub users: Users,
+    /// What users were denied.
+    pub acl_log: AclLog,
     /// Memory for large requests.
     pub allowance: Arc<Allowance>,
     /// SLOWLOG.
@@ -329,6 +331,8 @@ pub struct Parts {
     pub opener: Opener,
     /// The configuration.
     pub config: Config,
+    /// The users that it names.
+    pub users: Users,
     /// The clock.
     pub clock: Clock,
     /// What does not change.
@@ -363,6 +367,8 @@ impl ServerState {
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
             clients,
+            users: parts.users,
+            acl_log: AclLog::default(),
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
             peers: Peers::default(),
@@ -427,6 +433,10 @@ impl ServerState {
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&config)?;
         self.settings.apply(&changed);
+        let password = changed.text("requirepass");
+        if password != config.text("requirepass") {
+            self.users.set_default_password(password.as_bytes());
+        }
         *config = Arc::new(changed);
         drop(config);
         self.set_told();

@@ -36,9 +36,8 @@ impl Worker {
         });
         self.server.stats.clients_peak.fetch_max(self.server.clients.len() as u64, RELAXED);
         self.counters().connections_received.fetch_add(1, RELAXED);
-        let authenticated = !self.server.settings.password_needed.load(RELAXED);
         self.by_client.insert(info.id, token);
-        let session = Box::new(Session::new(info, self.index, authenticated, &self.server.watches));
+        let session = Box::new(Session::new(info, self.index, &self.server.users, &self.server.watches));
         let connection = Box::new(Connection::new(stream, token, session));
         if token == self.connections.len() {
             self.connections.push(Some(connection));
