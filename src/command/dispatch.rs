@@ -13,7 +13,7 @@
 use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::acl::check::{check, note_denied, refusal};
+use crate::command::acl::check::{Asked, check, note_denied, refusal};
 use crate::command::changes::{record, remember, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
@@ -319,7 +319,7 @@ impl Executor {
         if !session.authenticated && !facts.flags.has(Flag::NoAuth) && self.server.users.asks_for_password() {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
         }
-        if !session.may_do_all && !(queues && facts.flags.has(Flag::NoMulti)) {
+        if !(session.may_do_all || queues && facts.flags.has(Flag::NoMulti)) {
             self.check_user(command, session, &request.args)?;
         }
         if session.only_listens() && !may_listener_run(command) {
@@ -376,7 +376,8 @@ impl Executor {
         check(user, command.acl_number, facts, args).map_err(|denied| {
             session.info.set_last_command(command.index as u32);
             let in_multi = session.multi.is_some();
-            note_denied(&self.server, self.table, &session.info, user, facts, args, denied, in_multi);
+            let asked = Asked { user, facts, args: *args };
+            note_denied(&self.server, self.table, &session.info, asked, denied, in_multi);
             refusal(user, facts, denied)
         })
     }

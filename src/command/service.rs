@@ -20,7 +20,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::acl::check::{check, note_denied, refusal};
+use crate::command::acl::check::{Asked, check, note_denied, refusal};
 use crate::command::changes::{record, remember_again, tell};
 use crate::command::key_finder::for_each_name;
 use crate::command::running::{call_handler, error_of, note_slow};
@@ -239,8 +239,8 @@ impl Servant<'_> {
         }
         // From here on it is this client's: whatever comes, it gets an answer.
         if let Some(denied) = denied {
-            let client = &waiter.client;
-            note_denied(self.server, self.table, client, &session.user, command.facts, &args, denied, false);
+            let asked = Asked { user: &session.user, facts: command.facts, args };
+            note_denied(self.server, self.table, &waiter.client, asked, denied, false);
         }
         let (mut committed, mut error) = (None, error);
         if error.is_none() {

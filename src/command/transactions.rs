@@ -12,7 +12,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::acl::check::{Denied, check, late_refusal, note_denied};
+use crate::command::acl::check::{Asked, Denied, check, late_refusal, note_denied};
 use crate::command::changes::remember;
 use crate::command::config_cmd::is_enabled;
 use crate::command::debug;
@@ -222,8 +222,8 @@ fn run_queued(ctx: &mut Context<'_>, multi: &Multi) -> Result<(), Stop> {
     for (number, user, denied) in all_denied {
         let Some(queued) = multi.commands().get(number) else { continue };
         let Some(command) = ctx.table.get(queued.command) else { continue };
-        let (client, args) = (&ctx.session.info, queued.args.as_args());
-        note_denied(ctx.server, ctx.table, client, &user, command.facts, &args, denied, true);
+        let asked = Asked { user: &user, facts: command.facts, args: queued.args.as_args() };
+        note_denied(ctx.server, ctx.table, &ctx.session.info, asked, denied, true);
     }
     for (ran, queued) in all_ran.into_iter().zip(multi.commands()) {
         let Some(command) = ctx.table.get(queued.command) else { continue };

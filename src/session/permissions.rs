@@ -91,10 +91,8 @@ struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     commands: CommandSet,
-    /// All commands: since then none was taken away.
-    all_commands: bool,
-    /// Commands that are not known yet, too.
-    future_commands: bool,
+    /// All commands, from which some may have been taken: how it is shown.
+    begins_with_all: bool,
     /// Commands that are allowed with one of these as their first word, in lower case.
     first_words: BTreeMap<u16, BTreeSet<Vec<u8>>>,
     rules: Vec<Rule>,
@@ -113,8 +111,7 @@ impl Selector {
     pub fn new(all_channels: bool) -> Selector {
         Selector {
             commands: CommandSet::NONE,
-            all_commands: false,
-            future_commands: false,
+            begins_with_all: false,
             first_words: BTreeMap::new(),
             rules: Vec::new(),
             all_keys: false,
@@ -129,7 +126,7 @@ impl Selector {
     /// All commands, or none.
     pub fn set_all_commands(&mut self, on: bool) {
         self.commands = if on { CommandSet::ALL } else { CommandSet::NONE };
-        (self.all_commands, self.future_commands) = (on, on);
+        self.begins_with_all = on;
         self.first_words.clear();
         self.rules.clear();
     }
@@ -138,7 +135,6 @@ impl Selector {
     pub fn set_commands(&mut self, commands: impl Iterator<Item = u16>, on: bool) {
         for command in commands {
             self.commands.set(command, on);
-            self.all_commands &= on;
             self.first_words.remove(&command);
         }
     }
@@ -196,7 +192,7 @@ impl Selector {
 
     /// Whether a command may be run, its first word being this.
     pub fn allows_command(&self, command: u16, first_word: Option<&[u8]>) -> bool {
-        if self.all_commands || self.commands.has(command) {
+        if self.commands.has(command) {
             return true;
         }
         let (Some(words), Some(word)) = (self.first_words.get(&command), first_word) else { return false };
@@ -236,7 +232,7 @@ impl Selector {
     }
 
     fn command_words(&self) -> Vec<Vec<u8>> {
-        let base = if self.future_commands { "+@all" } else { "-@all" };
+        let base = if self.begins_with_all { "+@all" } else { "-@all" };
         let rules =
             self.rules.iter().map(|rule| [if rule.allows { b"+" } else { b"-" }, &*rule.what].concat());
         std::iter::once(base.as_bytes().to_vec()).chain(rules).collect()
@@ -377,7 +373,7 @@ impl User {
 
     /// Whether everything is allowed, so that nothing has to be looked at.
     pub fn may_do_all(&self) -> bool {
-        self.selectors.iter().any(|own| own.all_commands && own.all_keys && own.all_channels)
+        self.selectors.iter().any(|own| own.commands == CommandSet::ALL && own.all_keys && own.all_channels)
     }
 
     /// The names of flags that it has.
@@ -456,10 +452,12 @@ mod tests {
         assert!(selector.allows_command(5, Some(b"aB")) && !selector.allows_command(5, None));
         assert!(!selector.allows_command(5, Some(b"b")));
         selector.set_all_commands(true);
-        assert!(selector.allows_command(1000, None) && selector.future_commands);
+        assert!(selector.allows_command(1000, None) && selector.begins_with_all);
         selector.set_commands([5].into_iter(), false);
         assert!(selector.allows_command(1000, None) && !selector.allows_command(5, Some(b"ab")));
-        assert!(!selector.all_commands && selector.future_commands);
+        assert!(selector.commands != CommandSet::ALL && selector.begins_with_all);
+        selector.set_commands([5].into_iter(), true);
+        assert!(selector.commands == CommandSet::ALL);
     }
 
     #[test]

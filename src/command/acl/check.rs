@@ -140,22 +140,31 @@ pub fn note(
     server.acl_log.add((reason, in_multi), object, user, line, server.clock.unix_ms(), length_max);
 }
 
+/// A command that a user asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Who.
+    pub user: &'a User,
+    /// Which command.
+    pub facts: &'a CommandFacts,
+    /// With which words.
+    pub args: Args<'a>,
+}
+
 /// Notes that a command was denied.
 pub fn note_denied(
     server: &ServerState,
     table: &Table,
     client: &ClientInfo,
-    user: &User,
-    facts: &CommandFacts,
-    args: &Args<'_>,
+    asked: Asked<'_>,
     denied: Denied,
     in_multi: bool,
 ) {
     let object = match denied.reason {
-        Reason::Command => facts.name.as_bytes(),
-        _ => args.get(denied.word),
+        Reason::Command => asked.facts.name.as_bytes(),
+        _ => asked.args.get(denied.word),
     };
-    note(server, table, client, (denied.reason, in_multi), object, &user.name);
+    note(server, table, client, (denied.reason, in_multi), object, &asked.user.name);
 }
 
 #[cfg(test)]

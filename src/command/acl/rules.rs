@@ -344,7 +344,8 @@ mod tests {
             prop::sample::select(&["allkeys", "resetkeys", "allchannels", "resetchannels", "nocommands"])
                 .prop_map(String::from),
             "[~&][a-c*()\"'\\\\]{0,3}",
-            "%(R|W|RW|w)~[a-c*()\"']{0,3}",
+            // A lone star for reading and writing is shown as what it comes to: all keys.
+            "%(R|W|RW|w)~[a-c*()\"']{0,3}".prop_filter("a lone star", |rule| !rule.ends_with("~*")),
         ]
     }
 
