@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use haypile::base::config::Config;
+use haypile::base::config_words::arguments_text;
+use haypile::server::refused;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -11,7 +13,7 @@ const HELP: &str = "Usage: haypile [FILE] [--directive value ..]
        haypile -v | --version
        haypile -h | --help
 
-FILE is a configuration file in redis.conf's format; - reads it from standard input.
+FILE is a configuration file in redis.conf's format; - reads one from standard input.
 Each --directive sets what a line of the file would, and wins over it.
 
 import reads a dump file of Redis (4 to 8) into the data folder, while no server uses it. Keys that are
@@ -41,7 +43,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            eprintln!("haypile: {line}");
+            match line.starts_with('\n') {
+                true => eprintln!("{line}"),
+                false => eprintln!("haypile: {line}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -86,25 +91,27 @@ fn start(arguments: &[String]) -> Result<(), String> {
     haypile::server::run(configure(arguments)?)
 }
 
-/// The configuration: a file, if one is named first, and directives.
+/// The configuration: a file, if one is named first, standard input, if `-` says so, and directives.
 fn configure(arguments: &[String]) -> Result<Config, String> {
-    let mut config = Config::default();
-    let directives = match arguments.split_first() {
-        Some((file, rest)) if !file.starts_with("--") => {
-            let text = read(file).map_err(|why| format!("cannot read {file}: {why}"))?;
-            config.apply_file(file, &text, &|path| read(path))?;
-            config.file = std::path::absolute(file).ok().map(|path| path.display().to_string());
-            rest
-        }
-        _ => arguments,
+    let (file, rest) = match arguments.split_first() {
+        Some((file, rest)) if !file.starts_with('-') => (Some(file), rest),
+        _ => (None, arguments),
     };
-    config.apply_arguments(directives)?;
+    let (given, from_input) = arguments_text(rest);
+    let mut text = file.map(|file| read(file)).transpose().map_err(refused)?.unwrap_or_default();
+    if from_input {
+        let input = std::io::read_to_string(std::io::stdin());
+        text = text + "\n" + &input.map_err(|error| format!("standard input: {error}"))?;
+    }
+    if !given.is_empty() {
+        text = text + "\n" + &given;
+    }
+    let mut config = Config::read(&text, &read).map_err(refused)?;
+    config.file = file.and_then(|file| std::path::absolute(file).ok()).map(|path| path.display().to_string());
     Ok(config)
 }
 
 fn read(path: &str) -> Result<String, String> {
-    if path == "-" {
-        return std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string());
-    }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("Fatal error, can't open config file '{path}': {error}"))
 }

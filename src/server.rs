@@ -8,8 +8,9 @@
 //! Sockets come before the database, so that a port in use is said at once and not after a long recovery.
 
 use crate::base::clock::Clock;
-use crate::base::config::Config;
+use crate::base::config::{Config, ConfigError};
 use crate::command::acl::file::users_at_start;
+use crate::command::connection::REDIS_VERSION;
 use crate::command::dispatch::Executor;
 use crate::command::save;
 use crate::command::table::table;
@@ -45,26 +46,37 @@ use std::time::Duration;
 const OWN_DESCRIPTORS: u64 = 512;
 /// One part in so many of the memory budget remembers which keys hold plain records: 4 bytes a key.
 const PLAIN_KEYS_SHARE: u64 = 64;
+/// One part in so many of the memory budget holds the fences of large sorted sets.
+const FENCE_CACHE_SHARE: u64 = 64;
+/// One part in so many of the memory budget remembers which elements of large hashes and sets are stored.
+const KNOWN_ELEMENTS_SHARE: u64 = 64;
 /// How often the housekeeper looks around.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How often a server that is asked to end looks whether its workers have ended.
 const END_POLL: Duration = Duration::from_millis(10);
 
+/// The words with which Redis refuses a configuration.
+pub fn refused(why: impl std::fmt::Display) -> String {
+    format!("\n*** FATAL CONFIG FILE ERROR (Redis {REDIS_VERSION}) ***\n{why}")
+}
+
 /// Runs a server with this configuration until it is asked to end. Errors are one line, ready to be shown.
 pub fn run(mut config: Config) -> Result<(), String> {
     let clock = Clock::new();
+    let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
-    let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir)
-        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let port = config.number("port") as u16;
     let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
-    let listeners = listen(config.text("bind"), port, backlog)?;
+    let listeners = listen(config.text("bind"), port, backlog)
+        .inspect_err(|_| log.write('#', &format!("Failed listening on port {port} (TCP), aborting.")))?;
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
     let identity = identity(&config, &clock, &dir, port);
-    let users = users_at_start(&config, &dir)?;
+    let users = users_at_start(&config, &dir).map_err(|error| match error {
+        ConfigError::File(why) => why,
+        line => refused(line),
+    })?;
 
     let watch = Arc::new(LogWatch::new(clock));
     let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
@@ -113,17 +125,15 @@ pub fn run(mut config: Config) -> Result<(), String> {
 /// Reads a dump file of Redis into the data folder, which no server may be using. Lines for people go to the log.
 pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     let clock = Clock::new();
+    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
+    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
+    let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
-    let dir = absolute(config.text("dir"));
-    fs::create_dir_all(&dir)
-        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
     let open_tables = limit_descriptors(&mut config, &log);
     let identity = identity(&config, &clock, &dir, 0);
     let opener =
         opener(&config, &identity, clock, open_tables, Arc::new(LogWatch::new(clock)), Arc::clone(&log));
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
-    let input = OsEnv::new().open(&absolute(file), OpenMode::Read);
-    let input = input.map_err(|error| format!("cannot read {file}: {error}"))?;
     log.write('*', &format!("Importing {file} into {}", dir.display()));
     let mut progress = |imported: &Imported, position: u64| {
         log.write('*', &format!("{} keys, {} MB read", imported.keys, position >> 20));
@@ -167,6 +177,18 @@ pub fn check(dir: &str, report: &mut dyn FnMut(&str)) -> Result<u64, String> {
 
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+/// Makes the data folder. One that was given becomes the working folder, as in Redis: other paths of the configuration are relative to it.
+fn enter_dir(config: &Config) -> Result<PathBuf, String> {
+    let dir = absolute(config.text("dir"));
+    fs::create_dir_all(&dir)
+        .map_err(|error| format!("cannot make the data folder {}: {error}", dir.display()))?;
+    if config.is_given("dir") {
+        std::env::set_current_dir(&dir)
+            .map_err(|error| format!("cannot enter the data folder {}: {error}", dir.display()))?;
+    }
+    Ok(dir)
 }
 
 fn open_failure(dir: &Path, error: &Error) -> String {
@@ -256,8 +278,8 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
     log.write(
         '*',
         &format!(
-            "Haypile {version} (speaks Redis {}), process {}, {} workers, memory budget {} MB",
-            crate::command::connection::REDIS_VERSION,
+            "Haypile {version} (speaks Redis {}), PID: {}, {} workers, memory budget {} MB",
+            REDIS_VERSION,
             std::process::id(),
             identity.workers,
             identity.memory_budget_bytes >> 20
@@ -291,7 +313,10 @@ fn opener(
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
     let plain_keys_bytes = (identity.memory_budget_bytes / PLAIN_KEYS_SHARE) as usize;
-    let budget = identity.memory_budget_bytes as usize - plain_keys_bytes;
+    let fence_cache_bytes = (identity.memory_budget_bytes / FENCE_CACHE_SHARE) as usize;
+    let known_elements_bytes = (identity.memory_budget_bytes / KNOWN_ELEMENTS_SHARE) as usize;
+    let tables = plain_keys_bytes + fence_cache_bytes + known_elements_bytes;
+    let budget = identity.memory_budget_bytes as usize - tables;
     let packed = PackedLimits {
         elements_max: config.number("packed-max-elements") as usize,
         bytes_max: config.number("packed-max-bytes") as usize,
@@ -316,6 +341,8 @@ fn opener(
                 clock,
                 packed,
                 plain_keys_bytes,
+                fence_cache_bytes,
+                known_elements_bytes,
                 ..StoreOptions::default()
             },
         )

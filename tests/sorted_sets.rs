@@ -7,7 +7,7 @@
 use haypile::base::clock::Clock;
 use haypile::base::stop::Stop;
 use haypile::store::hooks::MetaHooks;
-use haypile::store::store::{FenceLimits, PackedLimits, Store, StoreOptions};
+use haypile::store::store::{PackedLimits, Store, StoreOptions};
 use haypile::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile::types::elements::{Page, Wanted};
 use haypile::types::sorted_set::{Element, MemberEnd, ScoreEnd, SortedSet, Span, store};
@@ -51,14 +51,20 @@ fn sorted(model: &Model) -> Vec<Element> {
 }
 
 impl World {
-    fn new(packed: PackedLimits, fences: FenceLimits, seed: u64) -> World {
+    fn new(packed: PackedLimits, fence_elements_max: u64, seed: u64) -> World {
         let (env, clock) = (MemEnv::new(), Clock::manual(1_700_000_000_000));
         let mut options =
             Options { memtable_bytes: 64 << 10, memtable_total_bytes: 512 << 10, ..Options::tiny() };
         MetaHooks::install(&mut options, clock);
         let db = Db::open(env.clone(), Path::new("/db"), options).unwrap();
-        let options =
-            StoreOptions { databases: 1, gate_slots: 2, clock, packed, fences, ..StoreOptions::default() };
+        let options = StoreOptions {
+            databases: 1,
+            gate_slots: 2,
+            clock,
+            packed,
+            fence_elements_max,
+            ..StoreOptions::default()
+        };
         let store = Store::open(Arc::new(db), options).unwrap();
         let txn = Txn::new(store.clone());
         let mut rng = Rng::new(seed);
@@ -435,10 +441,10 @@ impl OwnedSpan {
     }
 }
 
-fn run(packed: PackedLimits, fences: FenceLimits, turns: u32, default_seeds: u64) {
+fn run(packed: PackedLimits, fence_elements_max: u64, turns: u32, default_seeds: u64) {
     for seed in seeds(default_seeds) {
-        eprintln!("HAYPILE_SEED={seed} {packed:?} {fences:?}");
-        let mut world = World::new(packed, fences, seed);
+        eprintln!("HAYPILE_SEED={seed} {packed:?} {fence_elements_max}");
+        let mut world = World::new(packed, fence_elements_max, seed);
         for _ in 0..turns {
             world.turn();
         }
@@ -449,30 +455,30 @@ const ALL_LARGE: PackedLimits = PackedLimits { elements_max: 0, bytes_max: 0 };
 
 #[test]
 fn large_sets_with_the_closest_fences() {
-    run(ALL_LARGE, FenceLimits { elements_max: 2, tall_one_in: 2 }, 400, 4);
+    run(ALL_LARGE, 2, 400, 4);
 }
 
 #[test]
 fn large_sets_with_close_fences() {
-    run(ALL_LARGE, FenceLimits { elements_max: 8, tall_one_in: 3 }, 600, 8);
+    run(ALL_LARGE, 8, 600, 8);
 }
 
 #[test]
 fn sets_that_cross_the_border() {
-    let fences = FenceLimits { elements_max: 5, tall_one_in: 4 };
+    let fences = 5;
     run(PackedLimits { elements_max: 1, bytes_max: 1024 }, fences, 400, 3);
     run(PackedLimits { elements_max: 16, bytes_max: 300 }, fences, 600, 4);
 }
 
 #[test]
 fn sets_as_a_server_keeps_them() {
-    run(PackedLimits::default(), FenceLimits::default(), 500, 3);
+    run(PackedLimits::default(), 512, 500, 3);
 }
 
 /// A hot set that gains at one end and loses at the other: reads from the ends stay within a small budget.
 #[test]
 fn churn_at_the_ends_does_not_make_reads_slow() {
-    let mut world = World::new(ALL_LARGE, FenceLimits::default(), 1);
+    let mut world = World::new(ALL_LARGE, 512, 1);
     let key = KEYS[0];
     let mut next = 0u64;
     let mut add = |world: &mut World, count: u64| {
@@ -514,4 +520,58 @@ fn churn_at_the_ends_does_not_make_reads_slow() {
     });
     // The edge stands on the first element, so whatever went before it is not walked over.
     assert_eq!(large.unwrap().first[8..], *b"00003000");
+}
+
+/// Readers hold no lock: what they learn of ranks is of the moment that they read at, whatever a writer does meanwhile.
+#[test]
+fn ranks_beside_a_writer_are_those_of_the_read_point() {
+    let mut world = World::new(ALL_LARGE, 8, 1);
+    let key = KEYS[0];
+    let store = world.store.clone();
+    let draws = Draws { now_ms: 1_700_000_000_000, seed: 1 };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let change = |txn: &mut Txn, rng: &mut Rng| {
+        let member = format!("{:04}", rng.below(400)).into_bytes();
+        if rng.one_in(3) {
+            sorted_sets::remove(txn, txn.at(key)?, [&member[..]].into_iter()).map(|_| ())
+        } else {
+            let elements = [(rng.below(50) as f64, &member[..])];
+            sorted_sets::add(txn, txn.at(key)?, AddOptions::default(), &elements).map(|_| ())
+        }
+    };
+    let mut rng = Rng::new(1);
+    for _ in 0..500 {
+        world.run(|txn| change(txn, &mut rng));
+    }
+    let mut checked = 0;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut txn = Txn::new(store.clone());
+            for _ in 0..20_000 {
+                txn.begin(0, Mode::Pool, draws, ReadPoint::Latest);
+                change(&mut txn, &mut rng).unwrap();
+                txn.commit().unwrap();
+            }
+            // Relaxed: it only ends the test.
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut txn = Txn::new(store.clone());
+        let mut rng = Rng::new(2);
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            txn.begin(0, Mode::Pool, draws, ReadPoint::Latest);
+            let at = txn.at(key).unwrap();
+            let Some(set) = SortedSet::open(&mut txn, at).unwrap() else { continue };
+            let all = set.collect_all(&mut txn).unwrap();
+            for _ in 0..8 {
+                let rank = rng.below(all.len() as u64);
+                let element = &all[rank as usize];
+                assert_eq!(set.rank(&mut txn, &element.member).unwrap(), Some((rank, element.score)));
+                let here = set.collect(&mut txn, &Span::Ranks(rank..rank + 1), false, 0, 1).unwrap();
+                assert_eq!(here, [element.clone()]);
+                checked += 1;
+            }
+        }
+        writer.join().unwrap();
+    });
+    assert!(checked > 100, "the writer was done before anything was read");
 }

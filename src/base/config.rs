@@ -1,26 +1,19 @@
 //! The configuration: redis.conf's grammar, and a value for each directive of the table.
 //!
 //! Values are kept in the form CONFIG GET shows; whoever needs a number reads it when the configuration changes, not for every
-//! command. This file touches no disk: [`Config::apply_file`] is given the text, and a callback that reads included files.
+//! command. This file touches no disk: [`Config::read`] is given the text, and a callback that reads included files.
 
 use crate::base::config_values::canonical;
-use crate::base::config_words::{quoted, split_words};
+use crate::base::config_words::{quoted, split_bytes, split_words};
 use crate::base::directive::{Class, Kind, When};
 use crate::base::directives::{DIRECTIVES, REFUSED_IN_FILES, find};
-use crate::base::words;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+
+/// Directives of old that say nothing any more.
+const FORGOTTEN: &[&str] = &["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
 /// How deep files may include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
-
-/// A line about a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserLine {
-    /// Where it stands, for messages.
-    pub place: String,
-    /// Its name and rules.
-    pub words: Vec<Vec<u8>>,
-}
 
 /// All directives with their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +21,12 @@ pub struct Config {
     values: Vec<String>,
     /// Given in the file or on the command line, or changed since.
     given: Vec<bool>,
-    /// Users that it names, as they stand there.
-    pub users: Vec<UserLine>,
     /// The file it was read from.
     pub file: Option<String>,
+    /// Commands that are to be renamed, in the order of their lines.
+    pub renames: Vec<Rename>,
+    /// Users, in the order of their lines.
+    pub users: Vec<UserLine>,
 }
 
 impl Default for Config {
@@ -39,8 +34,60 @@ impl Default for Config {
         Config {
             values: DIRECTIVES.iter().map(|directive| directive.default.to_string()).collect(),
             given: vec![false; DIRECTIVES.len()],
-            users: Vec::new(),
             file: None,
+            renames: Vec::new(),
+            users: Vec::new(),
+        }
+    }
+}
+
+/// A command under another name, or under none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// Its name so far.
+    pub from: String,
+    /// Its new name; empty if it is to have none.
+    pub to: String,
+    /// The line that says so.
+    pub line: Line,
+}
+
+/// A line about a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserLine {
+    /// The user's name.
+    pub name: Vec<u8>,
+    /// What makes the user.
+    pub rules: Vec<Vec<u8>>,
+    /// The line that says so.
+    pub line: Line,
+}
+
+/// A line of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its number, from 1.
+    pub number: usize,
+    /// What it says.
+    pub text: String,
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A file cannot be read: the whole message.
+    File(String),
+    /// A line cannot be obeyed, and why.
+    Line(Line, String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::File(why) => f.write_str(why),
+            ConfigError::Line(Line { number, text }, why) => {
+                write!(f, "Reading the configuration file, at line {number}\n>>> '{text}'\n{why}")
+            }
         }
     }
 }
@@ -102,6 +149,11 @@ impl Config {
         )
     }
 
+    /// Whether a directive was given, in a file or since.
+    pub fn is_given(&self, name: &str) -> bool {
+        find(name).and_then(|index| self.given.get(index)).copied().unwrap_or_default()
+    }
+
     /// Names that were given and have no effect.
     pub fn inert_given(&self) -> Vec<&'static str> {
         DIRECTIVES
@@ -150,7 +202,7 @@ impl Config {
             }
             let before = changed.values.get(index).cloned();
             let words = match DIRECTIVES.get(index).map(|directive| directive.kind) {
-                Some(Kind::Save | Kind::OutputLimits | Kind::Words) => {
+                Some(kind) if kind.takes_several() => {
                     value.split_ascii_whitespace().map(str::to_string).collect()
                 }
                 _ => vec![value.clone()],
@@ -171,55 +223,12 @@ impl Config {
         Ok(changed)
     }
 
-    /// Applies the text of a file. `name` is for messages; `include` reads an included file.
-    pub fn apply_file(
-        &mut self,
-        name: &str,
-        text: &str,
-        include: &dyn Fn(&str) -> Result<String, String>,
-    ) -> Result<(), String> {
-        self.apply_file_at(name, text, include, 0)
-    }
-
-    fn apply_file_at(
-        &mut self,
-        name: &str,
-        text: &str,
-        include: &dyn Fn(&str) -> Result<String, String>,
-        depth: usize,
-    ) -> Result<(), String> {
-        if depth > INCLUDE_DEPTH_MAX {
-            return Err(format!("{name}: files include each other too deep"));
-        }
-        let mut save_given = false;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let at = |why: String| format!("{name}:{}: {why}", number + 1);
-            let words = split_words(line).ok_or_else(|| at("unbalanced quotes".into()))?;
-            let Some((directive, values)) = words.split_first() else { continue };
-            if directive.eq_ignore_ascii_case("user") {
-                // Bytes: names and patterns need not be text.
-                let words = words::split(line.as_bytes()).unwrap_or_default().split_off(1);
-                self.users.push(UserLine { place: format!("{name}:{}", number + 1), words });
-                continue;
-            }
-            if directive.eq_ignore_ascii_case("include") {
-                for path in values {
-                    let text = include(path).map_err(|why| at(format!("include {path}: {why}")))?;
-                    self.apply_file_at(path, &text, include, depth + 1)?;
-                }
-                continue;
-            }
-            if directive.eq_ignore_ascii_case("save") && !save_given {
-                save_given = true;
-                self.begin_save();
-            }
-            self.apply_directive(directive, values).map_err(at)?;
-        }
-        Ok(())
+    /// The configuration that `text` describes: a file's, what standard input said and what the command line said (see
+    /// `arguments_text`), one behind the other as in Redis, with lines counted through. `include` reads an included file.
+    pub fn read(text: &str, include: &dyn Fn(&str) -> Result<String, String>) -> Result<Config, ConfigError> {
+        let mut reading = Reading { config: Config::default(), save_given: false, include };
+        reading.apply(text, 0)?;
+        Ok(reading.config)
     }
 
     fn begin_save(&mut self) {
@@ -234,46 +243,22 @@ impl Config {
         {
             return Err(format!("'{name}' is refused: {reason}"));
         }
-        let index = find(name).ok_or_else(|| format!("unknown directive '{name}'"))?;
-        let refused = DIRECTIVES.get(index).is_some_and(|d| matches!(d.class, Class::Refused(_)));
-        self.set(index, values).map_err(|why| {
-            if refused { format!("'{name}' is refused: {why}") } else { format!("'{name}': {why}") }
-        })
-    }
-
-    /// Applies `--directive value ..` arguments.
-    pub fn apply_arguments(&mut self, arguments: &[String]) -> Result<(), String> {
-        let mut rest = arguments;
-        let mut save_given = false;
-        while let Some((first, after)) = rest.split_first() {
-            let Some(name) = first.strip_prefix("--").filter(|name| !name.is_empty()) else {
-                return Err(format!("unexpected argument '{first}' (directives begin with --)"));
-            };
-            let count = after.iter().take_while(|word| !word.starts_with("--")).count();
-            let (values, next) = after.split_at(count);
-            if name.eq_ignore_ascii_case("user") {
-                let words = values.iter().map(|word| word.clone().into_bytes()).collect();
-                self.users.push(UserLine { place: "--user".into(), words });
-                rest = next;
-                continue;
-            }
-            if name.eq_ignore_ascii_case("save") && !save_given {
-                save_given = true;
-                self.begin_save();
-            }
-            // A quoted argument may hold several words ("--save '60 1'").
-            let split = find(name).and_then(|index| DIRECTIVES.get(index)).is_some_and(|directive| {
-                matches!(directive.kind, Kind::Save | Kind::OutputLimits | Kind::Words)
-            });
-            let words: Vec<String> = if split {
-                values.iter().flat_map(|value| value.split_ascii_whitespace().map(str::to_string)).collect()
-            } else {
-                values.to_vec()
-            };
-            self.apply_directive(name, &words)?;
-            rest = next;
+        if FORGOTTEN.iter().any(|old| old.eq_ignore_ascii_case(name)) && values.len() == 1 {
+            return Ok(());
         }
-        Ok(())
+        let directive = find(name).and_then(|index| Some((index, DIRECTIVES.get(index)?)));
+        let (index, directive) = directive.ok_or("Bad directive or wrong number of arguments")?;
+        // A quoted word may hold several ("save '60 1'").
+        let split = match values {
+            [one] if directive.kind.takes_several() && !one.is_empty() => {
+                Some(split_words(one).ok_or("Unbalanced quotes in configuration line")?)
+            }
+            _ => None,
+        };
+        self.set(index, split.as_deref().unwrap_or(values)).map_err(|why| match directive.class {
+            Class::Refused(_) => format!("'{name}' is refused: {why}"),
+            _ => why,
+        })
     }
 
     /// The text of `file` rewritten so that it says what is in force: lines of directives that are there are replaced in
@@ -289,7 +274,9 @@ impl Config {
             marked |= line == MARK;
             let words = split_words(line.trim()).unwrap_or_default();
             let directive = words.first().filter(|word| !word.starts_with('#')).and_then(|word| find(word));
-            if words.first().is_some_and(|word| word.eq_ignore_ascii_case("user")) {
+            if split_bytes(line.trim().as_bytes())
+                .is_some_and(|words| words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"user")))
+            {
                 // In the place of those that stand there; what is left of them goes.
                 let line = users.next().map(|line| format!("user {line}\n"));
                 out.push_str(&line.unwrap_or_default());
@@ -351,7 +338,7 @@ impl Config {
                     let _ = writeln!(out, "{} {}", directive.name, four.join(" "));
                 }
             }
-            Kind::Words => {
+            Kind::Words | Kind::Flags(_) if !value.is_empty() => {
                 let _ = writeln!(out, "{} {value}", directive.name);
             }
             _ if value.is_empty() || value.contains(|c: char| c.is_whitespace() || "\"'\\".contains(c)) => {
@@ -364,18 +351,84 @@ impl Config {
     }
 }
 
+/// A configuration while it is read.
+struct Reading<'a> {
+    config: Config,
+    /// A `save` line was read: the first one replaces the default, each later one adds to it.
+    save_given: bool,
+    include: &'a dyn Fn(&str) -> Result<String, String>,
+}
+
+impl Reading<'_> {
+    fn apply(&mut self, text: &str, depth: usize) -> Result<(), ConfigError> {
+        for (index, line) in text.split('\n').enumerate() {
+            let line = line.trim_matches([' ', '\t', '\r', '\n']);
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let line = Line { number: index + 1, text: line.to_string() };
+            if let Err(why) = self.apply_line(&line, depth) {
+                return Err(why.unwrap_or_else(|why| ConfigError::Line(line, why)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Errors: of an included file, whole; or what is wrong with this line.
+    fn apply_line(&mut self, line: &Line, depth: usize) -> Result<(), Result<ConfigError, String>> {
+        let unbalanced = || Err("Unbalanced quotes in configuration line".into());
+        let words = split_bytes(line.text.as_bytes()).ok_or_else(unbalanced)?;
+        if let [first, name, rules @ ..] = &words[..]
+            && first.eq_ignore_ascii_case(b"user")
+        {
+            // In bytes: names and patterns need not be text.
+            return self.add_user(line, name, rules).map_err(Err);
+        }
+        let words: Option<Vec<_>> = words.into_iter().map(|word| String::from_utf8(word).ok()).collect();
+        let words = words.ok_or_else(unbalanced)?;
+        let Some((name, values)) = words.split_first() else { return Ok(()) };
+        match (name.to_ascii_lowercase().as_str(), values) {
+            ("include", [path]) => {
+                if depth >= INCLUDE_DEPTH_MAX {
+                    return Err(Err("files include each other too deep".into()));
+                }
+                let text = (self.include)(path).map_err(|why| Ok(ConfigError::File(why)))?;
+                return self.apply(&text, depth + 1).map_err(Ok);
+            }
+            ("rename-command", [from, to]) => {
+                let (from, to) = (from.clone(), to.clone());
+                self.config.renames.push(Rename { from, to, line: line.clone() });
+                return Ok(());
+            }
+            ("save", _) if !std::mem::replace(&mut self.save_given, true) => self.config.begin_save(),
+            _ => {}
+        }
+        self.config.apply_directive(name, values).map_err(Err)
+    }
+
+    fn add_user(&mut self, line: &Line, name: &[u8], rules: &[Vec<u8>]) -> Result<(), String> {
+        if self.config.users.iter().any(|user| user.name == *name) {
+            let name = String::from_utf8_lossy(name);
+            return Err(format!(
+                "Error in user declaration '{name}': Duplicate user found. A user can only be defined once in config files"
+            ));
+        }
+        self.config.users.push(UserLine { name: name.to_vec(), rules: rules.to_vec(), line: line.clone() });
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::config_words::arguments_text;
 
     fn no_include(_: &str) -> Result<String, String> {
         Err("no such file".into())
     }
 
     fn from(text: &str) -> Result<Config, String> {
-        let mut config = Config::default();
-        config.apply_file("x.conf", text, &no_include)?;
-        Ok(config)
+        Config::read(text, &no_include).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -386,7 +439,7 @@ mod tests {
             assert!(directive.alias.is_none_or(|alias| seen.insert(alias)), "{}", directive.name);
             let mut config = Config::default();
             let words: Vec<String> = match directive.kind {
-                Kind::Words | Kind::Save | Kind::OutputLimits => {
+                kind if kind.takes_several() => {
                     directive.default.split_ascii_whitespace().map(str::to_string).collect()
                 }
                 _ => vec![directive.default.to_string()],
@@ -414,28 +467,80 @@ mod tests {
             "normal 0 0 0 slave 1048576 2000 3 pubsub 33554432 8388608 60"
         );
         assert_eq!(config.inert_given(), ["hz", "save"]);
-        assert_eq!(from("\nnonsense 1").unwrap_err(), "x.conf:2: unknown directive 'nonsense'");
-        assert_eq!(from("port \"1").unwrap_err(), "x.conf:1: unbalanced quotes");
+        let at = |number: usize, line: &str, why: &str| {
+            format!("Reading the configuration file, at line {number}\n>>> '{line}'\n{why}")
+        };
+        for (text, wanted) in [
+            ("\n nonsense 1\r", at(2, "nonsense 1", "Bad directive or wrong number of arguments")),
+            ("port \"1", at(1, "port \"1", "Unbalanced quotes in configuration line")),
+            ("port", at(1, "port", "wrong number of arguments")),
+            ("port x", at(1, "port x", "argument couldn't be parsed into an integer")),
+            ("rename-command get", at(1, "rename-command get", "Bad directive or wrong number of arguments")),
+            ("include other", "no such file".to_string()),
+        ] {
+            assert_eq!(from(text).unwrap_err(), wanted);
+        }
+        let renames = from("\nrename-command config ''\nRENAME-command get fetch").unwrap().renames;
+        let shown: Vec<_> =
+            renames.iter().map(|one| (one.from.as_str(), one.to.as_str(), one.line.number)).collect();
+        assert_eq!(shown, [("config", "", 2), ("get", "fetch", 3)]);
         assert!(from("cluster-enabled yes").unwrap_err().contains("refused"));
         assert!(from("cluster-enabled no").is_ok());
         assert!(from("maxmemory-policy allkeys-lru").unwrap_err().contains("refused"));
         assert!(from("port 70000").unwrap_err().contains("between 0 and 65535"));
-        assert!(from("include other").is_err());
+        let include = |path: &str| Ok(if path == "a" { "port 1\ninclude b\n" } else { "\nhz x" }.to_string());
+        let error = Config::read("include a", &include).unwrap_err().to_string();
+        assert!(error.starts_with("Reading the configuration file, at line 2\n>>> 'hz x'\n"), "{error}");
+        let error = Config::read("include a", &|_| Ok("include a".into())).unwrap_err().to_string();
+        assert!(error.ends_with("too deep"), "{error}");
     }
 
     #[test]
     fn arguments() {
-        let words = |text: &str| split_words(text).unwrap();
-        let mut config = Config::default();
-        config
-            .apply_arguments(&words("--port 1 --save '60 1' --appendonly yes --bind 1.1.1.1 2.2.2.2"))
-            .unwrap();
+        let given = |file: &str, arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_string()).collect();
+            from(&format!("{file}\n{}", arguments_text(&arguments).0))
+        };
+        let config = given(
+            "",
+            &["--port", "1", "--save", "60 1", "--appendonly", "yes", "--bind", "1.1.1.1", "2.2.2.2"],
+        );
+        let config = config.unwrap();
         assert_eq!((config.number("port"), config.text("save")), (1, "60 1"));
         assert_eq!(config.text("bind"), "1.1.1.1 2.2.2.2");
-        config.apply_arguments(&words("--save ''")).unwrap();
-        assert_eq!(config.text("save"), "");
-        assert!(config.apply_arguments(&words("--nothing")).unwrap_err().contains("unknown directive"));
-        assert!(config.apply_arguments(&words("port 1")).is_err());
+        for (arguments, wanted) in [
+            (&["--save", "100", "100"][..], "900 1 100 100"),
+            (&["--save", ""], ""),
+            (&["--save", "--hz", "5"], ""),
+            (&["--hz", "5", "--save"], ""),
+            (&["--save '60 1 70 2'"], "900 1 60 1 70 2"),
+        ] {
+            assert_eq!(given("save 900 1", arguments).unwrap().text("save"), wanted, "{arguments:?}");
+        }
+        let config =
+            given("", &["loglevel", "debug", "--maxmemory '7mb'", "--proc-title-template", "--a--b"])
+                .unwrap();
+        assert_eq!((config.text("loglevel"), config.number("maxmemory")), ("debug", 7 << 20));
+        assert_eq!(config.text("proc-title-template"), "--a--b");
+        for (arguments, line, why) in [
+            (&["--port"][..], "port", "wrong number of arguments"),
+            (&["--port", "1", "--loglevel"], "loglevel", "wrong number of arguments"),
+            (&["--port", "1", "2"], "port \"1\" \"2\"", "wrong number of arguments"),
+            (
+                &["--port", "--loglevel", "verbose"],
+                "port \"--loglevel\" \"verbose\"",
+                "wrong number of arguments",
+            ),
+            (
+                &["--port", "--bla", "--hz", "1"],
+                "port \"--bla\"",
+                "argument couldn't be parsed into an integer",
+            ),
+            (&["--shutdown-on-sigint"], "shutdown-on-sigint", "argument(s) must be one of the following"),
+        ] {
+            let error = given("", arguments).unwrap_err();
+            assert!(error.contains(&format!(">>> '{line}'\n{why}")), "{error}");
+        }
     }
 
     #[test]

@@ -5,10 +5,9 @@ use crate::base::directive::{Directive, Kind};
 
 /// What `words` say in the form that CONFIG GET shows. `old` is what is in force: some directives are set in parts.
 pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<String, String> {
-    let several = matches!(directive.kind, Kind::Words | Kind::Save | Kind::OutputLimits);
     let single = match words {
         [one] => one.as_str(),
-        _ if several => "",
+        _ if directive.kind.takes_several() => "",
         _ => return Err("wrong number of arguments".into()),
     };
     match directive.kind {
@@ -57,6 +56,7 @@ pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<S
             .find(|word| word.eq_ignore_ascii_case(single))
             .map(|word| (*word).to_string())
             .ok_or_else(|| format!("argument(s) must be one of the following: {}", allowed.join(", "))),
+        Kind::Flags(allowed) => flags(allowed, words),
         Kind::Save => save_points(old, words),
         Kind::OutputLimits => output_limits(old, words),
         Kind::Events => events(single),
@@ -76,6 +76,21 @@ fn percentiles(words: &[String]) -> Result<String, String> {
         }
     }
     Ok(words.join(" "))
+}
+
+/// Words of a set, each once and in the order of the set; the first stands for none of the others.
+fn flags(allowed: &[&str], words: &[String]) -> Result<String, String> {
+    let known = |word: &String| allowed.iter().any(|one| one.eq_ignore_ascii_case(word));
+    if words.is_empty() || !words.iter().all(known) {
+        return Err(format!("argument(s) must be one of the following: {}", allowed.join(", ")));
+    }
+    let given = |one: &&&str| words.iter().any(|word| word.eq_ignore_ascii_case(one));
+    let shown: Vec<&str> = allowed.iter().skip(1).filter(given).copied().collect();
+    Ok(if shown.is_empty() {
+        allowed.first().copied().unwrap_or_default().to_string()
+    } else {
+        shown.join(" ")
+    })
 }
 
 fn save_points(old: &str, words: &[String]) -> Result<String, String> {

@@ -53,6 +53,15 @@ pub enum Kind {
     Events,
     /// An octal number.
     Octal,
+    /// Any of these words; none is the first of them alone.
+    Flags(&'static [&'static str]),
+}
+
+impl Kind {
+    /// Whether its value is several words.
+    pub fn takes_several(self) -> bool {
+        matches!(self, Kind::Words | Kind::Save | Kind::OutputLimits | Kind::Flags(_))
+    }
 }
 
 /// One directive.

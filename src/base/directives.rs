@@ -14,6 +14,7 @@ const NO_TLS: &str = "TLS is not supported";
 const NO_CLUSTER: &str = "cluster mode is not supported";
 const NO_REPLICATION: &str = "replication is not supported";
 const NO_EVICTION: &str = "data lives on disk and is never evicted; only noeviction is supported";
+const ENDINGS: Kind = Kind::Flags(&["default", "save", "nosave", "now", "force"]);
 const PROTECTED: Kind = Kind::Word(&["no", "yes", "local"]);
 
 /// Every directive, by name.
@@ -189,8 +190,8 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("set-max-listpack-entries", UINT, "128"),
     inert("set-max-listpack-value", UINT, "64"),
     inert_start("set-proc-title", Kind::Bool, "yes"),
-    inert("shutdown-on-sigint", Kind::Words, "default"),
-    inert("shutdown-on-sigterm", Kind::Words, "default"),
+    honoured("shutdown-on-sigint", ENDINGS, "default"),
+    honoured("shutdown-on-sigterm", ENDINGS, "default"),
     honoured("shutdown-timeout", INT, "10"),
     // How many threads run long commands; 0 for half the cores.
     honoured_start("slow-pool-threads", Kind::Integer(0, 1024), "0").fixed(RESTART),
@@ -239,8 +240,7 @@ pub static DIRECTIVES: &[Directive] = &[
 ];
 
 /// Directives that only a file or the command line may hold, all refused, with the reason.
-pub const REFUSED_IN_FILES: &[(&str, &str)] =
-    &[("loadmodule", "modules are not supported"), ("rename-command", "commands cannot be renamed")];
+pub const REFUSED_IN_FILES: &[(&str, &str)] = &[("loadmodule", "modules are not supported")];
 
 fn names() -> &'static HashMap<&'static str, usize> {
     static NAMES: OnceLock<HashMap<&'static str, usize>> = OnceLock::new();

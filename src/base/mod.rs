@@ -10,7 +10,6 @@ pub mod args;
 pub mod stop;
 pub mod sha1;
 pub mod sha256;
-pub mod words;
 pub mod crc64;
 pub mod lzf;
 pub mod directive;

@@ -4,20 +4,18 @@
 //! place     = score (8 bytes as in `data`) | member            where an element stands: by score, then by member
 //! edge      = the first 128 bytes of a place
 //!
-//! body      = varint elements | varint longest | varint head 0 | varint head 1 | slice first edge | last edge
+//! body      = varint elements | varint longest | varint head | slice first edge | last edge
 //!
-//! member    = space | id | 5 | member         -> score
-//! place     = space | id | 6 | place          -> empty
-//! fence     = space | id | 7 | level | place  -> varint: elements from this place on to the next fence of its level
+//! member    = space | id | 5 | member  -> score
+//! place     = space | id | 6 | place   -> empty
+//! fence     = space | id | 7 | place   -> varint: elements from this place on to the next fence
 //! ```
 //!
-//! A *fence* is a cut between elements; it need not be the place of one that is there. *Head* n counts the elements before the
-//! first fence of level n, so a set without fences has both heads equal to its elements. The fences of level 1 are those
-//! of level 0 whose place hashes to zero (`is_tall`), so either level is a cut through the same elements:
+//! A *fence* is a cut between elements; it need not be the place of one that is there. The *head* counts the elements before the
+//! first fence, so that of a set without fences equals its elements:
 //!
 //! ```text
-//! level 1    | head 1 .............................. |fence ............................
-//! level 0    | head 0 ...... |fence ... |fence ..... |fence ... |fence .. |fence .......
+//! fences     | head ........ |fence ... |fence ..... |fence ... |fence .. |fence .......
 //! places      e e e e e e e e  e e e e e  e e e e e e  e e e e e  e e e e   e e e e e e e
 //! ```
 //!
@@ -29,14 +27,11 @@
 use crate::encoding::data::{self, PREFIX_BYTES, ZSET_FENCE, ZSET_MEMBER, ZSET_SCORE};
 use crate::encoding::meta::Space;
 use haypile_lsm::base::coding::{Cursor, put_slice, put_varint};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of a score in front of a place.
 pub const SCORE_BYTES: usize = 8;
 /// Bytes of a place that an edge keeps.
 pub const EDGE_BYTES_MAX: usize = 128;
-/// Levels of fences.
-pub const LEVELS: usize = 2;
 
 /// What the record of a large sorted set holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +40,8 @@ pub struct Summary {
     pub count: u64,
     /// Bytes of the longest member it ever held.
     pub longest: u64,
-    /// Elements before the first fence of each level.
-    pub heads: [u64; LEVELS],
+    /// Elements before the first fence.
+    pub head: u64,
     /// Edge of the first element.
     pub first: Vec<u8>,
     /// Edge of the last element.
@@ -59,7 +54,7 @@ impl Summary {
         let mut out = Vec::with_capacity(16 + self.first.len() + self.last.len());
         put_varint(&mut out, self.count);
         put_varint(&mut out, self.longest);
-        self.heads.iter().for_each(|head| put_varint(&mut out, *head));
+        put_varint(&mut out, self.head);
         put_slice(&mut out, &self.first);
         out.extend_from_slice(&self.last);
         out
@@ -69,17 +64,17 @@ impl Summary {
     pub fn decode(body: &[u8]) -> Option<Summary> {
         let mut cursor = Cursor::new(body);
         let (count, longest) = (cursor.varint()?, cursor.varint()?);
-        let heads = [cursor.varint()?, cursor.varint()?];
+        let head = cursor.varint()?;
         let first = cursor.slice()?.to_vec();
         let last = cursor.rest().to_vec();
-        let ordered = 1 <= heads[0] && heads[0] <= heads[1] && heads[1] <= count;
+        let ordered = (1..=count).contains(&head);
         let edges = [&first, &last].iter().all(|edge| (SCORE_BYTES..=EDGE_BYTES_MAX).contains(&edge.len()));
-        (ordered && edges && first <= last).then_some(Summary { count, longest, heads, first, last })
+        (ordered && edges && first <= last).then_some(Summary { count, longest, head, first, last })
     }
 
-    /// Whether a level has fences.
-    pub fn has_fences(&self, level: usize) -> bool {
-        self.heads[level] < self.count
+    /// Whether there are fences.
+    pub fn has_fences(&self) -> bool {
+        self.head < self.count
     }
 
     /// Whether all elements have the same score.
@@ -124,11 +119,6 @@ pub fn edge(place: &[u8]) -> &[u8] {
     &place[..place.len().min(EDGE_BYTES_MAX)]
 }
 
-/// Whether a fence of level 0 is one of level 1 too: one in `one_in` is.
-pub fn is_tall(place: &[u8], one_in: u64) -> bool {
-    xxh3_64(place).is_multiple_of(one_in.max(1))
-}
-
 /// Key of a member's score.
 pub fn put_member_key(out: &mut Vec<u8>, space: Space, id: u64, member: &[u8]) {
     data::put_element_prefix(out, space, id, ZSET_MEMBER);
@@ -142,9 +132,8 @@ pub fn put_place_key(out: &mut Vec<u8>, space: Space, id: u64, place: &[u8]) {
 }
 
 /// Key of a fence.
-pub fn put_fence_key(out: &mut Vec<u8>, space: Space, id: u64, level: usize, place: &[u8]) {
+pub fn put_fence_key(out: &mut Vec<u8>, space: Space, id: u64, place: &[u8]) {
     data::put_element_prefix(out, space, id, ZSET_FENCE);
-    out.push(level as u8);
     out.extend_from_slice(place);
 }
 
@@ -160,7 +149,7 @@ pub fn place_of_key(key: &[u8]) -> Option<&[u8]> {
 
 /// The place of a fence's key.
 pub fn place_of_fence_key(key: &[u8]) -> Option<&[u8]> {
-    key.get(PREFIX_BYTES + 2..)
+    key.get(PREFIX_BYTES + 1..)
 }
 
 /// Reads the count of a fence.
@@ -177,12 +166,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn summaries_round_trip(a in 1u64..99, b in 0u64..99, c in 0u64..99, x: f64, y: f64, m: Vec<u8>, n: Vec<u8>) {
+        fn summaries_round_trip(a in 1u64..99, b in 0u64..99, x: f64, y: f64, m: Vec<u8>, n: Vec<u8>) {
             prop_assume!(!x.is_nan() && !y.is_nan());
             let mut places = [place(x, &m), place(y, &n)];
             places.sort();
             let (first, last) = (edge(&places[0]).to_vec(), edge(&places[1]).to_vec());
-            let summary = Summary { count: a + b + c, longest: c, heads: [a, a + b], first, last };
+            let summary = Summary { count: a + b, longest: b, head: a, first, last };
             prop_assert_eq!(Summary::decode(&summary.encode()), Some(summary.clone()));
             prop_assert!(places.iter().all(|place| *place < summary.end()));
             prop_assert!(places[0][..] >= summary.first[..]);
@@ -206,7 +195,7 @@ mod tests {
             prop_assert_eq!(member_of_key(&key), Some(&member[..]));
             put_place_key(&mut key, space, id, &place);
             prop_assert_eq!(place_of_key(&key), Some(&place[..]));
-            put_fence_key(&mut key, space, id, 1, &place);
+            put_fence_key(&mut key, space, id, &place);
             prop_assert_eq!(place_of_fence_key(&key), Some(&place[..]));
         }
     }
@@ -215,7 +204,7 @@ mod tests {
     fn a_cut_edge_ends_behind_all_that_begin_like_it() {
         let long = place(1.0, &[0xff; 300]);
         let cut = edge(&long).to_vec();
-        let summary = Summary { count: 1, longest: 300, heads: [1, 1], first: cut.clone(), last: cut };
+        let summary = Summary { count: 1, longest: 300, head: 1, first: cut.clone(), last: cut };
         assert!(summary.end() > long);
         assert!(summary.end() < place(1.1, b""));
     }

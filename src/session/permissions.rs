@@ -411,7 +411,7 @@ impl User {
 /// A rule as it stands in brackets, where quotes and an end of brackets would be taken for such.
 fn in_brackets(word: Vec<u8>) -> Vec<u8> {
     let is_plain = !word.ends_with(b")") && !word.iter().any(|byte| b"\"'".contains(byte));
-    if is_plain { word } else { crate::base::words::quoted(&word).into_bytes() }
+    if is_plain { word } else { crate::base::config_words::quoted_bytes(&word).into_bytes() }
 }
 
 /// The channels that a user may use after a change, if the change may have taken some away.

@@ -14,8 +14,6 @@ pub const PACKED_ELEMENTS_MAX: usize = 128;
 pub const PACKED_BYTES_MAX: usize = 1024;
 /// Most elements of a large sorted set between two of its fences.
 pub const FENCE_ELEMENTS_MAX: u64 = 512;
-/// One in so many fences of a sorted set is one of the upper level too.
-pub const FENCE_TALL_ONE_IN: u64 = 128;
 /// Longest member of a sorted set in bytes: it is part of an engine key, as user keys are.
 pub const MEMBER_BYTES_MAX: usize = USER_KEY_BYTES_MAX;
 /// A result of more bytes is built aside in several batches, then linked.

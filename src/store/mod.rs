@@ -3,6 +3,9 @@
 pub mod limits;
 pub mod access_times;
 pub mod plain_keys;
+pub mod known_elements;
+pub mod fence_cache;
+pub mod read_ahead;
 pub mod key_locks;
 pub mod gate;
 pub mod hooks;

@@ -10,6 +10,8 @@ use crate::encoding::meta::Space;
 use crate::store::aside::BuildGuard;
 use crate::store::databases::Counts;
 use crate::store::events::{ChangedKey, Effect, Events};
+use crate::store::fence_cache::FenceChange;
+use crate::store::known_elements::ElementHash;
 use crate::store::pending::SpaceId;
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
@@ -31,6 +33,8 @@ pub struct Staged {
     pub guards: Vec<BuildGuard>,
     /// Hashes of the `meta` keys written, and whether the record is a plain one then.
     pub written: Vec<(u64, bool)>,
+    /// Elements of large collections written, and whether they are known to be stored then.
+    pub elements: Vec<(ElementHash, bool)>,
     /// Keys removed or replaced because they had expired.
     pub expired: u64,
     /// Blind writes that believed in a record.
@@ -43,6 +47,8 @@ pub struct Staged {
     pub expired_keys: Vec<ChangedKey>,
     /// What to tell once it is committed.
     pub events: Events,
+    /// What becomes of the fences of large sorted sets.
+    pub fences: Vec<FenceChange>,
 }
 
 impl Staged {
@@ -75,12 +81,14 @@ impl Staged {
         self.effects.clear();
         self.guards.clear();
         self.written.clear();
+        self.elements.clear();
         self.expired = 0;
         self.believed = 0;
         self.takes_space = false;
         self.keys.clear();
         self.expired_keys.clear();
         self.events.clear();
+        self.fences.clear();
     }
 
     /// The batch is committed: now the rest takes effect. Which keys changed stays to be asked for.
@@ -89,6 +97,12 @@ impl Staged {
             match plain {
                 true => store.plain_keys().insert(hash),
                 false => store.plain_keys().remove(hash),
+            }
+        }
+        for (hash, stored) in self.elements.drain(..) {
+            match stored {
+                true => store.known_elements().insert(hash),
+                false => store.known_elements().remove(hash),
             }
         }
         let swaps = !self.effects.is_empty();
@@ -140,12 +154,14 @@ impl Staged {
         self.flushes |= std::mem::take(&mut later.flushes);
         self.guards.append(&mut later.guards);
         self.written.append(&mut later.written);
+        self.elements.append(&mut later.elements);
         self.expired += std::mem::take(&mut later.expired);
         self.believed += std::mem::take(&mut later.believed);
         self.takes_space |= std::mem::take(&mut later.takes_space);
         self.keys.append(&mut later.keys);
         self.expired_keys.append(&mut later.expired_keys);
         self.events.append(&mut later.events);
+        self.fences.append(&mut later.fences);
     }
 }
 

@@ -18,13 +18,16 @@ use crate::store::access_times::AccessTimes;
 use crate::store::cursors::Cursors;
 use crate::store::databases::{Counts, Database};
 use crate::store::events::{CommitListener, Committed, EventClass};
+use crate::store::fence_cache::FenceCache;
 use crate::store::gate::Gate;
 use crate::store::hooks::META_KEYSPACE;
 use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
-use crate::store::limits::{FENCE_ELEMENTS_MAX, FENCE_TALL_ONE_IN, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
+use crate::store::known_elements::KnownElements;
+use crate::store::limits::{FENCE_ELEMENTS_MAX, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
 use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
 use crate::store::plain_keys::PlainKeys;
+use crate::store::read_ahead::ReadAhead;
 use crate::store::recount::Recount;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
@@ -52,10 +55,14 @@ pub struct StoreOptions {
     pub clock: Clock,
     /// Up to where a collection stays in its record.
     pub packed: PackedLimits,
-    /// How close the fences of large sorted sets stand.
-    pub fences: FenceLimits,
+    /// Most elements of a large sorted set between two fences; 2 at least.
+    pub fence_elements_max: u64,
     /// Memory for remembering which keys hold plain records.
     pub plain_keys_bytes: usize,
+    /// Memory for the fences of large sorted sets.
+    pub fence_cache_bytes: usize,
+    /// Memory for remembering which elements of large hashes and sets are stored.
+    pub known_elements_bytes: usize,
 }
 
 impl Default for StoreOptions {
@@ -65,24 +72,11 @@ impl Default for StoreOptions {
             gate_slots: 64,
             clock: Clock::new(),
             packed: PackedLimits::default(),
-            fences: FenceLimits::default(),
+            fence_elements_max: FENCE_ELEMENTS_MAX,
             plain_keys_bytes: 1 << 20,
+            fence_cache_bytes: 1 << 20,
+            known_elements_bytes: 1 << 20,
         }
-    }
-}
-
-/// How close the fences of large sorted sets stand. `tall_one_in` is part of the format: the same for a database's whole life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FenceLimits {
-    /// Most elements between two fences; 2 at least.
-    pub elements_max: u64,
-    /// One in so many fences is one of the upper level too.
-    pub tall_one_in: u64,
-}
-
-impl Default for FenceLimits {
-    fn default() -> Self {
-        FenceLimits { elements_max: FENCE_ELEMENTS_MAX, tall_one_in: FENCE_TALL_ONE_IN }
     }
 }
 
@@ -158,7 +152,10 @@ pub struct Store {
     keyspaces: Keyspaces,
     clock: Clock,
     packed: PackedLimits,
-    fences: FenceLimits,
+    fence_elements_max: u64,
+    fence_cache: FenceCache,
+    read_ahead: ReadAhead,
+    known_elements: KnownElements,
     locks: KeyLocks,
     gate: Gate,
     databases: Box<[Database]>,
@@ -236,7 +233,10 @@ impl Store {
             keyspaces,
             clock: options.clock,
             packed: options.packed,
-            fences: options.fences,
+            fence_elements_max: options.fence_elements_max,
+            fence_cache: FenceCache::new(options.fence_cache_bytes),
+            read_ahead: ReadAhead::default(),
+            known_elements: KnownElements::new(options.known_elements_bytes),
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
             databases: found.databases.iter().map(|(space, counts)| Database::new(*space, *counts)).collect(),
@@ -317,9 +317,24 @@ impl Store {
         self.packed
     }
 
-    /// How close the fences of large sorted sets stand.
-    pub fn fences(&self) -> FenceLimits {
-        self.fences
+    /// Most elements of a large sorted set between two fences.
+    pub fn fence_elements_max(&self) -> u64 {
+        self.fence_elements_max
+    }
+
+    /// Elements of large collections known to be stored.
+    pub fn known_elements(&self) -> &KnownElements {
+        &self.known_elements
+    }
+
+    /// Elements read ahead by those who pop.
+    pub fn read_ahead(&self) -> &ReadAhead {
+        &self.read_ahead
+    }
+
+    /// The fences of large sorted sets in memory.
+    pub fn fence_cache(&self) -> &FenceCache {
+        &self.fence_cache
     }
 
     /// The keyspaces.

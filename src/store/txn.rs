@@ -33,6 +33,7 @@ use crate::encoding::{data, system, ttl};
 use crate::store::aside::Aside;
 use crate::store::databases::{Counts, Database};
 use crate::store::events::{ChangedKey, Committed, Effect, EventClass};
+use crate::store::fence_cache::FenceChange;
 use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
 use crate::store::staged::{Earlier, Staged};
 use crate::store::store::Store;
@@ -365,6 +366,8 @@ impl Txn {
             && self.staged.guards.is_empty()
             && self.staged.keys.is_empty()
             && self.staged.events.is_empty()
+            && self.staged.fences.is_empty()
+            && self.staged.elements.is_empty()
         {
             return;
         }
@@ -488,7 +491,11 @@ impl Txn {
             obey_delay: false,
             frees_space: !staged.takes_space,
         };
+        let flight = (!staged.fences.is_empty()).then(|| self.store.fence_cache().take_off(&staged.fences));
         let written = self.store.db().write(batch, &options);
+        if let (Ok(lsn), Some(flight)) = (&written, flight) {
+            flight.land(*lsn, staged.fences.drain(..));
+        }
         if written.is_err() {
             // Whether it happened may not be known.
             staged.forget_plain_keys(&self.store);
@@ -615,6 +622,58 @@ impl Txn {
     /// Where the command runs.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Which state reads are of: up to this sequence number, or the latest one if nothing is pinned.
+    pub fn read_sequence(&self) -> u64 {
+        self.reader.as_ref().map_or(u64::MAX, Reader::sequence)
+    }
+
+    /// Stages what becomes of the fences of a large sorted set.
+    pub fn change_fences(&mut self, change: FenceChange) {
+        self.staged.fences.push(change);
+    }
+
+    /// Whether an earlier command of the EXEC has changed the fences of a set: then what is in memory of them is not what is read.
+    pub fn fences_are_staged(&self, id: u64) -> bool {
+        self.earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.staged.fences.iter().any(|change| change.id == id))
+    }
+
+    /// Whether reads see what is committed and nothing else: no command before this one, in an EXEC, has staged anything.
+    pub fn reads_committed(&self) -> bool {
+        self.earlier.is_none()
+    }
+
+    /// Whether an element of a large collection is known to be stored, by its key in keyspace `data`. Under its key's lock.
+    pub fn knows_element(&mut self, key: &[u8]) -> bool {
+        let known = self.store.known_elements();
+        let knows = known.contains(known.hash(key));
+        // What is told of it is as if it had been read.
+        self.has_read |= knows;
+        knows
+    }
+
+    /// An element was found under its key's lock.
+    pub fn found_element(&mut self, key: &[u8]) {
+        if self.reads_committed() {
+            let known = self.store.known_elements();
+            known.insert(known.hash(key));
+        }
+    }
+
+    /// An element is staged to be stored: known once it is.
+    pub fn learn_element(&mut self, key: &[u8]) {
+        let hash = self.store.known_elements().hash(key);
+        self.staged.elements.push((hash, true));
+    }
+
+    /// An element is staged to go, or to be one that expires.
+    pub fn forget_element(&mut self, key: &[u8]) {
+        let hash = self.store.known_elements().hash(key);
+        self.store.known_elements().remove(hash);
+        self.staged.elements.push((hash, false));
     }
 
     /// Whether nothing is staged.

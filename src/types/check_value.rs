@@ -15,9 +15,9 @@ use crate::encoding::list::{Layout, STRIDE};
 use crate::encoding::meta::{Head, Kind, Record, Space, external_size};
 use crate::encoding::packed::Items;
 use crate::encoding::set::{self, Members};
-use crate::encoding::sorted_set::{self, LEVELS, SCORE_BYTES, Summary, is_tall, read_fence, split_place};
+use crate::encoding::sorted_set::{self, SCORE_BYTES, Summary, read_fence, split_place};
 use crate::encoding::stream::{self, Consumer, Group, Pending, StreamId, StreamMeta};
-use crate::store::limits::{FENCE_TALL_ONE_IN, STRING_BYTES_MAX};
+use crate::store::limits::STRING_BYTES_MAX;
 use haypile_lsm::base::coding::Cursor;
 use haypile_lsm::{Db, Error, Iter, IterOptions, KeyspaceId, ReadOptions, prefix_end};
 use std::collections::{BTreeMap, HashSet};
@@ -221,10 +221,7 @@ impl Value<'_> {
 
     fn check_sorted_set(&self, head: &Head, body: &[u8]) -> Verdict {
         let summary = Summary::decode(body).ok_or("the record of a sorted set does not read")?;
-        let mut levels = [
-            Level::open(self, head.id, 0, summary.heads[0])?,
-            Level::open(self, head.id, 1, summary.heads[1])?,
-        ];
+        let mut fences = Fences::open(self, head.id, summary.head)?;
         let (mut members, mut places) = (Sum::default(), Sum::default());
         let mut ends: Option<(Vec<u8>, Vec<u8>)> = None;
         self.elements(head.id, |kind, element, value| match kind {
@@ -241,18 +238,17 @@ impl Value<'_> {
                 places.add(element);
                 let edge = sorted_set::edge(element).to_vec();
                 ends = Some((ends.take().map_or_else(|| edge.clone(), |(first, _)| first), edge));
-                levels.iter_mut().try_for_each(|level| level.pass(element))
+                fences.pass(element)
             }
             // Read beside the places.
-            ZSET_FENCE if element.first().is_some_and(|level| usize::from(*level) < LEVELS) => Ok(()),
+            ZSET_FENCE => Ok(()),
             kind => Err(foreign(kind)),
         })?;
         ensure_count("members", summary.count, members.count)?;
         ensure_count("places", summary.count, places.count)?;
         ensure(members == places, "the members of a sorted set and their places differ")?;
         ensure(ends == Some((summary.first, summary.last)), "the edges of a sorted set are not its ends")?;
-        let [low, high] = levels;
-        ensure(low.end()?.1 == high.end()?.0, "the fences of level 1 are not the tall ones of level 0")
+        fences.end()
     }
 
     fn check_stream(&self, head: &Head, body: &[u8]) -> Verdict {
@@ -338,38 +334,29 @@ fn check_packed_sorted_set(body: &[u8]) -> Verdict {
     ensure(!names.is_empty(), "an empty sorted set")
 }
 
-/// The fences of one level, passed by together with the places they stand between.
-struct Level {
+/// The fences of a sorted set, passed by together with the places they stand between.
+struct Fences {
     iter: Iter,
     /// Bytes of a key in front of the place.
     prefix: usize,
     /// What the segment under way should count, and what it does.
     said: u64,
     found: u64,
-    fences: Sum,
-    /// Those that belong to the level above as well.
-    tall: Sum,
 }
 
-impl Level {
-    fn open(value: &Value<'_>, id: u64, level: u8, head: u64) -> Result<Level, Wrong> {
+impl Fences {
+    fn open(value: &Value<'_>, id: u64, head: u64) -> Result<Fences, Wrong> {
         let mut lower = Vec::new();
         put_element_prefix(&mut lower, value.space, id, ZSET_FENCE);
-        lower.push(level);
         let (prefix, upper) = (lower.len(), prefix_end(&lower));
         let iter = first(value.db, value.data, lower, upper)?;
-        Ok(Level { iter, prefix, said: head, found: 0, fences: Sum::default(), tall: Sum::default() })
+        Ok(Fences { iter, prefix, said: head, found: 0 })
     }
 
     /// Goes on to a place.
     fn pass(&mut self, place: &[u8]) -> Verdict {
         while self.iter.valid() && self.iter.key().get(self.prefix..).is_some_and(|fence| fence <= place) {
             self.end_segment()?;
-            let fence = self.iter.key().get(self.prefix..).unwrap_or_default();
-            self.fences.add(fence);
-            if is_tall(fence, FENCE_TALL_ONE_IN) {
-                self.tall.add(fence);
-            }
             self.said = read_fence(self.iter.value()).ok_or("a fence that does not read")?;
             self.iter.next()?;
         }
@@ -384,11 +371,9 @@ impl Level {
         Ok(())
     }
 
-    /// All fences, and those that belong to the level above as well.
-    fn end(mut self) -> Result<(Sum, Sum), Wrong> {
+    fn end(mut self) -> Verdict {
         ensure(!self.iter.valid(), "a fence behind the last element")?;
-        self.end_segment()?;
-        Ok((self.fences, self.tall))
+        self.end_segment()
     }
 }
 

@@ -403,9 +403,17 @@ impl<'k> Editor<'k> {
                     return Ok(*known);
                 }
                 hash::put_key(&mut self.key, self.at.space, self.head.id, name);
-                txn.view_data(&self.key, |value| {
+                if txn.knows_element(&self.key) {
+                    return Ok(Some(0));
+                }
+                let stored_ms: Result<Option<u64>, Stop> = txn.view_data(&self.key, |value| {
                     Ok(value.map(split_value).transpose()?.map(|(expire_ms, _)| expire_ms))
-                })?
+                })?;
+                let stored_ms = stored_ms?;
+                if stored_ms == Some(0) {
+                    txn.found_element(&self.key);
+                }
+                Ok(stored_ms)
             }
         }
     }
@@ -492,6 +500,10 @@ impl<'k> Editor<'k> {
     fn put_large(&mut self, txn: &mut Txn, name: &[u8], value: &[u8], expire_ms: u64) -> Result<(), Stop> {
         hash::put_key(&mut self.key, self.at.space, self.head.id, name);
         txn.put_data_parts(&self.key, &[&expire_ms.to_be_bytes(), value])?;
+        match expire_ms {
+            0 => txn.learn_element(&self.key),
+            _ => txn.forget_element(&self.key),
+        }
         self.remember(txn, name, Some(expire_ms));
         Ok(())
     }
@@ -547,6 +559,7 @@ impl<'k> Editor<'k> {
         self.move_expiry(txn, name, stored_ms, 0)?;
         hash::put_key(&mut self.key, self.at.space, self.head.id, name);
         txn.delete_data(&self.key)?;
+        txn.forget_element(&self.key);
         self.removed = true;
         self.remember(txn, name, None);
         Ok(!is_expired(stored_ms, txn.now_ms()))

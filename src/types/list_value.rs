@@ -16,9 +16,11 @@ use crate::encoding::data::list_element_key;
 use crate::encoding::list::{Layout, Place, STRIDE};
 use crate::encoding::meta::{Head, Kind, Space, damaged};
 use crate::encoding::packed::put_item;
+use crate::store::read_ahead::{AHEAD, AtEnd, ELEMENT_BYTES_MAX};
 use crate::store::txn::{At, Before, Builder, Txn};
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::varint_len;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 /// One end of a list.
@@ -230,6 +232,7 @@ impl Large {
 
     /// Stages an element.
     pub fn put(&self, txn: &mut Txn, position: u64, element: &[u8]) -> Result<(), Stop> {
+        txn.store().read_ahead().forget_element(self.id, position);
         txn.put_data(&self.key(position), element)
     }
 
@@ -279,6 +282,17 @@ impl Large {
             End::Left => (0, count),
             End::Right => (len - 1, len - 1 - count),
         };
+        if count == 1
+            && txn.reads_committed()
+            && let (Place::At(position), Place::At(boundary)) =
+                (self.layout.place(outermost), self.layout.place(next))
+        {
+            let element = self.pop_ahead(txn, end, position, outermost)?;
+            f(&element);
+            self.delete(txn, position)?;
+            self.layout = self.cut(end, boundary, len - 1);
+            return Ok(());
+        }
         let mut positions = [0; SINGLE_DELETES_MAX as usize];
         let mut popped = 0;
         // One more than is popped: that one is the new end.
@@ -319,11 +333,49 @@ impl Large {
                 End::Right => self.delete_range(txn, boundary + 1, self.layout.last)?,
             }
         }
-        self.layout = match end {
-            End::Left => self.layout.cut(boundary, self.layout.last, len - count),
-            End::Right => self.layout.cut(self.layout.first, boundary, len - count),
-        };
+        self.layout = self.cut(end, boundary, len - count);
         Ok(())
+    }
+
+    fn cut(&self, end: End, boundary: u64, count: u64) -> Layout {
+        match end {
+            End::Left => self.layout.cut(boundary, self.layout.last, count),
+            End::Right => self.layout.cut(self.layout.first, boundary, count),
+        }
+    }
+
+    /// The element at an end, to be popped. From the second pop on those behind it are read with it.
+    fn pop_ahead(&self, txn: &mut Txn, end: End, position: u64, index: u64) -> Result<Vec<u8>, Stop> {
+        let list_end = (self.id, end == End::Right);
+        match txn.store().read_ahead().take_element(list_end, position) {
+            AtEnd::Element(element) => {
+                // As reading it would.
+                txn.charge(1, element.len() as u64)?;
+                txn.mark_read();
+                Ok(element)
+            }
+            AtEnd::Unknown => {
+                let element = self.element(txn, position, <[u8]>::to_vec)?;
+                if element.len() <= ELEMENT_BYTES_MAX {
+                    txn.store().read_ahead().leave_elements(list_end, std::iter::empty());
+                }
+                Ok(element)
+            }
+            AtEnd::Popped => {
+                let mut elements = VecDeque::with_capacity(AHEAD + 1);
+                let count = self.layout.count.min(AHEAD as u64 + 1);
+                self.walk(txn, index, count, end.opposite(), |position, element| {
+                    elements.push_back((position, element.to_vec()));
+                    match element.len() <= ELEMENT_BYTES_MAX {
+                        true => ControlFlow::Continue(()),
+                        false => ControlFlow::Break(()),
+                    }
+                })?;
+                let (_, element) = elements.pop_front().ok_or_else(missing)?;
+                txn.store().read_ahead().leave_elements(list_end, elements.into_iter());
+                Ok(element)
+            }
+        }
     }
 
     /// Stages an element between two neighbours. False, and nothing is staged, if there is no room at all.

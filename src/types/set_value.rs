@@ -254,6 +254,14 @@ impl<'k> Editor<'k> {
         })
     }
 
+    /// Under which id the members lie; 0 if they are in the record.
+    pub fn id(&self) -> u64 {
+        match &self.form {
+            Form::Large { .. } => self.head.id,
+            _ => 0,
+        }
+    }
+
     /// Whether there was a set.
     pub fn existed(&self) -> bool {
         self.existed
@@ -287,7 +295,14 @@ impl<'k> Editor<'k> {
                     return Ok(*known);
                 }
                 set::put_key(&mut self.key, self.at.space, self.head.id, member);
-                txn.view_data(&self.key, |value| value.is_some())
+                if txn.knows_element(&self.key) {
+                    return Ok(true);
+                }
+                let found = txn.view_data(&self.key, |value| value.is_some())?;
+                if found {
+                    txn.found_element(&self.key);
+                }
+                Ok(found)
             }
         }
     }
@@ -318,6 +333,7 @@ impl<'k> Editor<'k> {
         self.changed = true;
         set::put_key(&mut self.key, self.at.space, self.head.id, member);
         txn.put_data(&self.key, b"")?;
+        txn.learn_element(&self.key);
         if let Form::Large { size, .. } = &mut self.form {
             note_member(size, member);
         }
@@ -369,8 +385,10 @@ impl<'k> Editor<'k> {
     fn remove_known(&mut self, txn: &mut Txn, member: &[u8]) -> Result<(), Stop> {
         self.changed = true;
         self.removed = true;
+        txn.store().read_ahead().forget_member(self.head.id, member);
         set::put_key(&mut self.key, self.at.space, self.head.id, member);
         txn.delete_data(&self.key)?;
+        txn.forget_element(&self.key);
         if let Form::Large { size, .. } = &mut self.form {
             size.count = size.count.saturating_sub(1);
         }

@@ -178,10 +178,7 @@ const NEIGHBOURS: u64 = 16;
 
 /// A random member of a set under an id, as `hash | member`: the iterator stands on it. False if there is none.
 fn pick(txn: &mut Txn, view: &View<'_>, iter: &mut Iter, rng: &mut Rng) -> Result<bool, Stop> {
-    let mut key = Vec::new();
-    data::put_element_prefix(&mut key, view.at().space, view.id(), MEMBER);
-    key.extend_from_slice(&(rng.next_u64() as u32).to_be_bytes());
-    iter.seek(&key)?;
+    seek_random(view, iter, rng)?;
     for _ in 0..rng.below(NEIGHBOURS) {
         if !iter.valid() {
             // Behind the last one comes the first.
@@ -196,6 +193,14 @@ fn pick(txn: &mut Txn, view: &View<'_>, iter: &mut Iter, rng: &mut Rng) -> Resul
     }
     txn.charge(2, 0)?;
     Ok(iter.valid())
+}
+
+/// To the first member at or behind a random hash; nowhere if there is none.
+fn seek_random(view: &View<'_>, iter: &mut Iter, rng: &mut Rng) -> Result<(), Stop> {
+    let mut key = Vec::new();
+    data::put_element_prefix(&mut key, view.at().space, view.id(), MEMBER);
+    key.extend_from_slice(&(rng.next_u64() as u32).to_be_bytes());
+    Ok(iter.seek(&key)?)
 }
 
 /// Hands out random members of a set.
@@ -293,6 +298,13 @@ pub fn pop(txn: &mut Txn, at: At<'_>, count: u64, mut f: impl FnMut(Part<'_>)) -
         f(Part::Count(0));
         return Ok(());
     }
+    if count == 1 && editor.id() != 0 && editor.length() > NEIGHBOURS && txn.reads_committed() {
+        let member = pop_ahead(txn, &editor)?;
+        f(Part::Count(1));
+        f(Part::Member(&member));
+        editor.remove_present(txn, &member)?;
+        return editor.finish(txn);
+    }
     let view = editor.view();
     if count >= editor.length() {
         hand_out_all(txn, &view, &mut f)?;
@@ -312,6 +324,36 @@ pub fn pop(txn: &mut Txn, at: At<'_>, count: u64, mut f: impl FnMut(Part<'_>)) -
         }
     }
     editor.finish(txn)
+}
+
+/// A random member of a set under an id, to be popped; the others of its neighbourhood are read with it.
+fn pop_ahead(txn: &mut Txn, editor: &Editor<'_>) -> Result<Vec<u8>, Stop> {
+    let (id, mut rng) = (editor.id(), Rng::new(txn.draws().seed));
+    if let Some(member) = txn.store().read_ahead().take_member(id, rng.next_u64()) {
+        // As reading it would.
+        txn.charge(1, member.len() as u64)?;
+        txn.mark_read();
+        return Ok(member);
+    }
+    let view = editor.view();
+    let mut iter = view.walk(txn)?;
+    let mut members = Vec::with_capacity(NEIGHBOURS as usize);
+    seek_random(&view, &mut iter, &mut rng)?;
+    while members.len() < NEIGHBOURS as usize {
+        if !iter.valid() {
+            iter.seek_to_first()?;
+            if !iter.valid() {
+                return Err(not_as_many());
+            }
+        }
+        let member = member_of(iter.key())?;
+        txn.charge(1, member.len() as u64)?;
+        members.push(member.to_vec());
+        iter.next()?;
+    }
+    let member = members.swap_remove(rng.below(NEIGHBOURS) as usize);
+    txn.store().read_ahead().leave_members(id, members.into_iter());
+    Ok(member)
 }
 
 // Several sets.

@@ -580,23 +580,21 @@ pub fn store(
         put_place_key(&mut key, space, id, &place(element.score, &element.member));
         builder.put(txn, &key, b"")?;
     }
-    let fences = Fences::over(txn.store().fences(), elements.len(), |index| {
+    let fences = Fences::over(txn.store().fence_elements_max(), elements.len(), |index| {
         elements.get(index).map(|element| place(element.score, &element.member)).unwrap_or_default()
     });
     let mut count = Vec::new();
-    for (level, fences) in fences.levels.iter().enumerate() {
-        for (start, elements) in fences {
-            put_fence_key(&mut key, space, id, level, start);
-            count.clear();
-            put_varint(&mut count, *elements);
-            builder.put(txn, &key, &count)?;
-        }
+    for (start, elements) in &fences.fences {
+        put_fence_key(&mut key, space, id, start);
+        count.clear();
+        put_varint(&mut count, *elements);
+        builder.put(txn, &key, &count)?;
     }
     builder.link(txn, at)?;
     let summary = Summary {
         count: elements.len() as u64,
         longest: elements.iter().map(|element| element.member.len() as u64).max().unwrap_or(0),
-        heads: fences.heads,
+        head: fences.head,
         first: edge(&place(first.score, &first.member)).to_vec(),
         last: edge(&place(last.score, &last.member)).to_vec(),
     };

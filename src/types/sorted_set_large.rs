@@ -1,16 +1,17 @@
 //! Large sorted sets: elements under an id, cut by counted fences (drawn in `encoding/sorted_set.rs`).
 //!
-//! *Reading.* What the n-th element is, and how many stand before a place, is summed up from the fences of level 1, then from
-//! those of level 0 behind the last one, then by walking what is left, at most one segment: some hundreds of steps for ten
-//! million elements. Every walk is bounded by the edges, so it begins at an element that is there.
+//! *Reading.* What the n-th element is, and how many stand before a place, is a search in the fences, which are kept in memory
+//! (`store/fence_cache.rs`), and then a walk over at most one segment. Where they are not known as of the read point (an earlier command of
+//! the same EXEC changed them, a writer is just committing), the records themselves are walked. Every walk over elements is
+//! bounded by the edges, so it begins at an element that is there.
 //!
 //! *Changing.* A command hands all places that come and go to a [`Recount`], in order, and then lets it finish: counts move,
-//! a segment that got too full is cut, one that got too empty joins the one before it, fences of level 1 follow those of
-//! level 0, and the edges move to the first and last element. All of it is staged beside the elements, so one batch holds
-//! elements and counts, and no reader sees one without the other.
+//! a segment that got too full is cut, one that got too empty joins the one before it, and the edges move to the first and
+//! last element. All of it is staged beside the elements, so one batch holds elements and counts, and no reader sees one
+//! without the other.
 //!
 //! Invariants, for a set with elements: no segment is empty; all fences lie behind the first edge and not behind the last
-//! element; the heads and fences of each level sum up to the count.
+//! element; the head and the fences sum up to the count.
 //!
 //! Growing at an end cuts off nothing that has to be walked: a full segment at the end is left full and a fence put
 //! between it and what comes.
@@ -19,9 +20,9 @@ use crate::base::stop::Stop;
 use crate::encoding::data::{PREFIX_BYTES, ZSET_FENCE, ZSET_MEMBER, ZSET_SCORE, put_element_prefix};
 use crate::encoding::meta::{Head, Space, damaged};
 use crate::encoding::sorted_set::{
-    LEVELS, SCORE_BYTES, Summary, edge, is_tall, put_fence_key, put_member_key, read_fence, split_place,
+    SCORE_BYTES, Summary, edge, put_fence_key, put_member_key, read_fence, split_place,
 };
-use crate::store::store::FenceLimits;
+use crate::store::fence_cache::{FenceChange, FenceList, Found, LATEST};
 use crate::store::txn::Txn;
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::put_varint;
@@ -163,9 +164,6 @@ pub struct Large {
     pub summary: Summary,
 }
 
-/// A segment in which something was found: how many elements stand before it, and the fence it begins at (empty for the head).
-type Found = (u64, Vec<u8>);
-
 impl Large {
     /// From the record.
     pub fn decode(space: Space, head: &Head, body: &[u8]) -> Result<Large, Stop> {
@@ -197,10 +195,9 @@ impl Large {
         Ok(Steps { iter, prefix: prefix.len(), key: prefix })
     }
 
-    fn fences(&self, txn: &mut Txn, level: usize) -> Result<Steps, Stop> {
-        let mut prefix = Vec::with_capacity(PREFIX_BYTES + 2);
+    fn fences(&self, txn: &mut Txn) -> Result<Steps, Stop> {
+        let mut prefix = Vec::with_capacity(PREFIX_BYTES + 1);
         put_element_prefix(&mut prefix, self.space, self.id, ZSET_FENCE);
-        prefix.push(level as u8);
         Steps::open(txn, prefix, &self.summary.first, &self.summary.end())
     }
 
@@ -213,7 +210,7 @@ impl Large {
 
     /// How many elements stand before `place`.
     pub fn count_before(&self, txn: &mut Txn, place: &[u8]) -> Result<u64, Stop> {
-        let (mut before, start) = self.segment_of_place(txn, place)?;
+        let Found { mut before, start } = self.segment_of_place(txn, place)?;
         let mut steps = self.places(txn, Some(&start), Some(place))?;
         steps.to_first(txn)?;
         while steps.place().is_some() {
@@ -240,7 +237,7 @@ impl Large {
             steps.to_last(txn)?;
             steps.skip(txn, behind, true)?;
         } else {
-            let (before, start) = self.segment_of_rank(txn, rank)?;
+            let Found { before, start } = self.segment_of_rank(txn, rank)?;
             match from.filter(|from| start.as_slice() < *from) {
                 None => {
                     steps.seek(txn, &start)?;
@@ -258,82 +255,94 @@ impl Large {
         Ok(steps)
     }
 
-    /// The segment of level 0 that `place` lies in.
+    /// The segment that `place` lies in.
     fn segment_of_place(&self, txn: &mut Txn, place: &[u8]) -> Result<Found, Stop> {
-        let mut found: Found = (0, Vec::new());
-        for level in (0..LEVELS).rev() {
-            if !self.summary.has_fences(level) {
-                continue;
+        if !self.summary.has_fences() {
+            return Ok(Found::default());
+        }
+        if self.is_at_hand(txn)?
+            && let Some(found) = txn.store().fence_cache().find_place(self.id, txn.read_sequence(), place)
+        {
+            return Ok(found);
+        }
+        let mut found = Found::default();
+        let mut sum = self.summary.head;
+        let mut fences = self.fences(txn)?;
+        fences.to_first(txn)?;
+        while let Some((start, count)) = fences.fence()? {
+            if start > place {
+                break;
             }
-            let mut fences = self.fences(txn, level)?;
-            let mut sum = found.0;
-            if found.1.is_empty() {
-                sum += self.summary.heads[level];
-                fences.to_first(txn)?;
-            } else {
-                fences.seek(txn, &found.1)?;
-            }
-            while let Some((start, count)) = fences.fence()? {
-                if start > place {
-                    break;
-                }
-                found = (sum, start.to_vec());
-                sum += count;
-                fences.step(txn, false)?;
-            }
+            found = Found { before: sum, start: start.to_vec() };
+            sum += count;
+            fences.step(txn, false)?;
         }
         Ok(found)
     }
 
-    /// The segment of level 0 that holds the element with so many before it.
+    /// The segment that holds the element with so many before it, or one before that.
     fn segment_of_rank(&self, txn: &mut Txn, rank: u64) -> Result<Found, Stop> {
-        let count = self.summary.count;
-        let mut found: Found = (0, Vec::new());
-        let mut found_above = false;
-        for level in (0..LEVELS).rev() {
-            if !self.summary.has_fences(level) || (!found_above && rank < self.summary.heads[level]) {
-                continue;
-            }
-            let mut fences = self.fences(txn, level)?;
-            let topmost = level + 1 == LEVELS || !self.summary.has_fences(level + 1);
-            if !found_above && topmost && rank > count / 2 {
-                // Nearer to the end.
-                let mut sum = count;
-                fences.to_last(txn)?;
-                loop {
-                    let Some((start, count)) = fences.fence()? else {
-                        return Err(damage("counts of fences"));
-                    };
-                    sum = sum.checked_sub(count).ok_or_else(|| damage("counts of fences"))?;
-                    if sum <= rank {
-                        found = (sum, start.to_vec());
-                        break;
-                    }
-                    fences.step(txn, true)?;
-                }
-            } else {
-                let mut sum = found.0;
-                if found_above {
-                    fences.seek(txn, &found.1)?;
-                } else {
-                    sum += self.summary.heads[level];
-                    fences.to_first(txn)?;
-                }
-                loop {
-                    let Some((start, count)) = fences.fence()? else {
-                        return Err(damage("counts of fences"));
-                    };
-                    if rank - sum < count {
-                        found = (sum, start.to_vec());
-                        break;
-                    }
-                    sum += count;
-                    fences.step(txn, false)?;
-                }
-            }
-            found_above = true;
+        if rank < self.summary.head {
+            return Ok(Found::default());
         }
-        Ok(found)
+        if self.is_at_hand(txn)?
+            && let Some(found) = txn.store().fence_cache().find_rank(self.id, txn.read_sequence(), rank)
+        {
+            return Ok(found);
+        }
+        let mut fences = self.fences(txn)?;
+        let from_end = rank > self.summary.count / 2;
+        let mut sum = if from_end { self.summary.count } else { self.summary.head };
+        match from_end {
+            true => fences.to_last(txn)?,
+            false => fences.to_first(txn)?,
+        }
+        while let Some((start, count)) = fences.fence()? {
+            let before = if from_end { sum.checked_sub(count) } else { Some(sum) };
+            let before = before.ok_or_else(|| damage("counts of fences"))?;
+            if before <= rank && rank - before < count {
+                return Ok(Found { before, start: start.to_vec() });
+            }
+            sum = if from_end { before } else { before + count };
+            fences.step(txn, from_end)?;
+        }
+        Err(damage("counts of fences"))
+    }
+
+    /// Sees to it, if it can be done, that the fences are in memory; whether they are.
+    fn is_at_hand(&self, txn: &mut Txn) -> Result<bool, Stop> {
+        if txn.fences_are_staged(self.id) {
+            return Ok(false);
+        }
+        let (cache, read) = (txn.store().fence_cache(), txn.read_sequence());
+        if cache.has(self.id, read) {
+            return Ok(true);
+        }
+        let visible = if read == LATEST { txn.store().db().visible_lsn() } else { read };
+        let Some(ticket) = cache.begin_load(self.id, read) else { return Ok(false) };
+        match self.load(txn) {
+            Ok(list) => {
+                txn.store().fence_cache().finish_load(self.id, ticket, list, visible);
+                Ok(true)
+            }
+            Err(stop) => {
+                txn.store().fence_cache().cancel_load(self.id, ticket);
+                Err(stop)
+            }
+        }
+    }
+
+    fn load(&self, txn: &mut Txn) -> Result<FenceList, Stop> {
+        let mut list = FenceList::new(self.summary.head);
+        if self.summary.has_fences() {
+            let mut fences = self.fences(txn)?;
+            fences.to_first(txn)?;
+            while let Some((start, count)) = fences.fence()? {
+                list.push(start, count);
+                fences.step(txn, false)?;
+            }
+        }
+        Ok(list)
     }
 
     /// Checks every invariant, reading everything; what is wrong, if anything is. For tests.
@@ -356,32 +365,27 @@ impl Large {
         if edges != Some((summary.first.clone(), summary.last.clone())) {
             return wrong(format!("edges, not {edges:?}"));
         }
-        let mut levels: [Vec<Vec<u8>>; LEVELS] = Default::default();
-        for (level, fences) in levels.iter_mut().enumerate() {
-            let mut prefix = Vec::new();
-            put_element_prefix(&mut prefix, self.space, self.id, ZSET_FENCE);
-            prefix.push(level as u8);
-            let mut steps = Steps::open(txn, prefix, &[], &[u8::MAX; SCORE_BYTES])?;
-            steps.to_first(txn)?;
-            let mut segments = vec![(Vec::new(), summary.heads[level])];
-            while let Some((place, count)) = steps.fence()? {
-                segments.push((place.to_vec(), count));
-                fences.push(place.to_vec());
-                steps.step(txn, false)?;
-            }
-            for (at, (start, count)) in segments.iter().enumerate() {
-                let end = segments.get(at + 1).map(|(end, _)| end);
-                let real =
-                    places.iter().filter(|place| *place >= start && end.is_none_or(|end| *place < end));
-                let real = real.count() as u64;
-                if real != *count || (level == 0 && *count > txn.store().fences().elements_max) {
-                    return wrong(format!("segment {at} of level {level} counts {count}, has {real}"));
-                }
+        let mut prefix = Vec::new();
+        put_element_prefix(&mut prefix, self.space, self.id, ZSET_FENCE);
+        let mut steps = Steps::open(txn, prefix, &[], &[u8::MAX; SCORE_BYTES])?;
+        steps.to_first(txn)?;
+        let mut segments = vec![(Vec::new(), summary.head)];
+        while let Some((place, count)) = steps.fence()? {
+            segments.push((place.to_vec(), count));
+            steps.step(txn, false)?;
+        }
+        for (at, (start, count)) in segments.iter().enumerate() {
+            let end = segments.get(at + 1).map(|(end, _)| end);
+            let real = places.iter().filter(|place| *place >= start && end.is_none_or(|end| *place < end));
+            let real = real.count() as u64;
+            if real != *count || *count > txn.store().fence_elements_max() {
+                return wrong(format!("segment {at} counts {count}, has {real}"));
             }
         }
-        let one_in = txn.store().fences().tall_one_in;
-        if levels[0].iter().filter(|place| is_tall(place, one_in)).ne(&levels[1]) {
-            return wrong("fences of level 1 are not the tall ones of level 0".to_owned());
+        if let Some(known) = txn.store().fence_cache().segments(self.id, txn.read_sequence())
+            && known != segments
+        {
+            return wrong("the fences in memory are not the stored ones".to_owned());
         }
         let mut members = self.members(txn, &[])?;
         members.to_first(txn)?;
@@ -442,35 +446,51 @@ struct Segment {
     new: Option<u64>,
 }
 
-/// Segments that change, by the fence they begin at; the head by nothing.
-#[derive(Debug, Default)]
-struct Level {
-    segments: BTreeMap<Vec<u8>, Segment>,
-    /// Over the stored fences; `None` while nobody asked, or if there are none.
-    stored: Option<Steps>,
-    /// Where the last change was noted: segment, and where the next one begins (known if it is `Some`).
-    noted: Option<(Vec<u8>, Option<Bound<Vec<u8>>>)>,
+/// Where the stored fences are looked up.
+#[derive(Debug)]
+enum Stored {
+    /// There are none.
+    None,
+    /// In memory.
+    Memory,
+    /// In their records.
+    Records(Box<Steps>),
 }
 
-/// The changes of one command to fences, heads and edges.
+/// The changes of one command to fences, head and edges.
 #[derive(Debug)]
 pub struct Recount {
     large: Large,
     count: u64,
-    levels: [Level; LEVELS],
-    limits: FenceLimits,
+    /// Segments that change, by the fence they begin at; the head by nothing.
+    segments: BTreeMap<Vec<u8>, Segment>,
+    stored: Stored,
+    /// Where the last change was noted: segment, and where the next one begins (known if it is `Some`).
+    noted: Option<(Vec<u8>, Option<Bound<Vec<u8>>>)>,
+    change: FenceChange,
+    elements_max: u64,
 }
 
 const HEAD: &[u8] = &[];
 
 impl Recount {
     /// Begins with a set as it is stored.
-    pub fn new(txn: &Txn, large: Large) -> Recount {
-        let mut levels: [Level; LEVELS] = Default::default();
-        for (level, head) in levels.iter_mut().zip(large.summary.heads) {
-            level.segments.insert(HEAD.to_vec(), Segment { old: Some(head), new: Some(head) });
-        }
-        Recount { count: large.summary.count, large, levels, limits: txn.store().fences() }
+    pub fn new(txn: &mut Txn, large: Large) -> Result<Recount, Stop> {
+        let head = large.summary.head;
+        let stored = match large.summary.has_fences() {
+            false => Stored::None,
+            true if large.is_at_hand(txn)? => Stored::Memory,
+            true => Stored::Records(Box::new(large.fences(txn)?)),
+        };
+        Ok(Recount {
+            count: large.summary.count,
+            segments: BTreeMap::from([(HEAD.to_vec(), Segment { old: Some(head), new: Some(head) })]),
+            stored,
+            noted: None,
+            change: FenceChange { id: large.id, ..FenceChange::default() },
+            elements_max: txn.store().fence_elements_max().max(2),
+            large,
+        })
     }
 
     /// Elements, with what was noted so far.
@@ -479,260 +499,229 @@ impl Recount {
     }
 
     /// Notes that an element comes (1) or goes (-1). Many of them in order of their places are cheaper.
-    pub fn note(&mut self, txn: &mut Txn, place: &[u8], change: i64) -> Result<(), Stop> {
-        for level in 0..LEVELS {
-            let start = self.segment_at(txn, level, place)?;
-            let segment = self.levels[level].segments.get_mut(&start);
-            let new = segment.and_then(|segment| segment.new.as_mut()).ok_or_else(|| damage("fences"))?;
-            *new = new.checked_add_signed(change).ok_or_else(|| damage("counts of fences"))?;
-        }
-        self.count = self.count.checked_add_signed(change).ok_or_else(|| damage("count of a sorted set"))?;
+    pub fn note(&mut self, txn: &mut Txn, place: &[u8], change: i8) -> Result<(), Stop> {
+        let start = self.segment_at(txn, place)?;
+        let segment = self.segments.get_mut(&start);
+        let new = segment.and_then(|segment| segment.new.as_mut()).ok_or_else(|| damage("fences"))?;
+        let change_wide = i64::from(change);
+        *new = new.checked_add_signed(change_wide).ok_or_else(|| damage("counts of fences"))?;
+        self.count =
+            self.count.checked_add_signed(change_wide).ok_or_else(|| damage("count of a sorted set"))?;
+        self.change.note(place, change);
         Ok(())
     }
 
     /// The stored segment that `place` lies in, now among those that change.
-    fn segment_at(&mut self, txn: &mut Txn, number: usize, place: &[u8]) -> Result<Vec<u8>, Stop> {
-        if !self.large.summary.has_fences(number) {
+    fn segment_at(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Vec<u8>, Stop> {
+        if matches!(self.stored, Stored::None) {
             return Ok(HEAD.to_vec());
         }
-        self.open(txn, number)?;
-        let level = &mut self.levels[number];
-        let Some(stored) = &mut level.stored else { return Ok(HEAD.to_vec()) };
-        if let Some((start, end)) = &mut level.noted
+        if let Some((start, end)) = self.noted.take()
             && place >= start.as_slice()
         {
-            if end.is_none() {
-                stored.seek_behind(txn, start)?;
-                *end = Some(stored.place().map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec())));
-            }
-            if !matches!(end, Some(Bound::Excluded(end)) if place >= end.as_slice()) {
-                return Ok(start.clone());
+            let end = match end {
+                Some(end) => end,
+                None => {
+                    self.stored_behind(txn, &start)?.map_or(Bound::Unbounded, |(end, _)| Bound::Excluded(end))
+                }
+            };
+            let is_inside = !matches!(&end, Bound::Excluded(end) if place >= end.as_slice());
+            if is_inside {
+                self.noted = Some((start.clone(), Some(end)));
+                return Ok(start);
             }
         }
-        stored.seek_back_to(txn, place)?;
-        let start = match stored.fence()? {
+        let start = match self.stored_at_or_before(txn, place)? {
             None => HEAD.to_vec(),
             Some((start, count)) => {
                 let segment = Segment { old: Some(count), new: Some(count) };
-                level.segments.entry(start.to_vec()).or_insert(segment);
-                start.to_vec()
+                self.segments.entry(start.clone()).or_insert(segment);
+                start
             }
         };
-        level.noted = Some((start.clone(), None));
+        self.noted = Some((start.clone(), None));
         Ok(start)
     }
 
-    fn open(&mut self, txn: &mut Txn, level: usize) -> Result<(), Stop> {
-        if self.levels[level].stored.is_none() && self.large.summary.has_fences(level) {
-            self.levels[level].stored = Some(self.large.fences(txn, level)?);
+    /// From here on in the records: what was in memory has been dropped.
+    #[cold]
+    fn records(&mut self, txn: &mut Txn) -> Result<&mut Steps, Stop> {
+        if !matches!(self.stored, Stored::Records(_)) {
+            self.stored = Stored::Records(Box::new(self.large.fences(txn)?));
         }
-        Ok(())
+        match &mut self.stored {
+            Stored::Records(steps) => Ok(steps),
+            _ => Err(damage("fences")),
+        }
+    }
+
+    /// The stored fence at or before `place`, and its count. `None` for the head, as below.
+    fn stored_at_or_before(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
+        let known = match self.stored {
+            Stored::None => Some(None),
+            Stored::Memory => txn.store().fence_cache().at_or_before(self.large.id, place),
+            Stored::Records(_) => None,
+        };
+        if let Some(known) = known {
+            return Ok(known.filter(|(start, _)| !start.is_empty()));
+        }
+        let steps = self.records(txn)?;
+        steps.seek_back_to(txn, place)?;
+        Ok(steps.fence()?.map(|(start, count)| (start.to_vec(), count)))
+    }
+
+    /// The last stored fence before `place`.
+    fn stored_before(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
+        let known = match self.stored {
+            Stored::None => Some(None),
+            Stored::Memory => txn.store().fence_cache().before(self.large.id, place),
+            Stored::Records(_) => None,
+        };
+        if let Some(known) = known {
+            return Ok(known.filter(|(start, _)| !start.is_empty()));
+        }
+        let steps = self.records(txn)?;
+        steps.seek_before(txn, place)?;
+        Ok(steps.fence()?.map(|(start, count)| (start.to_vec(), count)))
+    }
+
+    /// The first stored fence behind `place`.
+    fn stored_behind(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
+        let known = match self.stored {
+            Stored::None => Some(None),
+            Stored::Memory => txn.store().fence_cache().behind(self.large.id, place),
+            Stored::Records(_) => None,
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let steps = self.records(txn)?;
+        steps.seek_behind(txn, place)?;
+        Ok(steps.fence()?.map(|(start, count)| (start.to_vec(), count)))
     }
 
     /// Stages the changed fences and answers what the set's record is to hold. `added` are the places that come, sorted.
     /// Not for a set that lost all its elements.
     pub fn finish(mut self, txn: &mut Txn, added: &[Vec<u8>], removed: Removed<'_>) -> Result<Summary, Stop> {
         self.cut_and_join(txn, added, removed)?;
-        self.follow(txn)?;
         let (first, last) = self.edges(txn, added, removed)?;
-        let mut heads = [0; LEVELS];
+        let mut head = 0;
         let mut key = Vec::new();
         let mut value = Vec::new();
-        for (number, level) in self.levels.iter().enumerate() {
-            for (start, segment) in &level.segments {
-                if start.is_empty() {
-                    heads[number] = segment.new.unwrap_or(0);
-                    continue;
-                }
-                put_fence_key(&mut key, self.large.space, self.large.id, number, start);
-                match (segment.old, segment.new) {
-                    (old, Some(new)) if old != Some(new) => {
+        for (start, segment) in self.segments {
+            if segment.old == segment.new {
+                head = if start.is_empty() { segment.new.unwrap_or(0) } else { head };
+                continue;
+            }
+            if start.is_empty() {
+                head = segment.new.unwrap_or(0);
+            } else {
+                put_fence_key(&mut key, self.large.space, self.large.id, &start);
+                match segment.new {
+                    Some(new) => {
                         value.clear();
                         put_varint(&mut value, new);
                         txn.put_data(&key, &value)?;
                     }
-                    (Some(_), None) => txn.delete_data(&key)?,
-                    _ => {}
+                    None => txn.delete_data(&key)?,
                 }
             }
+            self.change.segments.push((start, segment.new));
         }
         let longest = added.iter().map(|place| (place.len() - SCORE_BYTES) as u64).max().unwrap_or(0);
         let longest = longest.max(self.large.summary.longest);
-        let summary = Summary { count: self.count, longest, heads, first, last };
+        let summary = Summary { count: self.count, longest, head, first, last };
         // What a damaged database counts wrongly is found here rather than written on.
-        let possible = 1 <= heads[0] && heads[0] <= heads[1] && heads[1] <= summary.count;
-        if possible { Ok(summary) } else { Err(damage("counts of fences")) }
+        if head < 1 || head > summary.count {
+            return Err(damage("counts of fences"));
+        }
+        txn.change_fences(self.change);
+        Ok(summary)
     }
 
-    /// Level 0: cuts segments that got too full, lets go of empty ones, joins small ones.
+    /// Cuts segments that got too full, lets go of empty ones, joins small ones.
     fn cut_and_join(&mut self, txn: &mut Txn, added: &[Vec<u8>], removed: Removed<'_>) -> Result<(), Stop> {
-        let most = self.limits.elements_max.max(2);
+        let most = self.elements_max;
         let (small, joined) = (most / 4, most - most / 4);
-        let changed: Vec<(Vec<u8>, u64)> = self.levels[0]
+        let changed: Vec<(Vec<u8>, u64)> = self
             .segments
             .iter()
             .filter_map(|(start, segment)| Some((start.clone(), segment.new?)))
+            .filter(|(start, count)| *count > most || !start.is_empty() && *count < small.max(1))
             .collect();
         for (start, count) in changed {
             if count > most {
                 self.cut(txn, &start, count, added, removed)?;
             } else if count == 0 && !start.is_empty() {
-                self.set(0, &start, None);
+                self.set(&start, None);
             } else if count < small && !start.is_empty() {
-                let (before, before_count) = self.live_before(txn, 0, &start)?;
+                let (before, before_count) = self.live_before(txn, &start)?;
                 if before_count + count <= joined {
-                    self.set(0, &before, Some(before_count + count));
-                    self.set(0, &start, None);
+                    self.set(&before, Some(before_count + count));
+                    self.set(&start, None);
                 }
             }
         }
         // The head is never empty: it takes in what is behind it.
-        while let Some(count) = self.new_count(0, HEAD).filter(|count| *count < small.max(1)) {
-            let Some((next, next_count)) = self.live_behind(txn, 0, HEAD)? else { break };
+        while let Some(count) = self.new_count(HEAD).filter(|count| *count < small.max(1)) {
+            let Some((next, next_count)) = self.live_behind(txn, HEAD)? else { break };
             if count != 0 && count + next_count > joined {
                 break;
             }
-            self.set(0, HEAD, Some(count + next_count));
-            self.set(0, &next, None);
+            self.set(HEAD, Some(count + next_count));
+            self.set(&next, None);
         }
         Ok(())
     }
 
-    /// Level 1 loses and gets the fences that level 0 lost and got.
-    fn follow(&mut self, txn: &mut Txn) -> Result<(), Stop> {
-        let one_in = self.limits.tall_one_in;
-        let moved: Vec<(Vec<u8>, bool)> = self.levels[0]
-            .segments
-            .iter()
-            .filter(|(start, segment)| {
-                !start.is_empty() && segment.old.is_some() != segment.new.is_some() && is_tall(start, one_in)
-            })
-            .map(|(start, segment)| (start.clone(), segment.new.is_some()))
-            .collect();
-        for (start, _) in moved.iter().filter(|(_, comes)| !comes) {
-            self.load(txn, 1, start)?;
-            let count = self.new_count(1, start).ok_or_else(|| damage("fences of level 1"))?;
-            let (before, before_count) = self.live_before(txn, 1, start)?;
-            self.set(1, &before, Some(before_count + count));
-            self.set(1, start, None);
-        }
-        for (start, _) in moved.iter().filter(|(_, comes)| *comes) {
-            let (before, count) = self.live_before(txn, 1, start)?;
-            let kept = self.sum_between(txn, &before, start)?;
-            let cut = count.checked_sub(kept).ok_or_else(|| damage("counts of fences"))?;
-            self.set(1, &before, Some(kept));
-            self.set(1, start, Some(cut));
-        }
-        Ok(())
-    }
-
-    fn new_count(&self, level: usize, start: &[u8]) -> Option<u64> {
-        self.levels[level].segments.get(start)?.new
+    fn new_count(&self, start: &[u8]) -> Option<u64> {
+        self.segments.get(start)?.new
     }
 
     /// Of a segment that is not among those that change, this is its first change: it is new or was loaded before.
-    fn set(&mut self, level: usize, start: &[u8], count: Option<u64>) {
-        self.levels[level].segments.entry(start.to_vec()).or_default().new = count;
-    }
-
-    /// Makes sure that a stored segment is among those that change.
-    fn load(&mut self, txn: &mut Txn, level: usize, start: &[u8]) -> Result<(), Stop> {
-        self.open(txn, level)?;
-        let level = &mut self.levels[level];
-        if !level.segments.contains_key(start)
-            && let Some(stored) = &mut level.stored
-        {
-            stored.seek(txn, start)?;
-            if let Some((place, count)) = stored.fence()?
-                && place == start
-            {
-                level.segments.insert(start.to_vec(), Segment { old: Some(count), new: Some(count) });
-            }
-        }
-        Ok(())
+    fn set(&mut self, start: &[u8], count: Option<u64>) {
+        self.segments.entry(start.to_vec()).or_default().new = count;
     }
 
     /// The last segment that begins before `start`, loaded, and its count. There is one: the head.
-    fn live_before(&mut self, txn: &mut Txn, number: usize, start: &[u8]) -> Result<(Vec<u8>, u64), Stop> {
-        self.open(txn, number)?;
-        let level = &mut self.levels[number];
+    fn live_before(&mut self, txn: &mut Txn, start: &[u8]) -> Result<(Vec<u8>, u64), Stop> {
         let before = (Bound::Unbounded, Bound::Excluded(start));
-        let mut found = level
+        let own = self
             .segments
             .range::<[u8], _>(before)
             .rev()
             .find_map(|(start, segment)| Some((start.clone(), segment.new?)))
             .ok_or_else(|| damage("fences"))?;
-        if let Some(stored) = &mut level.stored {
-            stored.seek_before(txn, start)?;
-            while let Some((place, count)) = stored.fence()? {
-                if place <= found.0.as_slice() {
-                    break;
-                }
-                if !level.segments.contains_key(place) {
-                    found = (place.to_vec(), count);
-                    let segment = Segment { old: Some(count), new: Some(count) };
-                    level.segments.insert(found.0.clone(), segment);
-                    break;
-                }
-                stored.step(txn, true)?;
+        let mut from = start.to_vec();
+        while let Some((place, count)) = self.stored_before(txn, &from)?.filter(|(place, _)| *place > own.0) {
+            if !self.segments.contains_key(&place) {
+                self.segments.insert(place.clone(), Segment { old: Some(count), new: Some(count) });
+                return Ok((place, count));
             }
+            from = place;
         }
-        Ok(found)
+        Ok(own)
     }
 
     /// The first segment that begins behind `start`, loaded, and its count.
-    fn live_behind(
-        &mut self,
-        txn: &mut Txn,
-        number: usize,
-        start: &[u8],
-    ) -> Result<Option<(Vec<u8>, u64)>, Stop> {
-        self.open(txn, number)?;
-        let level = &mut self.levels[number];
+    fn live_behind(&mut self, txn: &mut Txn, start: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
         let behind = (Bound::Excluded(start), Bound::Unbounded);
-        let mut found = level
+        let own = self
             .segments
             .range::<[u8], _>(behind)
             .find_map(|(start, segment)| Some((start.clone(), segment.new?)));
-        if let Some(stored) = &mut level.stored {
-            stored.seek_behind(txn, start)?;
-            while let Some((place, count)) = stored.fence()? {
-                if found.as_ref().is_some_and(|(found, _)| found.as_slice() <= place) {
-                    break;
-                }
-                if !level.segments.contains_key(place) {
-                    let segment = Segment { old: Some(count), new: Some(count) };
-                    level.segments.insert(place.to_vec(), segment);
-                    found = Some((place.to_vec(), count));
-                    break;
-                }
-                stored.step(txn, false)?;
+        let mut from = start.to_vec();
+        while let Some((place, count)) = self.stored_behind(txn, &from)? {
+            if own.as_ref().is_some_and(|(own, _)| *own <= place) {
+                break;
             }
-        }
-        Ok(found)
-    }
-
-    /// How many elements level 0 will count from the segment at `from` up to the one at `to`.
-    fn sum_between(&mut self, txn: &mut Txn, from: &[u8], to: &[u8]) -> Result<u64, Stop> {
-        self.open(txn, 0)?;
-        let level = &mut self.levels[0];
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let mut sum: u64 =
-            level.segments.range::<[u8], _>(range).filter_map(|(_, segment)| segment.new).sum();
-        if let Some(stored) = &mut level.stored {
-            stored.seek(txn, from)?;
-            while let Some((place, count)) = stored.fence()? {
-                if place >= to {
-                    break;
-                }
-                if !level.segments.contains_key(place) {
-                    sum += count;
-                }
-                stored.step(txn, false)?;
+            if !self.segments.contains_key(&place) {
+                self.segments.insert(place.clone(), Segment { old: Some(count), new: Some(count) });
+                return Ok(Some((place, count)));
             }
+            from = place;
         }
-        Ok(sum)
+        Ok(own)
     }
 
     /// Cuts the segment at `start`, which will have `count` elements.
@@ -744,8 +733,8 @@ impl Recount {
         added: &[Vec<u8>],
         removed: Removed<'_>,
     ) -> Result<(), Stop> {
-        let most = self.limits.elements_max.max(2);
-        let end = self.live_behind(txn, 0, start)?.map(|(end, _)| end);
+        let most = self.elements_max;
+        let end = self.live_behind(txn, start)?.map(|(end, _)| end);
         let from = added.partition_point(|place| place.as_slice() < start);
         let to = end.as_ref().map_or(added.len(), |end| added.partition_point(|place| place < end));
         let own = added.get(from..to).unwrap_or_default();
@@ -756,17 +745,17 @@ impl Recount {
         let pieces = own.chunks(most as usize);
         if kept >= most / 2 && *own_first >= self.large.summary.end() {
             // All that comes stands behind all that was there.
-            self.set(0, start, Some(kept));
-            pieces.for_each(|piece| self.set(0, &piece[0], Some(piece.len() as u64)));
+            self.set(start, Some(kept));
+            pieces.for_each(|piece| self.set(&piece[0], Some(piece.len() as u64)));
             return Ok(());
         }
         if kept >= most / 2 && start.is_empty() && *own_last < self.large.summary.first {
             // All that comes stands before all that was there.
             let old_first = self.large.summary.first.clone();
-            self.set(0, &old_first, Some(kept));
+            self.set(&old_first, Some(kept));
             for (at, piece) in pieces.enumerate() {
                 let start = if at == 0 { HEAD } else { piece[0].as_slice() };
-                self.set(0, start, Some(piece.len() as u64));
+                self.set(start, Some(piece.len() as u64));
             }
             return Ok(());
         }
@@ -801,9 +790,9 @@ impl Recount {
                 stored.step(txn, false)?;
             }
         }
-        self.set(0, start, Some(boundary(1)));
+        self.set(start, Some(boundary(1)));
         for (part, fence) in (1..).zip(&fences) {
-            self.set(0, fence, Some(boundary(part + 1) - boundary(part)));
+            self.set(fence, Some(boundary(part + 1) - boundary(part)));
         }
         Ok(())
     }
@@ -854,44 +843,26 @@ impl Recount {
     }
 }
 
-/// The fences of a set whose places are given in order: heads, and per level each fence and its count.
+/// The fences of a set whose places are given in order: the head, and each fence and its count.
 #[derive(Debug, Default)]
 pub struct Fences {
-    /// Elements before the first fence of each level.
-    pub heads: [u64; LEVELS],
-    /// Fences and counts of each level.
-    pub levels: [Vec<(Vec<u8>, u64)>; LEVELS],
+    /// Elements before the first fence.
+    pub head: u64,
+    /// Fences and counts.
+    pub fences: Vec<(Vec<u8>, u64)>,
 }
 
 impl Fences {
-    /// Fences for so many elements, each place asked for by its number.
-    pub fn over(limits: FenceLimits, count: usize, place: impl Fn(usize) -> Vec<u8>) -> Fences {
-        let mut fences = Fences::default();
-        let most = limits.elements_max.max(2);
+    /// Fences for so many elements, each place asked for by its number. `most` may lie between two of them.
+    pub fn over(most: u64, count: usize, place: impl Fn(usize) -> Vec<u8>) -> Fences {
+        let most = most.max(2);
         if count as u64 <= most {
-            fences.heads = [count as u64; LEVELS];
-            return fences;
+            return Fences { head: count as u64, fences: Vec::new() };
         }
         // Three quarters full, so that neither growing nor shrinking a little changes them.
         let piece = (most - most / 4) as usize;
-        for start in (0..count).step_by(piece) {
-            let size = piece.min(count - start) as u64;
-            if start == 0 {
-                fences.heads[0] = size;
-                fences.heads[1] = size;
-                continue;
-            }
-            let fence = place(start);
-            if is_tall(&fence, limits.tall_one_in) {
-                fences.levels[1].push((fence.clone(), size));
-            } else {
-                match fences.levels[1].last_mut() {
-                    Some((_, count)) => *count += size,
-                    None => fences.heads[1] += size,
-                }
-            }
-            fences.levels[0].push((fence, size));
-        }
-        fences
+        let rest = (piece..count).step_by(piece);
+        let fences = rest.map(|start| (place(start), piece.min(count - start) as u64)).collect();
+        Fences { head: piece as u64, fences }
     }
 }

@@ -248,6 +248,16 @@ fn add_to_large(
 ) -> Result<Added, Stop> {
     let large = Large::decode(at.space, &head, slot.body())?;
     let mut added = Added::default();
+    if let [(given, member)] = elements {
+        check_member(member)?;
+        let old = large.score(txn, member)?;
+        if let Some(new) = added.book(options.decide(old, *given)?, old) {
+            let mut change = Change::new(txn, large)?;
+            change.set(txn, member, old, new)?;
+            change.finish(txn, at, slot, head)?;
+        }
+        return Ok(added);
+    }
     // Of each member named, its score before the command and now.
     let mut scores: HashMap<&[u8], (Option<f64>, Option<f64>)> = HashMap::new();
     let mut order = Vec::with_capacity(elements.len());
@@ -265,7 +275,7 @@ fn add_to_large(
             *now = Some(score);
         }
     }
-    let mut change = Change::new(txn, large);
+    let mut change = Change::new(txn, large)?;
     for member in order {
         if let Some((old, Some(new))) = scores.get(member).copied()
             && old != Some(new)
@@ -287,9 +297,9 @@ struct Change {
 }
 
 impl Change {
-    fn new(txn: &Txn, large: Large) -> Change {
-        let recount = Recount::new(txn, large.clone());
-        Change { recount, large, added: Vec::new(), removed: Vec::new(), key: Vec::new() }
+    fn new(txn: &mut Txn, large: Large) -> Result<Change, Stop> {
+        let recount = Recount::new(txn, large.clone())?;
+        Ok(Change { recount, large, added: Vec::new(), removed: Vec::new(), key: Vec::new() })
     }
 
     /// A member gets a score in place of the one it had, if any.
@@ -346,6 +356,11 @@ impl Change {
             return txn.delete(at, &slot.before);
         }
         let summary = self.recount.finish(txn, &self.added, Removed::Places(&self.removed))?;
+        if summary == self.large.summary {
+            // Scores changed; the record says nothing of them.
+            txn.touch(at);
+            return Ok(());
+        }
         txn.put(at, &slot.before, head, &[&summary.encode()])
     }
 }
@@ -363,7 +378,7 @@ pub fn remove<'a>(
     let mut removed = 0;
     if head.id != 0 {
         let large = Large::decode(at.space, &head, slot.body())?;
-        let mut change = Change::new(txn, large);
+        let mut change = Change::new(txn, large)?;
         let mut seen = HashSet::new();
         let several = members.len() > 1;
         for member in members {
@@ -586,7 +601,7 @@ fn take_large(
     }
     // One by one: those that were looked at, then the rest.
     let (space, id) = (large.space, large.id);
-    let mut recount = Recount::new(txn, large);
+    let mut recount = Recount::new(txn, large)?;
     let mut key = Vec::new();
     let mut taken = 0;
     let (mut first, mut last) = (Vec::new(), Vec::new());

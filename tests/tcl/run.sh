@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Redis's own test suite against our port: each unit over a fresh server, in the suite's external-server mode.
+# Redis's own test suite against our server: each unit over a fresh one, in the suite's external-server mode, or (--spawn) started and
+# ended by the suite itself, as often and with the configuration that it likes.
 #
-#   tests/tcl/run.sh                    all units of tests/tcl/units.txt
-#   tests/tcl/run.sh unit/expire ..     these units
-#   tests/tcl/run.sh -v unit/expire     with the suite's own output
+#   tests/tcl/run.sh                        all units of tests/tcl/units.txt
+#   tests/tcl/run.sh unit/expire ..         these units
+#   tests/tcl/run.sh -v unit/expire         with the suite's own output
+#   tests/tcl/run.sh --spawn [-v] [UNIT ..] our server in the place of src/redis-server; units of tests/tcl/units_spawned.txt
+#
+# unit/tls is run over TLS, with certificates made for it, and needs the package tcl-tls.
 #
 #   HAYPILE_BIN         the server (default target/debug/haypile, built if it is missing; a redis-server is the control)
 #   HAYPILE_TCL_CACHE   where Redis's source package is kept (default target/tcl)
@@ -19,14 +23,18 @@ root=$(cd "$here/../.." && pwd)
 cache=${HAYPILE_TCL_CACHE:-$root/target/tcl}
 skips=${HAYPILE_TCL_SKIP:-$here/skip.txt}
 server=${HAYPILE_BIN:-$root/target/debug/haypile}
-verbose=no
-if [ "${1:-}" = -v ]; then
-  verbose=yes
+verbose=no spawn=no list=$here/units.txt
+while :; do
+  case ${1:-} in
+    -v) verbose=yes ;;
+    --spawn) spawn=yes list=$here/units_spawned.txt ;;
+    *) break ;;
+  esac
   shift
-fi
+done
 units=("$@")
 if [ ${#units[@]} -eq 0 ]; then
-  mapfile -t units < <(sed -n 's/^\([^# ][^ ]*\).*/\1/p' "$here/units.txt")
+  mapfile -t units < <(sed -n 's/^\([^# ][^ ]*\).*/\1/p' "$list")
 fi
 
 cannot() {
@@ -112,7 +120,17 @@ stop_server() {
     server_pid=
   fi
 }
+# The suite and all that it started: a process group of its own.
+suite_pid=
+stop_suite() {
+  if [ -n "$suite_pid" ]; then
+    kill -9 -- "-$suite_pid" 2> /dev/null || true
+    wait "$suite_pid" 2> /dev/null || true
+    suite_pid=
+  fi
+}
 finish() {
+  stop_suite
   stop_server
   rm -rf "$work"
 }
@@ -150,9 +168,46 @@ plain() {
   sed 's/\x1b\[[0-9;]*m//g' "$1"
 }
 
-# What units.txt has behind the name of a unit: flags of the suite.
+# What the list has behind the name of a unit: flags of the suite.
 flags_of() {
-  sed -n "s|^$1 ||p" "$here/units.txt"
+  sed -n "s|^$1 ||p" "$list"
+}
+
+# A copy of the suite with our server where it looks for its own, and room for what it writes.
+copy_suite() {
+  mkdir -p "$1/src"
+  cp -r "$cache/redis/tests" "$cache/redis/utils" "$1"
+  ln -s "$(realpath "$server")" "$1/src/redis-server"
+  local tool
+  for tool in redis-cli redis-benchmark; do
+    command -v "$tool" > /dev/null && ln -s "$(command -v "$tool")" "$1/src/$tool"
+  done
+  mkdir -p "$1/tests/tmp"
+}
+
+# Certificates for unit/tls, with parameters of a named group, since finding some takes minutes.
+make_certificates() {
+  [ -d "$1/tests/tls" ] && return
+  mkdir "$1/tests/tls"
+  (cd "$1" && openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out tests/tls/redis.dh &&
+    utils/gen-test-certs.sh) > "$work/certificates" 2>&1 || {
+    cat "$work/certificates" >&2
+    cannot "no certificates for unit/tls"
+  }
+}
+
+run_spawned() {
+  local port=$1 unit=$2
+  set -m
+  # shellcheck disable=SC2046 # the flags are words
+  (cd "$work/suite" && exec timeout --foreground 1500 tclsh tests/test_helper.tcl --single "$unit" --clients 1 --baseport "$port" \
+    --portcount 300 --durable --tags -large-memory --skipfile "$work/skip" $(flags_of "$unit")) > "$work/output" 2>&1 &
+  suite_pid=$!
+  set +m
+  local status=0
+  wait "$suite_pid" || status=$?
+  stop_suite
+  return "$status"
 }
 
 count() {
@@ -163,16 +218,22 @@ all_passed=0 all_failed=0 all_skipped=0
 failures=$work/failures
 : > "$failures"
 printf '%-24s %8s %8s %8s %8s\n' unit passed failed skipped seconds
+[ "$spawn" = no ] || copy_suite "$work/suite"
 for unit in "${units[@]}"; do
   port=$(free_port)
   folder=$work/${unit//\//-}
-  start_server "$port" "$folder"
+  [ "$spawn" = yes ] || start_server "$port" "$folder"
   skip_names "$unit" > "$work/skip"
   start=$SECONDS
   status=0
-  # shellcheck disable=SC2046 # the flags are words
-  (cd "$cache/redis" && timeout 900 tclsh tests/test_helper.tcl --host 127.0.0.1 --port "$port" --single "$unit" \
+  if [ "$spawn" = yes ]; then
+    [ "$unit" != unit/tls ] || make_certificates "$work/suite"
+    run_spawned "$port" "$unit" || status=$?
+  else
+    # shellcheck disable=SC2046 # the flags are words
+    (cd "$cache/redis" && timeout 900 tclsh tests/test_helper.tcl --host 127.0.0.1 --port "$port" --single "$unit" \
     --baseport "$((port + 10000))" --durable --tags -large-memory --skipfile "$work/skip" $(flags_of "$unit")) > "$work/output" 2>&1 || status=$?
+  fi
   plain "$work/output" > "$work/plain"
   [ "$verbose" = no ] || cat "$work/plain"
   passed=$(count ok "$work/plain")
@@ -187,7 +248,7 @@ for unit in "${units[@]}"; do
       tail -25 "$work/plain" | sed "s|^|$unit: |" | cut -c1-400
     } >> "$failures"
   fi
-  if ! kill -0 "$server_pid" 2> /dev/null; then
+  if [ "$spawn" = no ] && ! kill -0 "$server_pid" 2> /dev/null; then
     failed=$((failed + 1))
     {
       echo "$unit: the server ended during the unit"

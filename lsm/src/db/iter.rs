@@ -128,16 +128,17 @@ pub struct Sources {
     pub covers: Vec<Arc<dyn RangeCover>>,
 }
 
-/// Collects the sources of one keyspace, as far as they overlap `bounds`.
+/// Collects the sources of one keyspace, as far as they overlap `bounds`, for a reader at `sequence`.
 pub fn sources(
     shared: &Shared,
     keyspace: &KeyspaceView,
     bounds: &KeyRange<'_>,
     read: &ReadOptions,
+    sequence: SequenceNumber,
 ) -> Result<Sources> {
     let mut sources = Sources { iters: Vec::new(), covers: Vec::new() };
     for memtable in std::iter::once(&keyspace.memtable).chain(&keyspace.immutables) {
-        sources.iters.push(Box::new(memtable.iter()));
+        sources.iters.push(Box::new(memtable.iter_at(sequence)));
         if memtable.has_range_deletes() {
             sources.covers.push(Arc::new(MemtableCover(memtable.clone())));
         }
@@ -221,7 +222,7 @@ fn iter_over(
             _view: view,
         });
     }
-    let mut sources = sources(reader.shared(), keyspace, &bounds, &options.read)?;
+    let mut sources = sources(reader.shared(), keyspace, &bounds, &options.read, reader.sequence())?;
     if let Some(batch) = batch {
         sources.iters.insert(0, Box::new(batch.overlay(id)));
         sources.covers.push(batch.cover(id));

@@ -25,7 +25,7 @@ use crate::base::rng::Rng;
 use crate::base::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::memtable::arena::OwnCacheLine;
 use crate::memtable::hash_index::{HashIndex, Lookup};
-use crate::memtable::skiplist::{Cursor, HEIGHT_MAX, NodeRef, SkipList, ValueAt, VersionRef};
+use crate::memtable::skiplist::{Cursor, HEIGHT_MAX, NewestCursor, NodeRef, SkipList, ValueAt, VersionRef};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
@@ -215,6 +215,15 @@ impl Memtable {
     /// An iterator over the point versions, which keeps the memtable alive.
     pub fn iter(self: &Arc<Self>) -> MemtableIter {
         MemtableIter { cursor: Cursor::new(self.list.clone()), _memtable: self.clone() }
+    }
+
+    /// An iterator for a reader at `read`: of each key only the newest version at or below it. Every write at or below `read` must
+    /// have been inserted already. Keeps the memtable alive.
+    pub fn iter_at(self: &Arc<Self>, read: SequenceNumber) -> NewestIter {
+        NewestIter {
+            cursor: NewestCursor::new(self.list.clone(), seek_trailer(read)),
+            _memtable: self.clone(),
+        }
     }
 
     /// Remembers that entries `first..=last` are in segment `wal_segment` of the log (`None`: written without the log).
@@ -441,6 +450,61 @@ impl InternalIterator for MemtableIter {
     }
 }
 
+/// What a reader at one read point has to see of a memtable; see [`Memtable::iter_at`].
+pub struct NewestIter {
+    cursor: NewestCursor,
+    /// The memory of a memtable counts as long as somebody reads in it.
+    _memtable: Arc<Memtable>,
+}
+
+impl InternalIterator for NewestIter {
+    fn valid(&self) -> bool {
+        self.cursor.valid()
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.cursor.seek_to_first();
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.cursor.seek_to_last();
+        Ok(())
+    }
+
+    fn seek(&mut self, target: VersionKey<'_>) -> Result<()> {
+        self.cursor.seek(target.user_key, pack_trailer(target.sequence, target.kind));
+        Ok(())
+    }
+
+    fn seek_before(&mut self, target: VersionKey<'_>) -> Result<()> {
+        self.cursor.seek_before(target.user_key, pack_trailer(target.sequence, target.kind));
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.cursor.next();
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        self.cursor.prev();
+        Ok(())
+    }
+
+    fn key(&self) -> &[u8] {
+        self.cursor.key()
+    }
+
+    fn trailer(&self) -> u64 {
+        self.cursor.version().trailer()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.cursor.version().value()
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -478,6 +542,10 @@ mod tests {
             vec(0u8..2, 6..11),
             (0u8..30).prop_map(|last| [b"a long beginning shared by ", &[last][..]].concat()),
         ]
+    }
+
+    fn place_of(iter: &impl InternalIterator) -> Option<Place> {
+        iter.valid().then(|| (iter.key().to_vec(), Reverse(iter.trailer())))
     }
 
     fn here(iter: &MemtableIter) -> Option<(Place, Vec<u8>)> {
@@ -539,6 +607,38 @@ mod tests {
                 iter.prev().unwrap();
             }
             prop_assert!(!iter.valid());
+
+            // A reader at a read point: of each key the newest version it may see.
+            for read in 0..=writes.len() as u64 {
+                let mut seen: Vec<Place> = Vec::new();
+                for (key, trailer) in model.keys().filter(|(_, trailer)| trailer.0 <= seek_trailer(read)) {
+                    if seen.last().is_none_or(|last| last.0 != *key) {
+                        seen.push((key.clone(), *trailer));
+                    }
+                }
+                let mut iter = memtable.iter_at(read);
+                iter.seek_to_first().unwrap();
+                for place in &seen {
+                    prop_assert_eq!(place_of(&iter), Some(place.clone()));
+                    prop_assert_eq!(iter.value(), &model[place][..]);
+                    iter.next().unwrap();
+                }
+                prop_assert!(!iter.valid());
+                iter.seek_to_last().unwrap();
+                for place in seen.iter().rev() {
+                    prop_assert_eq!(place_of(&iter), Some(place.clone()));
+                    iter.prev().unwrap();
+                }
+                prop_assert!(!iter.valid());
+                for (_, key, sequence) in &moves {
+                    let target = VersionKey::seek(key, *sequence);
+                    let place = (key.clone(), Reverse(pack_trailer(*sequence, target.kind)));
+                    iter.seek(target).unwrap();
+                    prop_assert_eq!(place_of(&iter), seen.iter().find(|seen| **seen >= place).cloned());
+                    iter.seek_before(target).unwrap();
+                    prop_assert_eq!(place_of(&iter), seen.iter().rfind(|seen| **seen < place).cloned());
+                }
+            }
 
             // Now any mixture of moves; `at` is where the iterator has to be.
             let mut at: Option<Place> = None;

@@ -631,6 +631,129 @@ impl Cursor {
     }
 }
 
+/// A place in a list, owning it, for a reader at one read point: of each key the newest version not above it, and of keys that
+/// have none, nothing. However often a key was overwritten, each move costs one search at most.
+///
+/// Every version at or below the read point must have been inserted before this is made.
+pub struct NewestCursor {
+    list: Arc<SkipList>,
+    /// The greatest trailer that is seen.
+    read: u64,
+    /// `NO_OFFSET`: stands nowhere. Else a published node of `list`.
+    node: u32,
+    /// The version of that node that is seen.
+    version: u32,
+}
+
+impl NewestCursor {
+    /// A cursor that stands nowhere and sees trailers up to `read`.
+    pub fn new(list: Arc<SkipList>, read: u64) -> NewestCursor {
+        NewestCursor { list, read, node: NO_OFFSET, version: NO_OFFSET }
+    }
+
+    /// Whether it stands on a version.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.node != NO_OFFSET
+    }
+
+    /// The key here; panics where there is none.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.here().key()
+    }
+
+    /// The version here; panics where there is none.
+    #[inline]
+    pub fn version(&self) -> VersionRef<'_> {
+        let NodeRef { list, .. } = self.here();
+        VersionRef { list, offset: self.version }
+    }
+
+    /// To the first key.
+    pub fn seek_to_first(&mut self) {
+        let place = self.at_or_behind(self.list.first());
+        self.stand(place);
+    }
+
+    /// To the last key.
+    pub fn seek_to_last(&mut self) {
+        let place = self.at_or_before(self.list.last());
+        self.stand(place);
+    }
+
+    /// To the first version at or behind `(key, trailer)`.
+    pub fn seek(&mut self, key: &[u8], trailer: u64) {
+        let (node, matched) = self.list.find_at_or_after(key);
+        let node = match node {
+            // What is seen of the key itself lies before the target.
+            Some(node)
+                if matched && self.seen_of(node).is_some_and(|version| version.trailer() > trailer) =>
+            {
+                node.next()
+            }
+            node => node,
+        };
+        let place = self.at_or_behind(node);
+        self.stand(place);
+    }
+
+    /// To the last version before `(key, trailer)`.
+    pub fn seek_before(&mut self, key: &[u8], trailer: u64) {
+        let own = self.list.find(key).and_then(|node| Some((node.offset, self.seen_of(node)?)));
+        let place = match own {
+            Some((node, version)) if version.trailer() > trailer => Some((node, version.offset)),
+            _ => self.at_or_before(self.list.find_before(key)),
+        };
+        self.stand(place);
+    }
+
+    /// To the next key; panics where there is none to go from.
+    pub fn next(&mut self) {
+        let place = self.at_or_behind(self.here().next());
+        self.stand(place);
+    }
+
+    /// To the key before; panics where there is none to go from.
+    pub fn prev(&mut self) {
+        let place = self.at_or_before(self.list.find_before(self.key()));
+        self.stand(place);
+    }
+
+    fn here(&self) -> NodeRef<'_> {
+        assert!(self.valid(), "the cursor stands nowhere");
+        NodeRef { list: &self.list, offset: self.node }
+    }
+
+    fn seen_of<'a>(&self, node: NodeRef<'a>) -> Option<VersionRef<'a>> {
+        node.newest_at(self.read)
+    }
+
+    fn at_or_behind(&self, mut node: Option<NodeRef<'_>>) -> Option<(u32, u32)> {
+        while let Some(at) = node {
+            if let Some(version) = self.seen_of(at) {
+                return Some((at.offset, version.offset));
+            }
+            node = at.next();
+        }
+        None
+    }
+
+    fn at_or_before<'a>(&'a self, mut node: Option<NodeRef<'a>>) -> Option<(u32, u32)> {
+        while let Some(at) = node {
+            if let Some(version) = self.seen_of(at) {
+                return Some((at.offset, version.offset));
+            }
+            node = self.list.find_before(at.key());
+        }
+        None
+    }
+
+    fn stand(&mut self, place: Option<(u32, u32)>) {
+        (self.node, self.version) = place.unwrap_or((NO_OFFSET, NO_OFFSET));
+    }
+}
+
 /// Where a cursor stands that comes to a node from the front.
 fn newest_of(node: NodeRef<'_>) -> (u32, u32) {
     (node.offset, node.newest().offset)

@@ -1,6 +1,6 @@
 //! Users in files: the lines of redis.conf that begin with `user`, and the file that `aclfile` names.
 
-use crate::base::config::Config;
+use crate::base::config::{Config, ConfigError, UserLine};
 use crate::base::reply_error::ReplyError;
 use crate::command::acl::rules::{RuleError, apply, has_blanks, join_brackets};
 use crate::command::text_files::{read, replace};
@@ -21,49 +21,38 @@ pub fn path(config: &Config, dir: &Path) -> Option<PathBuf> {
     (!name.is_empty()).then(|| dir.join(name))
 }
 
-/// The users that a server begins with. Errors are one line, for whoever starts it.
-pub fn users_at_start(config: &Config, dir: &Path) -> Result<Users, String> {
-    if config.users.is_empty() {
-        return match path(config, dir) {
-            Some(path) => load(config, &path)
-                .map(Users::new)
-                .map_err(|why| format!("Aborting Redis startup because of ACL errors: {why}")),
-            None => {
-                let users = Users::new([]);
-                users.set_default_password(config.text("requirepass").as_bytes());
-                Ok(users)
-            }
-        };
+/// The users that a server begins with.
+pub fn users_at_start(config: &Config, dir: &Path) -> Result<Users, ConfigError> {
+    let whole = |why: String| ConfigError::File(why);
+    let path = path(config, dir);
+    if !config.users.is_empty() && path.is_some() {
+        return Err(whole(
+            "Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is invalid. This setup \
+             is very likely to lead to configuration errors and security holes, please define either an ACL file or declare \
+             users directly in your redis.conf, but not both."
+                .into(),
+        ));
     }
-    if path(config, dir).is_some() {
-        return Err("Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is invalid. \
-                    This setup is very likely to lead to configuration errors and security holes, please define either an \
-                    ACL file or declare users directly in your redis.conf, but not both."
-            .into());
+    if let Some(path) = path {
+        let users = load(config, &path);
+        return users
+            .map(Users::new)
+            .map_err(|why| whole(format!("Aborting Redis startup because of ACL errors: {why}")));
     }
     let mut users: Vec<User> = Vec::new();
-    for line in &config.users {
-        let at = |why: String| format!("{}: {why}", line.place);
-        let Some((name, rules)) = line.words.split_first() else {
-            return Err(at("Error in user declaration 'user': Wrong format".into()));
+    for UserLine { name, rules, line } in &config.users {
+        let refused = |rule: &[u8], why: &str| {
+            let why = format!("Error in user declaration '{}': {why}", ReplyError::echo(rule));
+            ConfigError::Line(line.clone(), why)
         };
         if has_blanks(name) {
-            return Err(at("Spaces not allowed in ACL usernames".into()));
+            return Err(refused(name, "Spaces not allowed in ACL usernames"));
         }
-        if users.iter().any(|user| *user.name == **name) {
-            let name = ReplyError::echo(name);
-            return Err(at(format!(
-                "Error in user declaration '{name}': Duplicate user found. A user can only be defined once in config files"
-            )));
-        }
-        let rules = join_brackets(rules.iter().map(Vec::as_slice)).map_err(|word| {
-            at(format!("Error in user declaration '{}': Unmatched parenthesis", ReplyError::echo(word)))
-        })?;
+        let rules = join_brackets(rules.iter().map(Vec::as_slice))
+            .map_err(|word| refused(word, "Unmatched parenthesis in selector definition."))?;
         let mut user = User::new(name, all_channels(config));
         for rule in &rules {
-            apply(&mut user, rule, all_channels(config)).map_err(|error| {
-                at(format!("Error in user declaration '{}': {}", ReplyError::echo(rule), error.text()))
-            })?;
+            apply(&mut user, rule, all_channels(config)).map_err(|error| refused(rule, error.text()))?;
         }
         users.push(user);
     }
@@ -175,7 +164,7 @@ pub fn lines_for_config(config: &Config, users: &Users) -> Vec<String> {
         Ok(text) if !text.is_empty() && !text.contains(|c: char| "\"'".contains(c) || c.is_whitespace()) => {
             text.to_string()
         }
-        _ => crate::base::words::quoted(word),
+        _ => crate::base::config_words::quoted_bytes(word),
     };
     // A selector is written as the words it consists of, as Redis does.
     let line = |user: &User| {
@@ -223,14 +212,10 @@ mod tests {
         }
     }
 
-    fn config(text: &str) -> Config {
-        let mut config = Config::default();
-        config.apply_file("x.conf", text, &|_| Err("no such file".into())).unwrap();
-        config
-    }
-
     fn at_start(text: &str) -> Result<Users, String> {
-        users_at_start(&config(text), Path::new("/nowhere"))
+        let config = Config::read(text, &|_| Err("no such file".into()));
+        let users = config.and_then(|config| users_at_start(&config, Path::new("/nowhere")));
+        users.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -241,19 +226,30 @@ mod tests {
         let users = at_start("user default on nopass +@all ~*\nrequirepass p").unwrap();
         assert!(!users.asks_for_password() && !users.default_user().0.may_do_all());
         for (text, why) in [
-            ("hz 10\nuser a bad", "x.conf:2: Error in user declaration 'bad': Syntax error"),
+            (
+                "hz 10\nuser a bad",
+                "at line 2\n>>> 'user a bad'\nError in user declaration 'bad': Syntax error",
+            ),
             (
                 "user a +nosuch",
-                "x.conf:1: Error in user declaration '+nosuch': Unknown command or category name in ACL",
+                "at line 1\n>>> 'user a +nosuch'\nError in user declaration '+nosuch': Unknown command or category name in ACL",
             ),
             (
-                "user a\nuser a",
-                "x.conf:2: Error in user declaration 'a': Duplicate user found. A user can only be defined once in config files",
+                "user a\nuser a on",
+                "at line 2\n>>> 'user a on'\nError in user declaration 'a': Duplicate user found. A user can only be defined once \
+                 in config files",
             ),
-            ("user \"a b\"", "x.conf:1: Spaces not allowed in ACL usernames"),
-            ("user a (+get", "x.conf:1: Error in user declaration '(+get': Unmatched parenthesis"),
+            (
+                "user \"a b\"",
+                "at line 1\n>>> 'user \"a b\"'\nError in user declaration 'a b': Spaces not allowed in ACL usernames",
+            ),
+            (
+                "user a (+get",
+                "at line 1\n>>> 'user a (+get'\nError in user declaration '(+get': Unmatched parenthesis in selector definition.",
+            ),
+            ("user", "at line 1\n>>> 'user'\nBad directive or wrong number of arguments"),
         ] {
-            assert_eq!(at_start(text).unwrap_err(), why);
+            assert_eq!(at_start(text).unwrap_err(), format!("Reading the configuration file, {why}"));
         }
         assert!(
             at_start("user a\naclfile f").unwrap_err().starts_with("Configuring Redis with users defined")

@@ -9,9 +9,9 @@
 //!
 //! Whatever [`User::describe`] tells makes the same user again, word by word.
 
+use crate::base::config_words::split_bytes;
 use crate::base::reply_error::ReplyError;
 use crate::base::sha256::{from_hex, sha256};
-use crate::base::words;
 use crate::command::facts::catalogue::{Catalogue, catalogue};
 use crate::command::facts::model::Acl;
 use crate::session::permissions::{Access, Selector, User};
@@ -93,7 +93,7 @@ pub fn apply(user: &mut User, rule: &[u8], all_channels: bool) -> Result<(), Rul
         [b'(', inner @ .., b')'] => {
             let mut selector = Selector::new(all_channels);
             // As in Redis, with a quote that does not end there is nothing in them.
-            for rule in words::split(inner).unwrap_or_default() {
+            for rule in split_bytes(inner).unwrap_or_default() {
                 apply_to_selector(&mut selector, &rule)?;
             }
             user.selectors.push(selector);
@@ -357,7 +357,7 @@ mod tests {
             1 => "[><][ab]".prop_map(String::into_bytes),
             1 => prop::collection::vec(any::<u8>(), 0..4).prop_map(|bytes| [b"~", &*bytes].concat()),
             2 => prop::collection::vec(selector_rule(), 0..5).prop_map(|rules| {
-                let rules: Vec<String> = rules.iter().map(|rule| words::quoted(rule.as_bytes())).collect();
+                let rules: Vec<String> = rules.iter().map(|rule| crate::base::config_words::quoted_bytes(rule.as_bytes())).collect();
                 format!("({})", rules.join(" ")).into_bytes()
             }),
         ]
