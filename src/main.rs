@@ -3,6 +3,7 @@
 
 use haypile::base::config::Config;
 use haypile::base::config_words::arguments_text;
+use haypile::daemon;
 use haypile::server::refused;
 use std::io::Write;
 use std::process::ExitCode;
@@ -88,7 +89,11 @@ fn start(arguments: &[String]) -> Result<(), String> {
         }
         _ => {}
     }
-    haypile::server::run(configure(arguments)?)
+    let config = configure(arguments)?;
+    if daemon::detach(&config, &std::env::args_os().skip(1).collect::<Vec<_>>())? {
+        return Ok(());
+    }
+    haypile::server::run(config)
 }
 
 /// The configuration: a file, if one is named first, standard input, if `-` says so, and directives.
@@ -101,7 +106,10 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
     let mut text = file.map(|file| read(file)).transpose().map_err(refused)?.unwrap_or_default();
     if from_input {
         let input = std::io::read_to_string(std::io::stdin());
-        text = text + "\n" + &input.map_err(|error| format!("standard input: {error}"))?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text += &input.map_err(|error| format!("standard input: {error}"))?;
     }
     if !given.is_empty() {
         text = text + "\n" + &given;

@@ -10,18 +10,26 @@
 use crate::base::clock::Clock;
 use crate::base::config::{Config, ConfigError};
 use crate::command::acl::file::users_at_start;
+use crate::command::compact;
 use crate::command::connection::REDIS_VERSION;
 use crate::command::dispatch::Executor;
+use crate::command::memory_cmd::resident_bytes;
 use crate::command::save;
-use crate::command::table::table;
-use crate::net::acceptor::{Acceptor, listen};
+use crate::command::spec::Table;
+use crate::command::table::renamed;
+use crate::daemon;
+use crate::net::acceptor::Acceptor;
+use crate::net::listeners::{Listeners, Refusal};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
+use crate::net::tls;
 use crate::net::worker::log_watch::LogWatch;
 use crate::net::worker::mail::{Letter, Pools, WorkerShared, new_shared};
 use crate::net::worker::pool_work::do_work;
 use crate::net::worker::state::Worker;
 use crate::session::clients::WorkerHandle;
+use crate::session::in_flight::Work;
+use crate::session::latency::{EXPIRE_CYCLE, LatencyMonitor};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
 use crate::store::store::{PackedLimits, Store, StoreOptions};
@@ -55,31 +63,33 @@ const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How often a server that is asked to end looks whether its workers have ended.
 const END_POLL: Duration = Duration::from_millis(10);
 
-/// The words with which Redis refuses a configuration.
-pub fn refused(why: impl std::fmt::Display) -> String {
-    format!("\n*** FATAL CONFIG FILE ERROR (Redis {REDIS_VERSION}) ***\n{why}")
-}
-
 /// Runs a server with this configuration until it is asked to end. Errors are one line, ready to be shown.
 pub fn run(mut config: Config) -> Result<(), String> {
     let clock = Clock::new();
+    let table = renamed(&config.renames).map_err(refused)?;
     let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
     let open_tables = limit_descriptors(&mut config, &log);
-    let port = config.number("port") as u16;
-    let backlog = config.number("tcp-backlog").clamp(1, i64::from(i32::MAX)) as i32;
-    let listeners = listen(config.text("bind"), port, backlog)
-        .inspect_err(|_| log.write('#', &format!("Failed listening on port {port} (TCP), aborting.")))?;
-    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(port, |a| a.port());
-    let identity = identity(&config, &clock, &dir, port);
+    let poll = Poll::new().map_err(|error| format!("cannot poll: {error}"))?;
+    let listeners = Arc::new(Listeners::new(&config, &poll, &|level, line| log.write(level, line))?);
+    let identity = identity(&config, &clock, &dir);
     let users = users_at_start(&config, &dir).map_err(|error| match error {
         ConfigError::File(why) => why,
         line => refused(line),
     })?;
 
     let watch = Arc::new(LogWatch::new(clock));
-    let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
+    let latency = Arc::new(LatencyMonitor::new(clock));
+    let opener = opener(
+        &config,
+        &identity,
+        clock,
+        open_tables,
+        Arc::clone(&watch),
+        Arc::clone(&log),
+        Arc::clone(&latency),
+    );
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     greet(&config, &identity, &log);
     let latch: Arc<Latch> = Arc::default();
@@ -98,21 +108,31 @@ pub fn run(mut config: Config) -> Result<(), String> {
         users,
         clock,
         identity,
-        commands: table().len(),
+        reconfigure: {
+            let (listeners, log) = (Arc::clone(&listeners), Arc::clone(&log));
+            Box::new(move |old, new| follow(&listeners, &log, old, new))
+        },
+        commands: table.len(),
         shutdown_trigger: Box::new(move || trigger.set()),
         logger,
+        latency,
     }));
-    let running =
-        start(&server, listeners, watch, sizes).map_err(|error| format!("cannot start: {error}"))?;
+    // Relaxed: a number for people.
+    server.stats.memory_startup_bytes.store(resident_bytes(), Ordering::Relaxed);
+    let running = start(&server, table, (listeners, poll), watch, sizes)
+        .map_err(|error| format!("cannot start: {error}"))?;
     listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
     write_pidfile(&pidfile, &log);
-    log.write('*', &format!("Ready to accept connections on port {port}"));
+    tell_ready(&server.config(), &log);
+    daemon::notify_supervisor(&server.config()).unwrap_or_else(|why| log.write('#', &why));
 
     while !latch.wait(Duration::from_secs(3600)) {}
     let request = server.shutdown_requested().unwrap_or_default();
     log.write('*', "Ending: no new commands, answering what runs");
-    running.end(&server, request, timeout);
+    let compactor = running.end(&server, request, timeout);
+    // A compaction that is under way ends when the database is closed.
     let closed = server.store().close();
+    join(&server, compactor);
     remove_pidfile(&pidfile);
     closed.map_err(|error| format!("closing the database: {error}"))?;
     if let Some(reason) = server.failure() {
@@ -130,9 +150,9 @@ pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     let dir = enter_dir(&config)?;
     let log = Log::open(&config, clock)?;
     let open_tables = limit_descriptors(&mut config, &log);
-    let identity = identity(&config, &clock, &dir, 0);
-    let opener =
-        opener(&config, &identity, clock, open_tables, Arc::new(LogWatch::new(clock)), Arc::clone(&log));
+    let identity = identity(&config, &clock, &dir);
+    let (watch, latency) = (Arc::new(LogWatch::new(clock)), Arc::new(LatencyMonitor::new(clock)));
+    let opener = opener(&config, &identity, clock, open_tables, watch, Arc::clone(&log), latency);
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     log.write('*', &format!("Importing {file} into {}", dir.display()));
     let mut progress = |imported: &Imported, position: u64| {
@@ -201,7 +221,7 @@ fn open_failure(dir: &Path, error: &Error) -> String {
 
 // ---- what the server is ----
 
-fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
+fn identity(config: &Config, clock: &Clock, dir: &Path) -> Identity {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match config.number("workers") {
         // The rest is left to the log, flush and compaction threads: docs/decisions/0005.
@@ -225,7 +245,6 @@ fn identity(config: &Config, clock: &Clock, dir: &Path, port: u16) -> Identity {
         executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string()),
         config_file: config.file.clone().unwrap_or_default(),
         dir: dir.to_path_buf(),
-        port,
         workers,
         databases: config.number("databases") as usize,
         memory_budget_bytes: budget,
@@ -247,22 +266,25 @@ fn memory_of_machine() -> u64 {
     group.map_or(machine, |group| group.min(machine))
 }
 
-/// Raises the limit of descriptors to what `maxclients` needs; lowers `maxclients` if that cannot be. Returns how many table files
-/// may be open.
-fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
-    let wanted = config.number("maxclients") as u64 + OWN_DESCRIPTORS;
+/// Raises the limit of descriptors, if it is lower; what it is then.
+fn raise_descriptors(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current < wanted {
+    if limit.current.unwrap_or(u64::MAX) < wanted {
         let raised = wanted.min(limit.maximum.unwrap_or(u64::MAX));
         let asked =
             Rlimit { current: Some(wanted), maximum: limit.maximum.map(|maximum| maximum.max(wanted)) };
         let soft = Rlimit { current: Some(raised), maximum: limit.maximum };
-        if setrlimit(Resource::Nofile, asked).is_err() && setrlimit(Resource::Nofile, soft).is_err() {
-            log.write('#', "Could not raise the limit of open files");
-        }
+        // Only root may raise the hard limit. What came of it is asked for below.
+        let _ = setrlimit(Resource::Nofile, asked).or_else(|_| setrlimit(Resource::Nofile, soft));
     }
-    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the limit of descriptors to what `maxclients` needs; lowers `maxclients` if that cannot be. Returns how many table files
+/// may be open.
+fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
+    let wanted = config.number("maxclients") as u64 + OWN_DESCRIPTORS;
+    let have = raise_descriptors(wanted);
     if have < wanted {
         let clients = have.saturating_sub(OWN_DESCRIPTORS).max(1);
         log.write('#', &format!("maxclients lowered to {clients}: the system allows only {have} open files"));
@@ -271,6 +293,84 @@ fn limit_descriptors(config: &mut Config, log: &Log) -> usize {
         }
     }
     ((have.saturating_sub(config.number("maxclients") as u64) / 2).clamp(64, 4096)) as usize
+}
+
+/// The words with which Redis refuses a configuration.
+pub fn refused(why: impl std::fmt::Display) -> String {
+    format!("\n*** FATAL CONFIG FILE ERROR (Redis {REDIS_VERSION}) ***\n{why}")
+}
+
+/// Does what CONFIG SET asks for beyond numbers: sockets, certificates, descriptors.
+fn follow(listeners: &Listeners, log: &Log, old: &Config, new: &Config) -> Result<(), String> {
+    let failed = |name: &str, why: &str| {
+        format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+    };
+    let changed =
+        |names: &[&'static str]| names.iter().copied().find(|name| old.text(name) != new.text(name));
+    if new.number("maxclients") > old.number("maxclients") {
+        let possible = raise_descriptors(new.number("maxclients") as u64 + OWN_DESCRIPTORS);
+        if possible < new.number("maxclients") as u64 + OWN_DESCRIPTORS {
+            let clients = possible.saturating_sub(OWN_DESCRIPTORS).max(1);
+            let why = "The operating system is not able to handle the specified number of clients, try with";
+            return Err(failed("maxclients", &format!("{why} {clients}")));
+        }
+    }
+    let of_tls = changed(TLS_DIRECTIVES);
+    if let Some(name) = of_tls {
+        let tls = tls::configure(new).map_err(|why| {
+            log.write('#', &why);
+            failed(name, "Unable to update TLS configuration. Check server logs.")
+        })?;
+        // Before there are sockets that need it.
+        listeners.set_tls(tls);
+    }
+    let Some(name) = changed(&["bind", "port", "tls-port"]) else { return Ok(()) };
+    listeners.change(new, &|level, line| log.write(level, line)).map_err(|refusal| {
+        log.write('#', &refusal.to_string());
+        if of_tls.is_some() {
+            // It was in force a moment ago.
+            listeners.set_tls(tls::configure(old).unwrap_or_default());
+        }
+        let why = match refusal {
+            Refusal::Address(_) => "Failed to bind to specified addresses.",
+            _ if name == "bind" => "Failed to bind to specified addresses.",
+            _ => "Unable to listen on this port. Check server logs.",
+        };
+        let name = match refusal {
+            Refusal::TlsPort(_) if name != "bind" => "tls-port",
+            _ => name,
+        };
+        failed(name, why)
+    })
+}
+
+/// What connections by TLS are made by.
+const TLS_DIRECTIVES: &[&str] = &[
+    "tls-port",
+    "tls-auth-clients",
+    "tls-ca-cert-dir",
+    "tls-ca-cert-file",
+    "tls-cert-file",
+    "tls-key-file",
+    "tls-ciphers",
+    "tls-ciphersuites",
+    "tls-prefer-server-ciphers",
+    "tls-protocols",
+    "tls-session-cache-size",
+    "tls-session-caching",
+];
+
+/// A line for each way in, as Redis writes them: who starts a server waits for one.
+fn tell_ready(config: &Config, log: &Log) {
+    if config.number("port") != 0 {
+        log.write('*', "Ready to accept connections tcp");
+    }
+    if config.number("tls-port") != 0 {
+        log.write('*', "Ready to accept connections tls");
+    }
+    if !config.text("unixsocket").is_empty() {
+        log.write('*', "Ready to accept connections unix");
+    }
 }
 
 fn greet(config: &Config, identity: &Identity, log: &Log) {
@@ -288,10 +388,9 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
     log.write(
         '*',
         &format!(
-            "Data in {}, appendfsync {}, port {} on {}",
+            "Data in {}, appendfsync {}, bound to {}",
             identity.dir.display(),
             config.text("appendfsync"),
-            identity.port,
             config.text("bind")
         ),
     );
@@ -309,6 +408,7 @@ fn opener(
     open_tables: usize,
     watch: Arc<LogWatch>,
     log: Arc<Log>,
+    latency: Arc<LatencyMonitor>,
 ) -> Opener {
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
@@ -329,6 +429,8 @@ fn opener(
         options.log_listener = Some(Arc::new(move |progress| listener.advance(progress)));
         let events = Arc::clone(&log);
         options.event_listener = Some(Arc::new(move |line| events.write('*', line)));
+        let latency = Arc::clone(&latency);
+        options.latency_listener = Some(Arc::new(move |event, took| latency.note(event, took)));
         let env: Arc<dyn Env> = OsEnv::new();
         options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
@@ -375,12 +477,15 @@ struct Running {
     pools: Arc<Pools>,
     /// Housekeeper and the maker of checkpoints.
     background: [JoinHandle<()>; 2],
+    /// Does what COMPACT asks for.
+    compactor: JoinHandle<()>,
     stop_background: Arc<Latch>,
 }
 
 fn start(
     server: &Arc<ServerState>,
-    listeners: Vec<mio::net::TcpListener>,
+    table: &'static Table,
+    (listeners, poll): (Arc<Listeners>, Poll),
     watch: Arc<LogWatch>,
     (io_threads, slow_threads): (usize, usize),
 ) -> std::io::Result<Running> {
@@ -389,7 +494,7 @@ fn start(
         0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
         threads => threads,
     };
-    let pools = pools(server, workers, io_threads, slow_threads);
+    let pools = pools(server, table, workers, io_threads, slow_threads);
     let mut polls = Vec::new();
     for _ in 0..workers {
         let poll = Poll::new()?;
@@ -401,7 +506,7 @@ fn start(
     server.publisher.set_workers(shared.iter().map(|own| Arc::clone(own) as Arc<dyn WorkerHandle>).collect());
     let mut threads = Vec::new();
     for (index, (poll, shared)) in polls.into_iter().enumerate() {
-        let executor = Executor::new(Arc::clone(server), table(), index);
+        let executor = Executor::new(Arc::clone(server), table, index);
         let (name, state) = (format!("worker-{index}"), Arc::clone(server));
         let worker = Worker::new(
             index,
@@ -426,14 +531,21 @@ fn start(
         let (server, stop) = (Arc::clone(server), Arc::clone(&stop_background));
         std::thread::Builder::new().name(name.into()).spawn(move || run(&server, &stop))
     };
+    let compactor = background("compact", compact_on_request)?;
     let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
-    let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners)?;
+    let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners, poll);
     let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
-    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, stop_background })
+    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
 }
 
 /// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.
-fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_threads: usize) -> Arc<Pools> {
+fn pools(
+    server: &Arc<ServerState>,
+    table: &'static Table,
+    workers: usize,
+    io_threads: usize,
+    slow_threads: usize,
+) -> Arc<Pools> {
     let knot: Arc<OnceLock<Weak<Pools>>> = Arc::default();
     let next_slot = Arc::new(AtomicUsize::new(workers));
     let pool = |kind, threads| {
@@ -444,7 +556,7 @@ fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_thre
             Box::new(move |_| {
                 // Relaxed: each thread only needs a number of its own.
                 let slot = next_slot.fetch_add(1, Ordering::Relaxed);
-                let mut executor = Executor::new(Arc::clone(&server), table(), slot);
+                let mut executor = Executor::new(Arc::clone(&server), table, slot);
                 let knot = Arc::clone(&knot);
                 Box::new(move |work| {
                     if let Some(pools) = knot.get().and_then(Weak::upgrade) {
@@ -462,8 +574,8 @@ fn pools(server: &Arc<ServerState>, workers: usize, io_threads: usize, slow_thre
 }
 
 impl Running {
-    /// Ends everything but the database.
-    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) {
+    /// Ends everything but the database, and the thread that may be compacting it.
+    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) -> JoinHandle<()> {
         self.stop_acceptor.stop();
         join(server, self.acceptor);
         server.pause.end();
@@ -493,6 +605,7 @@ impl Running {
         for thread in self.background {
             join(server, thread);
         }
+        self.compactor
     }
 }
 
@@ -513,10 +626,11 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             last_ms = now_ms;
             server.stats.sample(now_ms);
             server.peers.close_idle(now_ms);
-            server.stats.memory_seen(crate::command::info::resident_bytes());
+            server.stats.memory_seen(resident_bytes());
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
+            server.evict_clients();
         }
-        busy = match server.store().background_turn() {
+        busy = match background_turn(server) {
             Ok(more) => more,
             Err(Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_)) => false,
             Err(error) => {
@@ -527,10 +641,34 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
     }
 }
 
+/// A turn of the store's own work. While writers are paused nothing expires.
+fn background_turn(server: &Arc<ServerState>) -> Result<bool, Error> {
+    // Taken before the look at the pause: whoever pauses either sees this turn and waits for its end, or this turn sees the pause.
+    let _ticket = server.in_flight.begin(Work::Expiry);
+    if server.pause.until(server.clock.monotonic_ms(), true).is_some() {
+        return Ok(false);
+    }
+    let started_ns = server.clock.monotonic_ns();
+    let expired_before = server.store().expired_keys();
+    let result = server.store().background_turn();
+    if server.store().expired_keys() != expired_before {
+        let ns = server.clock.monotonic_ns().saturating_sub(started_ns);
+        server.latency.note(EXPIRE_CYCLE, Duration::from_nanos(ns));
+    }
+    result
+}
+
 /// Makes the checkpoints that BGSAVE asks for.
 fn make_checkpoints(server: &Arc<ServerState>, stop: &Latch) {
     while !stop.wait(HOUSEKEEPING) {
         save::run_requested(server);
+    }
+}
+
+/// Compacts what COMPACT asks for.
+fn compact_on_request(server: &Arc<ServerState>, stop: &Latch) {
+    while !stop.wait(HOUSEKEEPING) {
+        compact::run_requested(server);
     }
 }
 
@@ -542,9 +680,15 @@ fn listen_to_signals(server: &Arc<ServerState>) -> std::io::Result<()> {
             if signal == SIGHUP {
                 continue;
             }
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            let (name, directive) = match signal {
+                SIGTERM => ("SIGTERM", "shutdown-on-sigterm"),
+                _ => ("SIGINT", "shutdown-on-sigint"),
+            };
+            let how = server.config();
+            let asked = |word: &str| how.text(directive).split(' ').any(|one| one == word);
+            let request = ShutdownRequest { save: asked("save"), now: asked("now"), force: asked("force") };
             server.log('*', &format!("Received {name}"));
-            if !server.request_shutdown(ShutdownRequest::default()) && signal == SIGINT {
+            if !server.request_shutdown(request) && signal == SIGINT {
                 server.log('#', "Received SIGINT twice, exiting at once");
                 std::process::exit(1);
             }

@@ -260,7 +260,7 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let table = ctx.table;
     let names: Vec<&str> = match args.len() {
-        2 => table.all().map(|command| command.facts.name).collect(),
+        2 => table.all().filter(|one| table.is_reachable(one)).map(|command| command.facts.name).collect(),
         5 if is_keyword(args.get(2), "FILTERBY") => {
             let wanted = args.get(4);
             if is_keyword(args.get(3), "MODULE") {
@@ -268,10 +268,12 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
             } else if is_keyword(args.get(3), "ACLCAT") {
                 let category = Acl::ALL.iter().find(|category| is_keyword(wanted, category.name()));
                 let has = |command: &&Command| category.is_some_and(|acl| command.facts.acl().has(*acl));
-                table.all().filter(has).map(|command| command.facts.name).collect()
+                let reachable = |command: &&Command| table.is_reachable(command);
+                table.all().filter(has).filter(reachable).map(|command| command.facts.name).collect()
             } else if is_keyword(args.get(3), "PATTERN") {
                 table
                     .all()
+                    .filter(|command| table.is_reachable(command))
                     .map(|command| command.facts.name)
                     .filter(|name| glob::matches_case(wanted, name.as_bytes(), true))
                     .collect()

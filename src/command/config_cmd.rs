@@ -6,6 +6,7 @@ use crate::base::stop::Stop;
 use crate::command::acl::file::lines_for_config;
 use crate::command::spec::Context;
 use crate::command::text_files::{read, replace};
+use crate::session::clients::FLAG_UNIX;
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
 use haypile_lsm::OsEnv;
@@ -43,7 +44,12 @@ pub fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn is_enabled(server: &ServerState, session: &Session, name: &str) -> bool {
     match server.config().text(name) {
         "yes" => true,
-        "local" => session.info.address.starts_with("127.") || session.info.address.starts_with("[::1]"),
+        "local" => {
+            let info = &session.info;
+            info.flags() & FLAG_UNIX != 0
+                || info.address.starts_with("127.")
+                || info.address.starts_with("[::1]")
+        }
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use crate::command::spec::Context;
 pub fn help(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let table = ctx.table;
     let Some(container) = table.find(ctx.args.name()) else { return Ok(()) };
-    let name = container.facts.name.to_ascii_uppercase();
+    let name = container.called.to_ascii_uppercase();
     let mut lines = vec![format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")];
     let subcommands = container.subcommands.iter().filter_map(|&index| table.get(index));
     for command in subcommands.filter(|command| command.facts.own_name() != "help") {

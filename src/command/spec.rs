@@ -79,13 +79,15 @@ const STREAMED: &[&str] = &[
 pub struct Command {
     /// Name, arity, flags, keys, documentation.
     pub facts: &'static CommandFacts,
+    /// What clients call it: its name, unless the configuration renames it; nothing if they cannot.
+    pub called: &'static str,
     /// Its function. `None` for a container, whose subcommands have theirs.
     pub handler: Option<Handler>,
     /// Where it runs.
     pub class: Class,
     /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
-    /// A pause of writes holds it up: it writes, or may (PFCOUNT).
+    /// A pause of writes holds it up: it writes, or may (PFCOUNT), or is heard elsewhere (PUBLISH).
     pub replicates: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
@@ -97,6 +99,8 @@ pub struct Command {
     pub is_quiet: bool,
     /// Its number in the catalogue, by which users' rules know it.
     pub acl_number: u16,
+    /// It concerns no data, and runs outside the gate.
+    pub is_outside: bool,
     /// Its number in the table, by which statistics are kept.
     pub index: usize,
     /// Numbers of its subcommands.
@@ -110,15 +114,19 @@ impl Command {
         let on_data = facts.flags.has(Flag::Write) || facts.flags.has(Flag::ReadOnly);
         Command {
             facts,
+            called: facts.name,
             handler,
             class,
             // WATCH enters under the locks of its keys.
             always_locks: always_locks(facts) || facts.name == "watch",
-            replicates: always_locks(facts) || facts.flags.has(Flag::MayReplicate),
+            replicates: always_locks(facts)
+                || facts.flags.has(Flag::MayReplicate)
+                || ["publish", "spublish"].contains(&facts.name),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data
                 || ["select", "ping", "echo", "time", "publish", "spublish"].contains(&facts.name),
+            is_outside: is_outside(facts.name),
             is_quiet: QUIET.contains(&facts.name) || facts.name.starts_with("xgroup|"),
             acl_number: catalogue().find(facts.name.as_bytes()).unwrap_or(u16::MAX),
             index,
@@ -163,10 +171,23 @@ impl Command {
 #[derive(Debug)]
 pub struct Table {
     commands: Vec<Command>,
-    /// Numbers of the commands that are no subcommands.
+    /// Numbers of the commands that are no subcommands and have a name.
     top: Vec<usize>,
     /// Open addressing over hashes of folded names; at most half full. `u16::MAX` is a free place.
     places: Vec<u16>,
+}
+
+/// Commands that neither read nor change data: they go on while FLUSHALL or a long EXEC has the database to itself. Of containers,
+/// all subcommands.
+const OUTSIDE: &[&str] = &[
+    "acl", "auth", "bgsave", "client", "command", "compact", "config", "echo", "hello", "info", "lastsave",
+    "latency", "ping", "role", "slowlog", "time",
+];
+
+fn is_outside(name: &str) -> bool {
+    let (container, own) = name.split_once('|').unwrap_or((name, ""));
+    // MEMORY USAGE looks at a key.
+    OUTSIDE.contains(&container) || container == "memory" && own != "usage"
 }
 
 const FREE: u16 = u16::MAX;
@@ -208,19 +229,45 @@ impl Table {
                 commands.push(Command::new(sub, Some(handler), class, commands.len()));
             }
         }
-        let size = (commands.len() * 2).next_power_of_two().max(2);
-        let mut places = vec![FREE; size];
-        for &index in &top {
-            let mut at = hash(commands[index].facts.name.as_bytes()) & (size - 1);
-            while places[at] != FREE {
-                at = (at + 1) & (size - 1);
-            }
-            places[at] = index as u16;
-        }
-        Table { commands, top, places }
+        let mut table = Table { commands, top, places: Vec::new() };
+        table.place();
+        table
     }
 
-    /// A command that is no subcommand.
+    /// Enters what commands are called.
+    fn place(&mut self) {
+        let size = (self.commands.len() * 2).next_power_of_two().max(2);
+        self.places = vec![FREE; size];
+        for &index in &self.top {
+            let mut at = hash(self.commands[index].called.as_bytes()) & (size - 1);
+            while self.places[at] != FREE {
+                at = (at + 1) & (size - 1);
+            }
+            self.places[at] = index as u16;
+        }
+    }
+
+    /// Calls a command otherwise, or nothing: then no client can run it. Errors are Redis's words.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), &'static str> {
+        let index = self.find(from.as_bytes()).ok_or("No such command in rename-command")?.index;
+        if to.is_empty() {
+            self.top.retain(|&other| other != index);
+        } else if self.find(to.as_bytes()).is_some_and(|other| other.index != index) {
+            return Err("Target command name already exists");
+        }
+        // Once for each line of a configuration, and a table lives as long as the process.
+        self.commands[index].called = String::leak(to.to_string());
+        self.place();
+        Ok(())
+    }
+
+    /// Whether clients can run a command or subcommand, under whatever name.
+    pub fn is_reachable(&self, command: &Command) -> bool {
+        let container = command.facts.name.split('|').next().unwrap_or_default();
+        self.top().any(|top| top.facts.name == container)
+    }
+
+    /// A command that is no subcommand, by what clients call it.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Command> {
         let mask = self.places.len() - 1;
@@ -228,7 +275,7 @@ impl Table {
         loop {
             let place = *self.places.get(at)?;
             let command = self.commands.get(place as usize)?;
-            if command.facts.name.as_bytes().eq_ignore_ascii_case(name) {
+            if command.called.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(command);
             }
             at = (at + 1) & mask;
@@ -259,7 +306,7 @@ impl Table {
         self.commands.get(index)
     }
 
-    /// The commands that are no subcommands.
+    /// The commands that are no subcommands, without those that clients cannot run.
     pub fn top(&self) -> impl ExactSizeIterator<Item = &Command> {
         self.top.iter().map(|&index| &self.commands[index])
     }

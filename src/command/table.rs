@@ -1,6 +1,7 @@
 //! The table of commands: facts and functions joined by name. A command whose facts are known but which has no function here does not
 //! exist for clients.
 
+use crate::base::config::{ConfigError, Rename};
 use crate::command::acl::auth;
 use crate::command::acl::commands;
 use crate::command::bitmaps;
@@ -8,6 +9,7 @@ use crate::command::blocking_lists;
 use crate::command::blocking_sorted_sets;
 use crate::command::client_cmd;
 use crate::command::command_cmd;
+use crate::command::compact;
 use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
@@ -20,7 +22,9 @@ use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::key_ranges;
 use crate::command::keys;
+use crate::command::latency_cmd;
 use crate::command::lists;
+use crate::command::memory_cmd;
 use crate::command::migrate;
 use crate::command::pubsub;
 use crate::command::save;
@@ -125,6 +129,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("command|help", help::help, Inline),
     ("command|info", command_cmd::info, Inline),
     ("command|list", command_cmd::list, Inline),
+    ("compact", compact::compact, Inline),
     ("config|get", config_cmd::get, Inline),
     ("config|help", help::help, Inline),
     ("config|resetstat", config_cmd::resetstat, Inline),
@@ -144,6 +149,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("expire", keys::expire, Inline),
     ("expireat", keys::expireat, Inline),
     ("expiretime", keys::expiretime, Inline),
+    ("failover", server::failover, Inline),
     ("flushall", keys::flushall, Exclusive),
     ("flushdb", keys::flushdb, Exclusive),
     ("function|flush", server::function_flush, Inline),
@@ -206,13 +212,13 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("info", info::info, Inline),
     ("keys", keys::keys, Slow),
     ("lastsave", save::lastsave, Inline),
-    ("latency|doctor", server::latency_doctor, Inline),
-    ("latency|graph", server::latency_graph, Inline),
+    ("latency|doctor", latency_cmd::doctor, Inline),
+    ("latency|graph", latency_cmd::graph, Inline),
     ("latency|help", help::help, Inline),
-    ("latency|histogram", server::latency_histogram, Inline),
-    ("latency|history", server::latency_nothing, Inline),
-    ("latency|latest", server::latency_nothing, Inline),
-    ("latency|reset", server::latency_reset, Inline),
+    ("latency|histogram", latency_cmd::histogram, Inline),
+    ("latency|history", latency_cmd::history, Inline),
+    ("latency|latest", latency_cmd::latest, Inline),
+    ("latency|reset", latency_cmd::reset, Inline),
     ("lcs", strings::lcs, Inline),
     ("lindex", lists::lindex, Inline),
     ("linsert", lists::linsert, Inline),
@@ -228,13 +234,13 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("lrem", lists::lrem, Inline),
     ("lset", lists::lset, Inline),
     ("ltrim", lists::ltrim, Inline),
-    ("memory|doctor", server::memory_doctor, Inline),
+    ("memory|doctor", memory_cmd::doctor, Inline),
     ("memory|help", help::help, Inline),
-    ("memory|malloc-stats", server::memory_malloc_stats, Inline),
-    ("memory|purge", server::memory_purge, Inline),
-    ("memory|stats", server::memory_stats, Inline),
+    ("memory|malloc-stats", memory_cmd::malloc_stats, Inline),
+    ("memory|purge", memory_cmd::purge, Inline),
+    ("memory|stats", memory_cmd::stats, Inline),
     ("mget", strings::mget, Inline),
-    ("memory|usage", server::memory_usage, Inline),
+    ("memory|usage", memory_cmd::usage, Inline),
     ("migrate", migrate::migrate, Slow),
     ("module|help", help::help, Inline),
     ("module|list", server::empty_list, Inline),
@@ -400,6 +406,19 @@ pub fn table() -> &'static Table {
     TABLE.get_or_init(|| Table::new(all::commands(), &handler))
 }
 
+/// The table as a configuration renames it.
+pub fn renamed(renames: &[Rename]) -> Result<&'static Table, ConfigError> {
+    if renames.is_empty() {
+        return Ok(table());
+    }
+    let mut table = Table::new(all::commands(), &handler);
+    for Rename { from, to, line } in renames {
+        table.rename(from, to).map_err(|why| ConfigError::Line(line.clone(), why.into()))?;
+    }
+    // Made once, at the start.
+    Ok(Box::leak(Box::new(table)))
+}
+
 fn handler(name: &str) -> Option<(Handler, Class)> {
     HANDLERS.iter().find(|(own, ..)| *own == name).map(|(_, handler, class)| (*handler, *class))
 }
@@ -407,6 +426,7 @@ fn handler(name: &str) -> Option<(Handler, Class)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::config::Config;
 
     #[test]
     fn every_handler_has_facts() {
@@ -431,5 +451,29 @@ mod tests {
         }
         assert!(table.find(b"nonsense").is_none());
         assert!(table.find(b"").is_none());
+    }
+
+    #[test]
+    fn commands_are_renamed() {
+        let text = "rename-command GET Fetch\nrename-command set ''\nrename-command config get\n";
+        let renames = |text: &str| Config::read(text, &|_| Err(String::new())).unwrap().renames;
+        let renamed_table = renamed(&renames(text)).unwrap();
+        let facts = |name: &[u8]| renamed_table.find(name).map(|command| command.facts.name);
+        assert_eq!(facts(b"FETCH"), Some("get"));
+        assert_eq!(facts(b"get"), Some("config"), "the name is free");
+        assert_eq!((facts(b"set"), facts(b"config"), facts(b"")), (None, None, None));
+        assert_eq!(renamed_table.top().len(), table().top().len() - 1);
+        let set = table().find(b"set").unwrap();
+        assert!(
+            !renamed_table.is_reachable(set) && renamed_table.is_reachable(table().find(b"get").unwrap())
+        );
+        for (line, why) in [
+            ("rename-command nothing x", "No such command in rename-command"),
+            ("rename-command 'config|get' x", "No such command in rename-command"),
+            ("rename-command get SET", "Target command name already exists"),
+        ] {
+            let error = renamed(&renames(&format!("\n{line}"))).unwrap_err().to_string();
+            assert_eq!(error, format!("Reading the configuration file, at line 2\n>>> '{line}'\n{why}"));
+        }
     }
 }

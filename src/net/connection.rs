@@ -8,11 +8,12 @@ use crate::base::args::OwnedArgs;
 use crate::net::buffer::Tail;
 use crate::net::flow::Flow;
 use crate::net::output::{Deferred, Output};
+use crate::net::stream::Stream;
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
+use crate::session::in_flight::Ticket;
 use crate::session::session::{Block, Session};
 use crate::store::txn::Draws;
-use mio::net::TcpStream;
 use std::sync::Arc;
 
 /// Why a connection runs nothing at the moment.
@@ -41,6 +42,8 @@ pub struct Blocked {
     pub args: OwnedArgs,
     /// It is not answered (CLIENT REPLY).
     pub muted: bool,
+    /// While it sleeps, so that CLIENT PAUSE knows of it.
+    pub ticket: Option<Ticket>,
 }
 
 /// A command that was read but not run.
@@ -58,7 +61,7 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Connection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Its place in the worker.
     pub token: usize,
     /// What others may see of it.
@@ -97,13 +100,15 @@ pub struct Connection {
     pub blocked: bool,
     /// Runs nothing any more; closed once its output has left.
     pub closing: bool,
+    /// Why it is not served, if that has still to be told.
+    pub refusal: Option<&'static [u8]>,
     /// Since when its output is over the soft limit (monotonic ms).
     pub soft_limit_since_ms: Option<u64>,
 }
 
 impl Connection {
     /// A connection that has just come.
-    pub fn new(stream: TcpStream, token: usize, session: Box<Session>) -> Connection {
+    pub fn new(stream: Stream, token: usize, session: Box<Session>) -> Connection {
         Connection {
             stream,
             token,
@@ -125,6 +130,7 @@ impl Connection {
             pending: None,
             blocked: false,
             closing: false,
+            refusal: None,
             soft_limit_since_ms: None,
         }
     }

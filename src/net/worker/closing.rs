@@ -18,6 +18,7 @@ impl Worker {
     /// Closes and forgets a connection. If a pool has its session, the job finds nobody when it comes back.
     pub(super) fn close(&mut self, token: usize) {
         let Some(mut connection) = self.connections.get_mut(token).and_then(Option::take) else { return };
+        connection.stream.say_goodbye();
         // Fails only if it is not registered.
         let _ = self.poll.registry().deregister(&mut connection.stream);
         let block = match &connection.parked {
@@ -114,7 +115,7 @@ impl Worker {
             let served =
                 matches!(connection.parked, Some(Parked::Block(Blocked { block: Block::Keys(_), .. })));
             let busy = connection.session.is_none() || connection.pending.is_some() || served;
-            let unsent = !connection.output.is_empty();
+            let unsent = !connection.output.is_empty() || connection.stream.has_unsent();
             if !busy && (now || !unsent) {
                 self.close(token);
             }

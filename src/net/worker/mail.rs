@@ -7,17 +7,17 @@ use crate::command::dispatch::Elsewhere;
 use crate::command::service::Service;
 use crate::net::connection::Pending;
 use crate::net::flow::Piece;
+use crate::net::listeners::Arrived;
 use crate::net::pool::Pool;
 use crate::session::allowance::Charge;
 use crate::session::clients::WorkerHandle;
 use crate::session::delivery::Delivery;
+use crate::session::in_flight::{Countdown, Ticket};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::Session;
 use haypile_lsm::Lsn;
-use mio::net::TcpStream;
 use mio::{Poll, Token};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -27,7 +27,8 @@ const WAKER: Token = Token(usize::MAX);
 /// What others post to a worker.
 pub enum Letter {
     /// A connection that the acceptor took.
-    Connection(TcpStream, SocketAddr),
+    /// A reason not to serve it comes along if it could not be told yet.
+    Connection(Box<Arrived>, Option<&'static [u8]>),
     /// A pool has run a command of a connection.
     Ran(Box<Job>),
     /// A part of a reply that a pool is still making.
@@ -40,6 +41,10 @@ pub enum Letter {
     Unblock(u64, bool),
     /// What this client waited for was served.
     Served(u64),
+    /// What this client's command waited for is over.
+    Answered(u64),
+    /// To be let go of between two turns.
+    EndTurn(Arc<Countdown>),
     /// What some of its connections are to get.
     Deliver(Arc<Delivery>),
     /// Service that could not go on where it was begun.
@@ -63,6 +68,8 @@ pub struct Job {
     /// Its reply, once it has run.
     pub(super) reply: Vec<u8>,
     pub(super) need: Lsn,
+    /// Until it has run.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// What others see of a worker.
@@ -94,6 +101,14 @@ impl WorkerHandle for WorkerShared {
 
     fn deliver(&self, delivery: Arc<Delivery>) {
         self.mailbox.post(Letter::Deliver(delivery));
+    }
+
+    fn end_turn(&self, countdown: Arc<Countdown>) {
+        self.mailbox.post(Letter::EndTurn(countdown));
+    }
+
+    fn answered(&self, client: u64) {
+        self.mailbox.post(Letter::Answered(client));
     }
 }
 

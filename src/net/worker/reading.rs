@@ -14,6 +14,8 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
+/// How many commands a step of a TLS handshake counts as.
+const HANDSHAKE_COMMANDS: usize = 256;
 /// Commands that one connection may run in one turn.
 const COMMANDS_PER_TURN: usize = 256;
 /// Clients that get what they did not ask for just now.
@@ -24,6 +26,9 @@ impl Worker {
     pub(super) fn serve(&mut self, connection: &mut Connection) -> (Fate, usize) {
         if connection.info.is_killed() {
             return (Fate::Closes, 0);
+        }
+        if connection.stream.is_handshaking() {
+            return self.shake_hands(connection);
         }
         if !connection.output.has_buffer()
             && let Some(buffer) = self.spare_buffers.pop()
@@ -36,11 +41,13 @@ impl Worker {
         self.executor.look_at_clock();
         if let Some(pending) = connection.pending.take() {
             set_blocked(&self.server, connection, false);
+            connection.info.argument_bytes.store(0, RELAXED);
             ran += 1;
             let args = pending.args.as_args();
             if let Some(again) =
                 self.run_command(connection, &mut reply, args, pending.draws, pending.delayed)
             {
+                connection.info.argument_bytes.store(pending.args.buffer.len(), RELAXED);
                 connection.pending = Some(Pending { args: pending.args, ..again });
             }
         }
@@ -52,6 +59,7 @@ impl Worker {
         connection.output.put_back(reply.take_buffer());
         connection.output.end_turn();
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        self.server.look_at_memory_of(&connection.info);
         if connection.closing {
             connection.info.set_flag(FLAG_CLOSING, true);
             connection.charge = None;
@@ -61,6 +69,38 @@ impl Worker {
             self.dirty.push(connection.token);
         }
         (fate, ran)
+    }
+
+    /// One step of finding out how to encrypt: as far as what has arrived goes. It counts as many commands, as it costs about as much.
+    #[cold]
+    fn shake_hands(&mut self, connection: &mut Connection) -> (Fate, usize) {
+        match connection.stream.shake_hands() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                connection.readable = false;
+                return (Fate::Stays, HANDSHAKE_COMMANDS);
+            }
+            Err(error) => {
+                let address = &connection.info.address;
+                self.server
+                    .log('-', &format!("Error accepting a client connection: {error} (addr={address})"));
+                return (Fate::Closes, HANDSHAKE_COMMANDS);
+            }
+        }
+        // What came with its last step is there already, and no edge will tell.
+        connection.readable = true;
+        if let Some(refusal) = connection.refusal {
+            let mut output = connection.output.take();
+            output.extend_from_slice(refusal);
+            connection.output.put_back(output);
+            connection.closing = true;
+            self.counters().connections_rejected.fetch_add(1, RELAXED);
+        }
+        if !connection.output.is_empty() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(connection.token);
+        }
+        (Fate::Stays, HANDSHAKE_COMMANDS)
     }
 
     /// Reads and runs what was read.
@@ -103,6 +143,12 @@ impl Worker {
             }
         }
         connection.info.query_bytes.store(connection.tail.len() + filled, RELAXED);
+        self.server.look_at_memory_of(&connection.info);
+        if connection.info.is_killed() {
+            self.read_buffer = shared;
+            self.parser = Some(parser);
+            return Fate::Closes;
+        }
         let (taken, lacking);
         let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
@@ -161,7 +207,9 @@ impl Worker {
             *ran += 1;
             let args = Args::new(parser.source(rest), parser.arguments());
             if let Some(again) = self.run_command(connection, reply, args, None, false) {
-                connection.pending = Some(Pending { args: args.to_owned(), ..again });
+                let args = args.to_owned();
+                connection.info.argument_bytes.store(args.buffer.len(), RELAXED);
+                connection.pending = Some(Pending { args, ..again });
             }
             if matches!(connection.parked, Some(Parked::Pool)) {
                 self.warm_ahead(connection, input.get(taken..).unwrap_or_default());
@@ -190,7 +238,8 @@ impl Worker {
                 }
                 Ok(count) => {
                     // After a hang-up no further edge comes: read until the end says so itself.
-                    connection.readable = count == buffer.len() || connection.hung_up;
+                    connection.readable =
+                        !connection.stream.is_drained(count, buffer.len()) || connection.hung_up;
                     let counters = self.counters();
                     counters.net_input_bytes.fetch_add(count as u64, RELAXED);
                     counters.reads_processed.fetch_add(1, RELAXED);

@@ -58,6 +58,12 @@ impl Worker {
         let is_stranger = connection.session.as_ref().is_some_and(|session| !session.authenticated);
         let mut sent = 0u64;
         let mut writes = 0u64;
+        if connection.writable
+            && let Err(error) = connection.stream.send_unsent()
+        {
+            connection.writable = false;
+            broken |= error.kind() != ErrorKind::WouldBlock;
+        }
         while connection.writable && !broken {
             let bytes = connection.output.sendable(self.watermark);
             if bytes.is_empty() {
@@ -100,7 +106,7 @@ impl Worker {
         }
         // Nothing will lift a fence above what the failed log wrote: the outcome is unknown, and the client learns it so.
         broken |= waits && self.log.is_poisoned();
-        broken |= connection.is_finished() && connection.output.is_empty();
+        broken |= connection.is_finished() && connection.output.is_empty() && !connection.stream.has_unsent();
         if let Some(buffer) = connection.output.release()
             && buffer.capacity() <= BUFFER_KEPT_BYTES
             && self.spare_buffers.len() < SPARE_BUFFERS_MAX

@@ -97,13 +97,15 @@ impl Worker {
         self.shared.mailbox.take(&mut letters);
         for letter in letters.drain(..) {
             match letter {
-                Letter::Connection(stream, address) => self.adopt(stream, address),
+                Letter::Connection(arrived, refusal) => self.adopt(*arrived, refusal),
                 Letter::Ran(job) => self.take_back(*job),
                 Letter::Piece(piece) => self.take_piece(*piece),
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
                 Letter::Served(client) => self.settle(client),
+                Letter::Answered(client) => self.end_wait_for_others(client),
+                Letter::EndTurn(countdown) => drop(countdown),
                 Letter::Deliver(delivery) => self.deliver(&delivery),
                 Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
@@ -133,7 +135,7 @@ impl Worker {
             }
             if event.is_writable() {
                 connection.writable = true;
-                if !connection.output.is_empty() {
+                if !connection.output.is_empty() || connection.stream.has_unsent() {
                     self.mark_dirty(token);
                 }
             }
