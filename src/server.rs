@@ -8,7 +8,8 @@
 //! Sockets come before the database, so that a port in use is said at once and not after a long recovery.
 
 use crate::base::clock::Clock;
-use crate::base::config::Config;
+use crate::base::config::{Config, ConfigError};
+use crate::command::acl::file::users_at_start;
 use crate::command::compact;
 use crate::command::connection::REDIS_VERSION;
 use crate::command::dispatch::Executor;
@@ -73,6 +74,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let poll = Poll::new().map_err(|error| format!("cannot poll: {error}"))?;
     let listeners = Arc::new(Listeners::new(&config, &poll, &|level, line| log.write(level, line))?);
     let identity = identity(&config, &clock, &dir);
+    let users = users_at_start(&config, &dir).map_err(|error| match error {
+        ConfigError::File(why) => why,
+        line => refused(line),
+    })?;
 
     let watch = Arc::new(LogWatch::new(clock));
     let latency = Arc::new(LatencyMonitor::new(clock));
@@ -100,6 +105,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
         store,
         opener,
         config,
+        users,
         clock,
         identity,
         reconfigure: {
@@ -373,7 +379,7 @@ fn greet(config: &Config, identity: &Identity, log: &Log) {
         '*',
         &format!(
             "Haypile {version} (speaks Redis {}), PID: {}, {} workers, memory budget {} MB",
-            crate::command::connection::REDIS_VERSION,
+            REDIS_VERSION,
             std::process::id(),
             identity.workers,
             identity.memory_budget_bytes >> 20

@@ -24,32 +24,54 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// A word of any bytes in quotes, in printable ASCII.
+pub fn quoted_bytes(word: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for &byte in word {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => {
+                let _ = write!(text, "\\x{byte:02x}");
+            }
+        }
+    }
+    text.push('"');
+    text
+}
+
 /// Splits a line at blanks; within `".."` and `'..'` they are letters, and in the former `\n`, `\x41` and such are escapes. `None` if a
 /// quote is not closed, if text follows one, or if what is escaped is not UTF-8.
 pub fn split_words(line: &str) -> Option<Vec<String>> {
+    split_bytes(line.as_bytes())?.into_iter().map(|word| String::from_utf8(word).ok()).collect()
+}
+
+/// The same for words that need not be text.
+pub fn split_bytes(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let is_blank = |byte: u8| byte.is_ascii_whitespace() || byte == 0 || byte == 11;
     let mut words = Vec::new();
-    let mut bytes = line.bytes().peekable();
+    let mut bytes = line.iter().copied().peekable();
     loop {
-        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+        while bytes.next_if(|byte| is_blank(*byte)).is_some() {}
         if bytes.peek().is_none() {
             return Some(words);
         }
         let mut word = Vec::new();
-        while let Some(byte) = bytes.next_if(|byte| !byte.is_ascii_whitespace()) {
+        while let Some(byte) = bytes.next_if(|byte| !is_blank(*byte)) {
             if byte == b'"' || byte == b'\'' {
                 read_quoted(byte, &mut bytes, &mut word)?;
                 break;
             }
             word.push(byte);
         }
-        words.push(String::from_utf8(word).ok()?);
+        words.push(word);
     }
 }
 
 /// Reads up to the closing quote, which ends the word.
 fn read_quoted(
     quote: u8,
-    bytes: &mut std::iter::Peekable<std::str::Bytes<'_>>,
+    bytes: &mut std::iter::Peekable<impl Iterator<Item = u8>>,
     word: &mut Vec<u8>,
 ) -> Option<()> {
     loop {
@@ -137,6 +159,7 @@ pub fn parse_memory(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn words() {
@@ -170,5 +193,13 @@ mod tests {
         }
         assert_eq!(parse_memory("99999999999999999999"), None);
         assert_eq!(parse_memory("18446744073709551615gb"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_words_read_back(words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..8), 0..4)) {
+            let line = words.iter().map(|word| quoted_bytes(word)).collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(split_bytes(line.as_bytes()), Some(words));
+        }
     }
 }

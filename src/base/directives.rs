@@ -19,9 +19,9 @@ const PROTECTED: Kind = Kind::Word(&["no", "yes", "local"]);
 
 /// Every directive, by name.
 pub static DIRECTIVES: &[Directive] = &[
-    inert("acl-pubsub-default", Kind::Word(&["allchannels", "resetchannels"]), "resetchannels"),
-    row("aclfile", Kind::Text, "", When::Start, Class::Refused("ACL users are not supported")),
-    inert("acllog-max-len", UINT, "128"),
+    honoured("acl-pubsub-default", Kind::Word(&["allchannels", "resetchannels"]), "resetchannels"),
+    honoured_start("aclfile", Kind::Text, ""),
+    honoured("acllog-max-len", UINT, "128"),
     inert("active-defrag-cycle-max", Kind::Integer(1, 99), "25"),
     inert("active-defrag-cycle-min", Kind::Integer(1, 99), "1"),
     inert("active-defrag-ignore-bytes", MEMORY, "104857600"),
@@ -238,8 +238,7 @@ pub static DIRECTIVES: &[Directive] = &[
 ];
 
 /// Directives that only a file or the command line may hold, all refused, with the reason.
-pub const REFUSED_IN_FILES: &[(&str, &str)] =
-    &[("loadmodule", "modules are not supported"), ("user", "ACL users are not supported")];
+pub const REFUSED_IN_FILES: &[(&str, &str)] = &[("loadmodule", "modules are not supported")];
 
 fn names() -> &'static HashMap<&'static str, usize> {
     static NAMES: OnceLock<HashMap<&'static str, usize>> = OnceLock::new();

@@ -9,6 +9,7 @@ pub mod reply_error;
 pub mod args;
 pub mod stop;
 pub mod sha1;
+pub mod sha256;
 pub mod crc64;
 pub mod lzf;
 pub mod directive;

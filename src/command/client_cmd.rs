@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// One line of CLIENT LIST, without its end.
-fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
+pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let mut flags = String::new();
     for (flag, letter) in [
         (FLAG_MONITOR, 'O'),
@@ -53,12 +53,14 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     // As in Redis, who knows already that a key has changed watches none.
     let watched = if info.flags() & FLAG_DIRTY == 0 { info.watched() } else { 0 };
     let names = info.names().clone();
+    let user = info.user();
+    let user = user.as_ref().map_or_else(Default::default, |user| String::from_utf8_lossy(&user.name));
     let mut line = String::with_capacity(320);
     let _ = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={multi} watch={watched} \
          qbuf={query} qbuf-free=0 argv-mem={} multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
-         events={} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
+         events={} cmd={command} user={user} redir={} resp={} lib-name={} lib-ver={}",
         info.id,
         info.address,
         info.local_address,
@@ -122,6 +124,8 @@ fn client_type(word: &[u8]) -> Result<ClientType, ReplyError> {
 pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let mut clients = ctx.server.clients.all();
+    // Whoever was killed is gone, for all that others can tell.
+    clients.retain(|client| !client.is_killed());
     match args.len() {
         2 => {}
         4 if is_keyword(args.get(2), "TYPE") => {
@@ -155,6 +159,7 @@ struct Filter {
     address: Option<Vec<u8>>,
     local_address: Option<Vec<u8>>,
     age_s_min: Option<u64>,
+    user: Option<u64>,
     skip_me: bool,
 }
 
@@ -164,6 +169,7 @@ impl Filter {
             && self.id.is_none_or(|id| client.id == id)
             && self.address.as_ref().is_none_or(|address| client.address.as_bytes() == address)
             && self.local_address.as_ref().is_none_or(|address| client.local_address.as_bytes() == address)
+            && self.user.is_none_or(|id| client.user().is_some_and(|own| own.id == id))
             && self.age_s_min.is_none_or(|age| now_ms.saturating_sub(client.created_ms) / 1000 >= age)
             && !(self.skip_me && client.id == me)
     }
@@ -240,9 +246,11 @@ fn kill_filter(ctx: &Context<'_>) -> Result<Filter, ReplyError> {
         } else if is_keyword(option, "LADDR") {
             filter.local_address = Some(value.to_vec());
         } else if is_keyword(option, "USER") {
-            if value != b"default" {
-                return Err(ReplyError::new(format!("ERR No such user '{}'", ReplyError::echo(value))));
-            }
+            let user =
+                ctx.server.users.get(value).ok_or_else(|| {
+                    ReplyError::new(format!("ERR No such user '{}'", ReplyError::echo(value)))
+                })?;
+            filter.user = Some(user.id);
         } else if is_keyword(option, "MAXAGE") {
             let age =
                 parse_i64(value).ok_or(ReplyError::fixed("ERR maxage is not an integer or out of range"))?;

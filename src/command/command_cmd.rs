@@ -5,9 +5,9 @@ use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::{
-    Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, Flag, KeyFlag, KeyFlagSet, KeySpec,
+    Acl, Argument, ArgumentKind, BeginSearch, CommandFacts, FindKeys, Flag, KeyFlagSet, KeySpec,
 };
-use crate::command::key_finder::{find_command_keys, names_keys};
+use crate::command::key_finder::{find_command_keys, flags_with, names_keys};
 use crate::command::spec::{Command, Context, Table};
 use haypile_resp::ReplyWriter;
 
@@ -314,37 +314,6 @@ pub fn keys_of<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<(&'a [u8], KeyF
         false if facts.flags.has(Flag::NoMandatoryKeys) => Ok(Vec::new()),
         false => Err(ReplyError::fixed("ERR Invalid arguments specified for command")),
     }
-}
-
-/// What a command does to its key with these very words, where the facts say that it depends.
-fn flags_with(name: &str, flags: KeyFlagSet, args: &Args<'_>) -> KeyFlagSet {
-    if !flags.has(KeyFlag::VariableFlags) {
-        return flags;
-    }
-    let changes = KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]);
-    match name {
-        "set" if !args.from(3).any(|word| is_keyword(word, "GET")) => {
-            KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update])
-        }
-        "bitfield" if only_reads_fields(args) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
-        _ => changes,
-    }
-}
-
-/// Whether a BITFIELD, as far as its words make sense, only reads. If they do not it is taken to write.
-fn only_reads_fields(args: &Args<'_>) -> bool {
-    let mut words = args.options(2);
-    while let Some(word) = words.next_word() {
-        let values = match word {
-            _ if is_keyword(word, "GET") && words.left() >= 2 => 2,
-            _ if is_keyword(word, "OVERFLOW") && words.left() >= 1 => 1,
-            _ => return false,
-        };
-        for _ in 0..values {
-            words.next_word();
-        }
-    }
-    true
 }
 
 /// COMMAND GETKEYS.

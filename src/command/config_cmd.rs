@@ -3,13 +3,14 @@
 use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::acl::file::lines_for_config;
 use crate::command::spec::Context;
+use crate::command::text_files::{read, replace};
 use crate::session::clients::FLAG_UNIX;
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
-use haypile_lsm::{Env, OsEnv};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use haypile_lsm::OsEnv;
+use std::path::PathBuf;
 
 /// CONFIG GET.
 pub fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
@@ -91,7 +92,10 @@ pub fn rewrite(ctx: &mut Context<'_>) -> Result<(), Stop> {
     }
     let env = OsEnv::new();
     let config = ctx.server.config();
-    let result = read(&env, &file).and_then(|old| replace(&env, &file, config.rewritten(&old).as_bytes()));
+    let users = lines_for_config(&config, &ctx.server.users);
+    let result = read(&env, &file).and_then(|old| {
+        replace(&env, &file, config.rewritten(&String::from_utf8_lossy(&old), &users).as_bytes())
+    });
     match result {
         Ok(()) => {
             ctx.server.log('*', "CONFIG REWRITE executed with success.");
@@ -103,29 +107,4 @@ pub fn rewrite(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Err(ReplyError::new(format!("ERR Rewriting config file: {error}")).into())
         }
     }
-}
-
-fn read(env: &Arc<OsEnv>, path: &Path) -> haypile_lsm::Result<String> {
-    use haypile_lsm::env::env::OpenMode;
-    let file = env.open(path, OpenMode::Read)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0).min(16 << 20)];
-    let count = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(count);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Writes aside, syncs, renames: a crash leaves the old file or the new one.
-fn replace(env: &Arc<OsEnv>, path: &Path, bytes: &[u8]) -> haypile_lsm::Result<()> {
-    use haypile_lsm::env::env::OpenMode;
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".rewriting");
-    let aside = PathBuf::from(aside);
-    if env.exists(&aside)? {
-        env.remove(&aside)?;
-    }
-    let file = env.open(&aside, OpenMode::CreateNew)?;
-    file.write_at(bytes, 0)?;
-    file.sync()?;
-    env.rename(&aside, path)?;
-    env.sync_dir(path.parent().unwrap_or(Path::new("/")))
 }

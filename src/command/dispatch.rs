@@ -13,6 +13,7 @@
 use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::acl::check::{Asked, check, note_denied, refusal};
 use crate::command::changes::{record, remember, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
@@ -250,6 +251,14 @@ impl Executor {
                 return self.refuse(find(table, &request.args), session, reply, error);
             }
         };
+        if session.users_generation != self.server.users.generation()
+            && !session.follow_user(&self.server.users)
+        {
+            // Its user was removed.
+            session.drop_replies = true;
+            session.close_after_reply = true;
+            return Outcome::Done { need: 0 };
+        }
         let queues = session.multi.is_some() && !command.is_never_queued;
         let admitted = match place {
             Place::Worker => self.admit(command, session, &request, queues),
@@ -320,8 +329,11 @@ impl Executor {
             Some(multi) if command.runs_queue => (multi.needs(), multi.bytes()),
             _ => (needs_of(command), 0),
         };
-        if !session.authenticated && !facts.flags.has(Flag::NoAuth) {
+        if !session.authenticated && !facts.flags.has(Flag::NoAuth) && self.server.users.asks_for_password() {
             return Err(ReplyError::fixed("NOAUTH Authentication required."));
+        }
+        if !(session.may_do_all || queues && facts.flags.has(Flag::NoMulti)) {
+            self.check_user(command, session, &request.args)?;
         }
         if session.only_listens() && !may_listener_run(command) {
             return Err(ReplyError::new(format!(
@@ -372,6 +384,18 @@ impl Executor {
             }
         }
         Ok(None)
+    }
+
+    /// Whether its user may run a command with these words.
+    fn check_user(&self, command: &Command, session: &Session, args: &Args<'_>) -> Result<(), ReplyError> {
+        let (user, facts) = (&session.user, command.facts);
+        check(user, command.acl_number, facts, args).map_err(|denied| {
+            session.info.set_last_command(command.index as u32);
+            let in_multi = session.multi.is_some();
+            let asked = Asked { user, facts, args: *args };
+            note_denied(&self.server, self.table, &session.info, asked, denied, in_multi);
+            refusal(user, facts, denied)
+        })
     }
 
     /// Queues a command for EXEC.
@@ -680,9 +704,9 @@ impl Executor {
         let mut error = error;
         if let Some(multi) = session.multi.as_deref_mut() {
             multi.abort();
-            if command.is_some_and(|command| command.runs_queue) {
-                error = transactions::refuse_exec(session, &error);
-            }
+        }
+        if command.is_some_and(|command| command.runs_queue) {
+            error = transactions::refuse_exec(session, &error);
         }
         let stats = &self.server.stats;
         stats.error_reply(session.shard, error.text().as_bytes());

@@ -5,6 +5,7 @@ use crate::base::stop::Stop;
 use crate::command::connection::REDIS_VERSION;
 use crate::command::memory_cmd::MemoryParts;
 use crate::command::spec::Context;
+use crate::session::acl_log::Reason;
 use crate::session::channels::SubscriptionKind;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -344,10 +345,10 @@ fn stats(ctx: &Context<'_>, out: &mut String) {
         "eventloop_duration_cmd_sum": 0,
         "instantaneous_eventloop_cycles_per_sec": 0,
         "instantaneous_eventloop_duration_usec": 0,
-        "acl_access_denied_auth": 0,
-        "acl_access_denied_cmd": 0,
-        "acl_access_denied_key": 0,
-        "acl_access_denied_channel": 0,
+        "acl_access_denied_auth": ctx.server.acl_log.count(Reason::Auth),
+        "acl_access_denied_cmd": ctx.server.acl_log.count(Reason::Command),
+        "acl_access_denied_key": ctx.server.acl_log.count(Reason::Key),
+        "acl_access_denied_channel": ctx.server.acl_log.count(Reason::Channel),
         "command_panics": totals.panics,
         "commands_offloaded_io": totals.commands_offloaded_io,
         "commands_offloaded_slow": totals.commands_offloaded_slow,

@@ -60,12 +60,49 @@ fn names_of<'a>(facts: &CommandFacts, db: usize, args: &Args<'a>, mut found: imp
     if let Some((db, key)) = other_database(facts, args) {
         found(db, key);
     }
+    find_other_stores(facts, args, |index| found(db, args.get(index)));
+}
+
+/// Calls `found` with keys that a command may write besides those that its specifications find: of several STORE of GEORADIUS the last
+/// one counts, the specification names the first.
+#[inline]
+pub fn find_other_stores(facts: &CommandFacts, args: &Args<'_>, found: impl FnMut(usize)) {
     if matches!(facts.name, "georadius" | "georadiusbymember") {
-        // The last STORE counts, the specification names the first: locked are all.
         let is_store =
             |at: &usize| is_keyword(args.get(*at), "STORE") || is_keyword(args.get(*at), "STOREDIST");
-        (5..args.len().saturating_sub(1)).filter(is_store).for_each(|at| found(db, args.get(at + 1)));
+        (5..args.len().saturating_sub(1)).filter(is_store).map(|at| at + 1).for_each(found);
     }
+}
+
+/// What a command does to its key with these very words, where the facts say that it depends.
+pub fn flags_with(name: &str, flags: KeyFlagSet, args: &Args<'_>) -> KeyFlagSet {
+    if !flags.has(KeyFlag::VariableFlags) {
+        return flags;
+    }
+    let changes = KeyFlagSet::of(&[KeyFlag::Rw, KeyFlag::Access, KeyFlag::Update]);
+    match name {
+        "set" if !args.from(3).any(|word| is_keyword(word, "GET")) => {
+            KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update])
+        }
+        "bitfield" if only_reads_fields(args) => KeyFlagSet::of(&[KeyFlag::Ro, KeyFlag::Access]),
+        _ => changes,
+    }
+}
+
+/// Whether a BITFIELD, as far as its words make sense, only reads. If they do not it is taken to write.
+fn only_reads_fields(args: &Args<'_>) -> bool {
+    let mut words = args.options(2);
+    while let Some(word) = words.next_word() {
+        let values = match word {
+            _ if is_keyword(word, "GET") && words.left() >= 2 => 2,
+            _ if is_keyword(word, "OVERFLOW") && words.left() >= 1 => 1,
+            _ => return false,
+        };
+        for _ in 0..values {
+            words.next_word();
+        }
+    }
+    true
 }
 
 fn database_number(word: &[u8]) -> Option<usize> {

@@ -8,6 +8,8 @@ pub mod changes;
 pub mod help;
 pub mod connection;
 pub mod client_cmd;
+pub mod text_files;
+pub mod acl;
 pub mod config_cmd;
 pub mod command_cmd;
 pub mod latency_cmd;

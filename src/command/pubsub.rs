@@ -36,7 +36,23 @@ fn begin(ctx: &mut Context<'_>, what: &str, kind: SubscriptionKind) -> Result<()
             .add(kind, name);
         confirm(ctx, what, kind, Some(name));
     }
+    if ctx.session.users_generation != ctx.server.users.generation() {
+        leave_forbidden(ctx, kind);
+    }
     Ok(())
+}
+
+/// Users have changed since the command was let in: whoever changed them may have looked for subscribers before there was this one.
+#[cold]
+fn leave_forbidden(ctx: &mut Context<'_>, kind: SubscriptionKind) {
+    let is_pattern = kind == SubscriptionKind::Pattern;
+    let is_there = ctx.session.follow_user(&ctx.server.users);
+    let selectors = &ctx.session.user.selectors;
+    let mut names = ctx.args.from(1);
+    if !is_there || !names.all(|name| selectors.iter().any(|own| own.allows_channel(name, is_pattern))) {
+        ctx.session.drop_replies = true;
+        ctx.session.close_after_reply = true;
+    }
 }
 
 fn end(ctx: &mut Context<'_>, what: &str, kind: SubscriptionKind) -> Result<(), Stop> {

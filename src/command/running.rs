@@ -149,8 +149,10 @@ fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
         if let Some((at, count)) = found {
             words.iter_mut().skip(at + 1).take(count).for_each(|word| *word = REDACTED);
         }
-    } else if is_keyword(args.name(), "ACL") {
-        words.iter_mut().skip(3).for_each(|word| *word = REDACTED);
+    } else if is_keyword(args.name(), "ACL")
+        && ["SETUSER", "DELUSER", "GETUSER"].iter().any(|sub| is_keyword(args.get(1), sub))
+    {
+        words.iter_mut().skip(2).for_each(|word| *word = REDACTED);
     }
     words
 }

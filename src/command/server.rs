@@ -4,7 +4,6 @@
 use crate::base::args::is_keyword;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::facts::model::Acl;
 use crate::command::save;
 use crate::command::spec::Context;
 use crate::session::server_state::ShutdownRequest;
@@ -175,123 +174,6 @@ pub fn empty_list(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// MODULE LOAD and its kin.
 pub fn module_refused(_: &mut Context<'_>) -> Result<(), Stop> {
     Err(ReplyError::fixed("ERR modules are not supported").into())
-}
-
-/// ACL subcommands that would change users.
-pub fn acl_refused(_: &mut Context<'_>) -> Result<(), Stop> {
-    Err(ReplyError::fixed("ERR ACL users are not supported; use requirepass").into())
-}
-
-/// ACL WHOAMI.
-pub fn acl_whoami(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.bulk(b"default");
-    Ok(())
-}
-
-/// ACL USERS.
-pub fn acl_users(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.array(1);
-    ctx.reply.bulk(b"default");
-    Ok(())
-}
-
-fn password_rule(ctx: &Context<'_>) -> &'static str {
-    let needed = ctx.server.settings.password_needed.load(std::sync::atomic::Ordering::Relaxed);
-    if needed { "" } else { "nopass " }
-}
-
-/// ACL LIST.
-pub fn acl_list(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let line = format!("user default on {}sanitize-payload ~* &* +@all", password_rule(ctx));
-    ctx.reply.array(1);
-    ctx.reply.bulk(line.as_bytes());
-    Ok(())
-}
-
-/// ACL GETUSER.
-pub fn acl_getuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    if ctx.args.get(2) != b"default" {
-        ctx.reply.null();
-        return Ok(());
-    }
-    let mut flags = vec!["on"];
-    if !password_rule(ctx).is_empty() {
-        flags.push("nopass");
-    }
-    flags.push("sanitize-payload");
-    let reply = &mut *ctx.reply;
-    reply.map(6);
-    reply.bulk(b"flags");
-    reply.set(flags.len());
-    for flag in flags {
-        reply.bulk(flag.as_bytes());
-    }
-    reply.bulk(b"passwords");
-    reply.array(0);
-    for (name, rule) in [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(rule.as_bytes());
-    }
-    reply.bulk(b"selectors");
-    reply.array(0);
-    Ok(())
-}
-
-/// ACL CAT.
-pub fn acl_cat(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let names: Vec<&str> = match ctx.args.len() {
-        2 => Acl::ALL.iter().map(|category| category.name()).collect(),
-        3 => {
-            let wanted = ctx.args.get(2);
-            let category = Acl::ALL.iter().find(|category| is_keyword(wanted, category.name()));
-            let Some(category) = category else {
-                let name = ReplyError::echo_name(wanted);
-                return Err(ReplyError::new(format!("ERR Unknown category '{name}'")).into());
-            };
-            let commands = ctx.table.all().filter(|command| command.handler.is_some());
-            commands.filter(|c| c.facts.acl().has(*category)).map(|command| command.facts.name).collect()
-        }
-        _ => return Err(wrong_words(ctx).into()),
-    };
-    ctx.reply.array(names.len());
-    for name in names {
-        ctx.reply.bulk(name.as_bytes());
-    }
-    Ok(())
-}
-
-/// ACL GENPASS: a password of so many random bits (256) in hexadecimal.
-pub fn acl_genpass(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    const RANGE: ReplyError = ReplyError::fixed(
-        "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
-    );
-    let bits = match ctx.args.len() {
-        2 => 256,
-        3 => Some(ctx.args.integer(2)?).filter(|bits| (1..=4096).contains(bits)).ok_or(RANGE)?,
-        _ => return Err(wrong_words(ctx).into()),
-    };
-    let digits = (bits as usize).div_ceil(4);
-    let env = haypile_lsm::OsEnv::new();
-    let mut text = String::new();
-    while text.len() < digits {
-        text.push_str(&format!("{:016x}", haypile_lsm::Env::random_u64(&*env)));
-    }
-    text.truncate(digits);
-    ctx.reply.bulk(text.as_bytes());
-    Ok(())
-}
-
-/// ACL LOG.
-pub fn acl_log(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    if ctx.args.len() == 3 && is_keyword(ctx.args.get(2), "RESET") {
-        ctx.reply.ok();
-        return Ok(());
-    }
-    if ctx.args.len() > 2 {
-        ctx.args.integer(2)?;
-    }
-    ctx.reply.array(0);
-    Ok(())
 }
 
 /// FUNCTION FLUSH of an empty library.

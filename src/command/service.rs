@@ -20,6 +20,7 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::acl::check::{Asked, check, note_denied, refusal};
 use crate::command::changes::{record, remember_again, tell};
 use crate::command::key_finder::for_each_name;
 use crate::command::running::{call_handler, error_of, note_slow};
@@ -206,7 +207,15 @@ impl Servant<'_> {
         let Some(command) = self.table.find(args.name()) else { return Turn::FoundNothing };
         let Some(handler) = command.handler else { return Turn::FoundNothing };
         let counters = &self.server.stats.shard(waiter.shard).counters;
-        let mut session = Session::of_waiter(waiter, key, &self.server.watches);
+        let (users, watches) = (&self.server.users, &self.server.watches);
+        let Some(mut session) = Session::of_waiter(waiter, key, users, watches) else {
+            waiter.client.kill();
+            return Turn::ClaimLost;
+        };
+        let denied = match session.may_do_all {
+            true => None,
+            false => check(&session.user, command.acl_number, command.facts, &args).err(),
+        };
         let mut reply = ReplyWriter::new(waiter.protocol);
         let started_ns = self.server.clock.monotonic_ns();
         self.txn.begin(waiter.db, self.mode, self.draws, ReadPoint::Latest);
@@ -222,7 +231,10 @@ impl Servant<'_> {
             reply: &mut reply,
             args,
         };
-        let result = call_handler(&mut context, handler);
+        let result = match denied {
+            None => call_handler(&mut context, handler),
+            Some(denied) => Err(refusal(&context.session.user, command.facts, denied).into()),
+        };
         let error = match result {
             Ok(()) if session.wanted.is_some() => {
                 self.txn.abandon();
@@ -240,6 +252,10 @@ impl Servant<'_> {
             return Turn::ClaimLost;
         }
         // From here on it is this client's: whatever comes, it gets an answer.
+        if let Some(denied) = denied {
+            let asked = Asked { user: &session.user, facts: command.facts, args };
+            note_denied(self.server, self.table, &waiter.client, asked, denied, false);
+        }
         let (mut committed, mut error) = (None, error);
         if error.is_none() {
             match self.txn.commit() {

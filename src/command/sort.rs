@@ -4,6 +4,7 @@ use crate::base::args::is_keyword;
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::acl::check::may_read_all;
 use crate::command::spec::Context;
 use crate::store::events::EventClass;
 use crate::types::sort::{self, Pattern, Sort};
@@ -22,6 +23,11 @@ fn run(ctx: &mut Context<'_>, may_store: bool) -> Result<(), Stop> {
     let args = ctx.args;
     let (mut sort, mut gets, mut destination) = (Sort::default(), Vec::new(), None);
     let mut words = args.options(2);
+    let reads_all = ctx.session.may_do_all
+        || ctx.table.find(args.name()).is_none_or(|command| may_read_all(&ctx.session.user, command, &args));
+    let denied = |option: &str| {
+        ReplyError::new(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+    };
     while let Some(word) = words.next_word() {
         let (is, left) = (|keyword| is_keyword(word, keyword), words.left());
         if is("ASC") {
@@ -37,8 +43,15 @@ fn run(ctx: &mut Context<'_>, may_store: bool) -> Result<(), Stop> {
         } else if may_store && is("STORE") && left >= 1 {
             destination = Some(words.value()?);
         } else if is("BY") && left >= 1 {
-            sort.by = Some(Pattern(words.value()?));
+            let pattern = words.value()?;
+            if !reads_all && pattern.contains(&b'*') {
+                return Err(denied("BY").into());
+            }
+            sort.by = Some(Pattern(pattern));
         } else if is("GET") && left >= 1 {
+            if !reads_all {
+                return Err(denied("GET").into());
+            }
             gets.push(Pattern(words.value()?));
         } else {
             return Err(ReplyError::SYNTAX.into());

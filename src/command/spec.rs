@@ -5,6 +5,7 @@
 
 use crate::base::args::{Args, is_keyword};
 use crate::base::stop::Stop;
+use crate::command::facts::catalogue::catalogue;
 use crate::command::facts::model::{CommandFacts, Flag, KeyFlag};
 use crate::session::server_state::ServerState;
 use crate::session::session::Session;
@@ -96,6 +97,8 @@ pub struct Command {
     pub restarts: bool,
     /// What it changes of a key does not count as a change of the key, unless that comes or goes (as in Redis: groups of streams).
     pub is_quiet: bool,
+    /// Its number in the catalogue, by which users' rules know it.
+    pub acl_number: u16,
     /// It concerns no data, and runs outside the gate.
     pub is_outside: bool,
     /// Its number in the table, by which statistics are kept.
@@ -125,6 +128,7 @@ impl Command {
                 || ["select", "ping", "echo", "time", "publish", "spublish"].contains(&facts.name),
             is_outside: is_outside(facts.name),
             is_quiet: QUIET.contains(&facts.name) || facts.name.starts_with("xgroup|"),
+            acl_number: catalogue().find(facts.name.as_bytes()).unwrap_or(u16::MAX),
             index,
             subcommands: Vec::new(),
         }

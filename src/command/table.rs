@@ -2,6 +2,8 @@
 //! exist for clients.
 
 use crate::base::config::{ConfigError, Rename};
+use crate::command::acl::auth;
+use crate::command::acl::commands;
 use crate::command::bitmaps;
 use crate::command::blocking_lists;
 use crate::command::blocking_sorted_sets;
@@ -42,22 +44,22 @@ use Class::{ByWords, Exclusive, Inline, Slow};
 
 /// Name, function and class of every command; subcommands as `container|name`.
 const HANDLERS: &[(&str, Handler, Class)] = &[
-    ("acl|cat", server::acl_cat, Inline),
-    ("acl|deluser", server::acl_refused, Inline),
-    ("acl|dryrun", server::acl_refused, Inline),
-    ("acl|genpass", server::acl_genpass, Inline),
-    ("acl|getuser", server::acl_getuser, Inline),
+    ("acl|cat", commands::cat, Inline),
+    ("acl|deluser", commands::deluser, Inline),
+    ("acl|dryrun", commands::dryrun, Inline),
+    ("acl|genpass", commands::genpass, Inline),
+    ("acl|getuser", commands::getuser, Inline),
     ("acl|help", help::help, Inline),
-    ("acl|list", server::acl_list, Inline),
-    ("acl|load", server::acl_refused, Inline),
-    ("acl|log", server::acl_log, Inline),
-    ("acl|save", server::acl_refused, Inline),
-    ("acl|setuser", server::acl_refused, Inline),
-    ("acl|users", server::acl_users, Inline),
-    ("acl|whoami", server::acl_whoami, Inline),
+    ("acl|list", commands::list, Inline),
+    ("acl|load", commands::load_file, Slow),
+    ("acl|log", commands::log, Inline),
+    ("acl|save", commands::save_file, Slow),
+    ("acl|setuser", commands::setuser, ByWords(commands::class)),
+    ("acl|users", commands::users, Inline),
+    ("acl|whoami", commands::whoami, Inline),
     ("append", strings::append, Inline),
     ("asking", connection::cluster_disabled, Inline),
-    ("auth", connection::auth, Inline),
+    ("auth", auth::auth, ByWords(commands::class)),
     ("bgrewriteaof", save::bgrewriteaof, Inline),
     ("bgsave", save::bgsave, Inline),
     ("bitcount", bitmaps::bitcount, Inline),
@@ -170,7 +172,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("getex", strings::getex, Inline),
     ("getrange", strings::getrange, Inline),
     ("getset", strings::getset, Inline),
-    ("hello", connection::hello, Inline),
+    ("hello", auth::hello, ByWords(commands::class)),
     ("hdel", hashes::hdel, Inline),
     ("hexists", hashes::hexists, Inline),
     ("hexpire", hashes::hexpire, Inline),
@@ -283,7 +285,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("rename", keys::rename, Inline),
     ("renamenx", keys::renamenx, Inline),
     ("replicaof", server::replicaof, Inline),
-    ("reset", connection::reset, Inline),
+    ("reset", auth::reset, Inline),
     ("restore", dump::restore, Inline),
     ("restore-asking", dump::restore, Inline),
     ("role", server::role, Inline),

@@ -12,12 +12,14 @@
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
+use crate::command::acl::check::{Asked, Denied, check, late_refusal, note_denied};
 use crate::command::changes::remember;
 use crate::command::config_cmd::is_enabled;
 use crate::command::debug;
 use crate::command::facts::model::Flag;
 use crate::command::running::{account, call_handler, container_alone, error_of};
 use crate::command::spec::{Class, Command, Context};
+use crate::session::acl_log::Reason;
 use crate::session::multi::{Multi, Needs, Room};
 use crate::session::server_state::ServerState;
 use crate::session::session::{ReplyMode, Session};
@@ -25,6 +27,7 @@ use crate::session::watches::WatchedKey;
 use crate::store::txn::Mode;
 use haypile_resp::ReplyWriter;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const PREVIOUS_ERRORS: ReplyError =
@@ -195,17 +198,32 @@ fn run_queued(ctx: &mut Context<'_>, multi: &Multi) -> Result<(), Stop> {
     ctx.reply.array(multi.commands().len());
     mute(ctx, start);
     ctx.txn.begin_several();
+    let mut all_denied = Vec::new();
     let mut all_ran = Vec::with_capacity(multi.commands().len());
     let mut begun_ns = clock.monotonic_ns();
     for (number, queued) in multi.commands().iter().enumerate() {
         let Some(command) = ctx.table.get(queued.command) else { continue };
         let args = queued.args.as_args();
         let start = ctx.reply.len();
-        run_one(ctx, command, args, seed.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))?;
+        let seed = seed.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        match denied_now(ctx, command, &args) {
+            None => run_one(ctx, command, args, seed)?,
+            Some(denied) => {
+                ctx.reply.error(late_refusal(denied).text());
+                mute(ctx, start);
+                all_denied.push((number, Arc::clone(&ctx.session.user), denied));
+            }
+        }
         let end = ctx.reply.len();
         let now_ns = clock.monotonic_ns();
         all_ran.push(Ran { ns: now_ns.saturating_sub(begun_ns), reply: start..end });
         begun_ns = now_ns;
+    }
+    for (number, user, denied) in all_denied {
+        let Some(queued) = multi.commands().get(number) else { continue };
+        let Some(command) = ctx.table.get(queued.command) else { continue };
+        let asked = Asked { user: &user, facts: command.facts, args: queued.args.as_args() };
+        note_denied(ctx.server, ctx.table, &ctx.session.info, asked, denied, true);
     }
     for (ran, queued) in all_ran.into_iter().zip(multi.commands()) {
         let Some(command) = ctx.table.get(queued.command) else { continue };
@@ -213,6 +231,23 @@ fn run_queued(ctx: &mut Context<'_>, multi: &Multi) -> Result<(), Stop> {
         account(ctx.server, ctx.session, command, &queued.args.as_args(), written, ran.ns);
     }
     Ok(())
+}
+
+/// Whether a command of the queue is denied by what its user's rights have become since it was queued. A user who was removed may do
+/// nothing; the connection ends.
+fn denied_now(ctx: &mut Context<'_>, command: &Command, args: &Args<'_>) -> Option<Denied> {
+    let users = &ctx.server.users;
+    if ctx.session.users_generation != users.generation() && !ctx.session.follow_user(users) {
+        ctx.session.close_after_reply = true;
+        ctx.session.drop_replies = true;
+    }
+    if ctx.session.close_after_reply && ctx.session.drop_replies {
+        return Some(Denied { reason: Reason::Command, word: 0 });
+    }
+    match ctx.session.may_do_all {
+        true => None,
+        false => check(&ctx.session.user, command.acl_number, command.facts, args).err(),
+    }
 }
 
 /// Runs one command of the queue. Stops only where all has to be run elsewhere.

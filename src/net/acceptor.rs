@@ -146,9 +146,8 @@ impl Acceptor {
             // Best effort: the client may be gone, or speak TLS and not be ready for a word.
             let _ = stream.write(text);
         };
-        let protected = settings.protected_mode.load(RELAXED)
-            && !settings.password_needed.load(RELAXED)
-            && !arrived.is_local;
+        let protected =
+            settings.protected_mode.load(RELAXED) && self.server.users.is_open() && !arrived.is_local;
         let has_to_wait = arrived.stream.is_handshaking();
         if protected && !has_to_wait {
             refuse(&mut arrived.stream, PROTECTED);

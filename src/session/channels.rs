@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A publisher asks the first for how many there are and on which workers; a worker asks the second for its connections. The worker's
-//! own map is locked by that worker, by a pool that runs a command of one of its connections, and by nobody else.
+//! own map is locked by that worker, by a pool that runs a command of one of its connections, and by a change of users that takes channels away.
 //!
 //! *Order.* A subscription is entered at the worker first and for all second, before its confirmation is written; its end takes the same
 //! steps backwards. So whoever is counted can be reached, and who has read the confirmation gets every message that is
@@ -233,6 +233,23 @@ impl Channels {
                 found.push((*subscriber, Some(pattern)));
             }
         }
+    }
+
+    /// Clients that are subscribed to a channel, or to a pattern, of which `may_stay` says no.
+    pub fn subscribers_without(&self, may_stay: &dyn Fn(&[u8], bool) -> bool) -> Vec<u64> {
+        let mut found = Vec::new();
+        for local in &self.locals {
+            let local = lock(local);
+            for kind in [Channel, Pattern, Shard] {
+                let names = local.names[kind as usize].iter();
+                for (_, subscribers) in names.filter(|(name, _)| !may_stay(name, kind == Pattern)) {
+                    found.extend(subscribers.iter().map(|subscriber| subscriber.client));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// How many names of a kind have subscribers.

@@ -6,6 +6,7 @@
 use crate::session::claim::{Claim, Ending, Served};
 use crate::session::delivery::Delivery;
 use crate::session::in_flight::{Answer, Countdown, Then};
+use crate::session::permissions::User;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -130,6 +131,7 @@ pub struct ClientInfo {
     pub place: usize,
     handle: Arc<dyn WorkerHandle>,
     names: Mutex<Names>,
+    user: Mutex<Option<Arc<User>>>,
     wait: Mutex<Wait>,
     db: AtomicUsize,
     resp: AtomicU32,
@@ -193,6 +195,7 @@ impl ClientInfo {
             place: arrival.place,
             handle: arrival.handle,
             names: Mutex::default(),
+            user: Mutex::default(),
             wait: Mutex::default(),
             db: AtomicUsize::new(0),
             resp: AtomicU32::new(2),
@@ -231,6 +234,16 @@ impl ClientInfo {
     /// What it calls itself, locked.
     pub fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its user as it was when the client became it. `None`: it is no client that ever ran a command.
+    pub fn user(&self) -> Option<Arc<User>> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes its user.
+    pub fn set_user(&self, user: &Arc<User>) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(user));
     }
 
     /// Selected database.

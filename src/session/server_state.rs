@@ -9,6 +9,7 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
+use crate::session::acl_log::AclLog;
 use crate::session::allowance::Allowance;
 use crate::session::clients::{ClientInfo, ClientRegistry, FLAG_MONITOR, FLAG_PUBSUB};
 use crate::session::in_flight::InFlight;
@@ -17,6 +18,7 @@ use crate::session::peers::Peers;
 use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
 use crate::session::stats::Stats;
+use crate::session::users::Users;
 use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
 use crate::store::events::EventClass;
@@ -89,8 +91,6 @@ pub struct Settings {
     output_limit: OutputSetting,
     /// Output limits of a client that is subscribed to something, or sees every command.
     output_limit_pubsub: OutputSetting,
-    /// Whether a password is asked for.
-    pub password_needed: AtomicBool,
     /// Memory above which commands that grow it are refused; 0 for none.
     pub memory_max_bytes: AtomicU64,
     /// Memory above which the largest clients are closed; 0 for none.
@@ -118,7 +118,6 @@ impl Settings {
             query_bytes_max: AtomicU64::new(0),
             output_limit: OutputSetting::default(),
             output_limit_pubsub: OutputSetting::default(),
-            password_needed: AtomicBool::new(false),
             memory_max_bytes: AtomicU64::new(0),
             client_memory_max_bytes: AtomicU64::new(0),
             protected_mode: AtomicBool::new(true),
@@ -149,7 +148,6 @@ impl Settings {
         self.query_bytes_max.store(unsigned("client-query-buffer-limit"), RELAXED);
         self.output_limit.set(config.output_limit("normal"));
         self.output_limit_pubsub.set(config.output_limit("pubsub"));
-        self.password_needed.store(!config.text("requirepass").is_empty(), RELAXED);
         self.memory_max_bytes.store(unsigned("maxmemory"), RELAXED);
         let clients_max = match config.text("maxmemory-clients").strip_suffix('%') {
             // As in Redis, a part of no limit is no limit.
@@ -389,6 +387,10 @@ pub struct ServerState {
     pub stats: Stats,
     /// Connected clients.
     pub clients: Arc<ClientRegistry>,
+    /// Users.
+    pub users: Users,
+    /// What users were denied.
+    pub acl_log: AclLog,
     /// What is under way outside the workers' loops.
     pub in_flight: Arc<InFlight>,
     /// LATENCY.
@@ -439,6 +441,8 @@ pub struct Parts {
     pub reconfigure: Reconfigure,
     /// The configuration.
     pub config: Config,
+    /// The users that it names.
+    pub users: Users,
     /// The clock.
     pub clock: Clock,
     /// What does not change.
@@ -478,6 +482,8 @@ impl ServerState {
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
             clients,
+            users: parts.users,
+            acl_log: AclLog::default(),
             in_flight: Arc::default(),
             latency: parts.latency,
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
@@ -556,6 +562,11 @@ impl ServerState {
         let changed = change(&config)?;
         (self.reconfigure)(&config, &changed)?;
         self.settings.apply(&changed);
+        let before = self.config();
+        let password = changed.text("requirepass");
+        if password != before.text("requirepass") {
+            self.users.set_default_password(password.as_bytes());
+        }
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         self.set_told();
         self.no_eviction_before_ms.store(0, RELAXED);

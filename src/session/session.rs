@@ -10,7 +10,9 @@ use crate::session::in_flight::Answer;
 use crate::session::monitors::Monitoring;
 use crate::session::multi::Multi;
 use crate::session::outside::Outside;
+use crate::session::permissions::User;
 use crate::session::tracking::Tracking;
+use crate::session::users::Users;
 use crate::session::waiters::{Waiter, Wanted};
 use crate::session::watches::{WatchTable, Watched};
 use crate::store::pass::Pass;
@@ -64,8 +66,15 @@ pub struct Session {
     pub db: usize,
     /// Protocol that replies are written in.
     pub protocol: Protocol,
-    /// Whether commands may run: no password is needed, or it was given.
+    /// Whether it became its user by a password, or when that needed none. If not, it is the default one, and may run commands only while
+    /// that needs no password.
     pub authenticated: bool,
+    /// Whose rights it has, as they were when it last looked.
+    pub user: Arc<User>,
+    /// Whether these are all there are.
+    pub may_do_all: bool,
+    /// When it last looked: [`Users::generation`].
+    pub users_generation: u64,
     /// LSN of this connection's last own commit: under `always` its reads see at least that.
     pub last_own_lsn: Lsn,
     /// Delay that the engine asked for and that was too short to be worth parking for, in nanoseconds.
@@ -109,11 +118,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// A fresh session.
-    pub fn new(
+    /// A fresh session, of the default user.
+    pub fn new(info: Arc<ClientInfo>, shard: usize, users: &Users, watches: &Arc<WatchTable>) -> Session {
+        let (user, generation) = users.default_user();
+        info.set_user(&user);
+        Session::of_user(info, shard, user, generation, watches)
+    }
+
+    fn of_user(
         info: Arc<ClientInfo>,
         shard: usize,
-        authenticated: bool,
+        user: Arc<User>,
+        users_generation: u64,
         watches: &Arc<WatchTable>,
     ) -> Session {
         Session {
@@ -123,7 +139,10 @@ impl Session {
             info,
             db: 0,
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: user.is_on && user.needs_no_password,
+            may_do_all: user.may_do_all(),
+            user,
+            users_generation,
             last_own_lsn: 0,
             delay_debt_ns: 0,
             no_touch: false,
@@ -146,13 +165,53 @@ impl Session {
         }
     }
 
-    /// A session in which the command of a waiter is run again, for a key that is ready.
-    pub fn of_waiter(waiter: &Waiter, ready_key: &[u8], watches: &Arc<WatchTable>) -> Session {
-        let mut session = Session::new(Arc::clone(&waiter.client), waiter.shard, true, watches);
+    /// A session in which the command of a waiter is run again, for a key that is ready. `None` if the waiter's user was removed.
+    pub fn of_waiter(
+        waiter: &Waiter,
+        ready_key: &[u8],
+        users: &Users,
+        watches: &Arc<WatchTable>,
+    ) -> Option<Session> {
+        let (user, generation) = users.current(&*waiter.client.user()?);
+        let mut session =
+            Session::of_user(Arc::clone(&waiter.client), waiter.shard, user?, generation, watches);
         session.db = waiter.db;
         session.protocol = waiter.protocol;
         session.ready_key = Some(ready_key.to_vec());
-        session
+        Some(session)
+    }
+
+    /// It is this user from here on.
+    pub fn become_user(&mut self, user: Arc<User>, users_generation: u64) {
+        self.info.set_user(&user);
+        self.may_do_all = user.may_do_all();
+        self.user = user;
+        self.users_generation = users_generation;
+    }
+
+    /// Takes its user's rights as they are now. False if the user was removed: then it is the default one, may do nothing, and is
+    /// to be closed.
+    pub fn follow_user(&mut self, users: &Users) -> bool {
+        let (user, generation) = users.current(&self.user);
+        match user {
+            Some(user) => {
+                self.may_do_all = user.may_do_all();
+                self.user = user;
+                self.users_generation = generation;
+                true
+            }
+            None => {
+                self.become_default(users);
+                self.authenticated = false;
+                false
+            }
+        }
+    }
+
+    fn become_default(&mut self, users: &Users) {
+        let (user, generation) = users.default_user();
+        self.authenticated = user.is_on && user.needs_no_password;
+        self.become_user(user, generation);
     }
 
     /// Whether a blocking command may take from a key: always, but when it is run again because another one is ready.
@@ -214,11 +273,11 @@ impl Session {
     }
 
     /// RESET: back to how the connection began, but for its name's owner and address.
-    pub fn reset(&mut self, authenticated: bool) {
+    pub fn reset(&mut self, users: &Users) {
         self.end_multi();
         self.select(0);
         self.set_protocol(Protocol::Resp2);
-        self.authenticated = authenticated;
+        self.become_default(users);
         self.no_touch = false;
         self.no_evict = false;
         self.reply_mode = ReplyMode::On;

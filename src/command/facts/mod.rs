@@ -20,3 +20,4 @@ pub mod string;
 pub mod transactions;
 
 pub mod all;
+pub mod catalogue;

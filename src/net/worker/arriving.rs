@@ -41,14 +41,13 @@ impl Worker {
         });
         self.server.stats.clients_peak.fetch_max(self.server.clients.len() as u64, RELAXED);
         self.counters().connections_received.fetch_add(1, RELAXED);
-        let authenticated = !self.server.settings.password_needed.load(RELAXED);
         info.set_flag(FLAG_UNIX, matches!(stream, Stream::Unix(_)));
         self.by_client.insert(info.id, token);
         if stream.is_handshaking() {
             let at_ms = self.now_ms + HANDSHAKE_MS_MAX;
             self.timers.add(Alarm { at_ms, token, client: info.id });
         }
-        let session = Box::new(Session::new(info, self.index, authenticated, &self.server.watches));
+        let session = Box::new(Session::new(info, self.index, &self.server.users, &self.server.watches));
         let mut connection = Box::new(Connection::new(stream, token, session));
         connection.refusal = refusal;
         if token == self.connections.len() {

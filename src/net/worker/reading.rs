@@ -186,7 +186,7 @@ impl Worker {
                 return (taken, None);
             }
             let Some(session) = connection.session.as_ref() else { break };
-            parser.set_authenticated(session.authenticated);
+            parser.set_authenticated(session.authenticated || !self.server.users.asks_for_password());
             let rest = input.get(taken..).unwrap_or_default();
             let consumed = match parser.parse(rest) {
                 Ok(Progress::Complete { consumed }) => consumed,

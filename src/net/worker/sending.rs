@@ -7,6 +7,8 @@ use std::io::{ErrorKind, Write};
 use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
+/// What may wait for a client that has not said a password, beyond what is free for all.
+const STRANGER_BYTES_MAX: u64 = 1024;
 /// Spare buffers kept by a worker.
 const SPARE_BUFFERS_MAX: usize = 64;
 
@@ -53,6 +55,7 @@ impl Worker {
         if broken {
             self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
         }
+        let is_stranger = connection.session.as_ref().is_some_and(|session| !session.authenticated);
         let mut sent = 0u64;
         let mut writes = 0u64;
         if connection.writable
@@ -82,6 +85,14 @@ impl Worker {
                     break;
                 }
             }
+        }
+        // Whoever has not said a password gets little that it does not take.
+        if is_stranger
+            && limited_bytes(connection) > STRANGER_BYTES_MAX
+            && self.server.users.asks_for_password()
+        {
+            broken = true;
+            self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
         }
         connection.info.net_output_bytes.fetch_add(sent, RELAXED);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);

@@ -1,0 +1,33 @@
+//! Small files that commands read and replace: the configuration, the users.
+
+use haypile_lsm::env::env::OpenMode;
+use haypile_lsm::{Env, OsEnv, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The most that is read of one.
+const FILE_BYTES_MAX: usize = 16 << 20;
+
+/// All bytes of a file.
+pub fn read(env: &Arc<OsEnv>, path: &Path) -> Result<Vec<u8>> {
+    let file = env.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX)];
+    let count = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+/// Writes aside, syncs, renames: a crash leaves the old file or the new one.
+pub fn replace(env: &Arc<OsEnv>, path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".rewriting");
+    let aside = PathBuf::from(aside);
+    if env.exists(&aside)? {
+        env.remove(&aside)?;
+    }
+    let file = env.open(&aside, OpenMode::CreateNew)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    env.rename(&aside, path)?;
+    env.sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
