@@ -11,6 +11,7 @@ pub mod stop;
 pub mod sha1;
 pub mod crc64;
 pub mod lzf;
+pub mod exposition;
 pub mod directive;
 pub mod directives;
 pub mod config_words;

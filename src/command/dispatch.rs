@@ -234,10 +234,7 @@ impl Executor {
                 session.close_after_reply = true;
                 return Outcome::Done { need: 0 };
             }
-            Err(error) => {
-                let exec = self.table.find(request.args.name()).filter(|command| command.runs_queue);
-                return self.refuse(exec, session, reply, error);
-            }
+            Err((error, command)) => return self.refuse(command, session, reply, error),
         };
         let queues = session.multi.is_some() && !command.is_never_queued;
         let admitted = match place {
@@ -765,20 +762,20 @@ fn call(
     Outcome::Done { need }
 }
 
-/// Finds a command and checks the number of its words.
-fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyError> {
-    let Some(mut command) = table.find(args.name()) else { return Err(unknown_command(args)) };
+/// Finds a command and checks the number of its words. With an error comes the command, if it is one.
+fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, (ReplyError, Option<&'t Command>)> {
+    let Some(mut command) = table.find(args.name()) else { return Err((unknown_command(args), None)) };
     if !command.subcommands.is_empty() && args.len() > 1 {
         match table.find_subcommand(command, args.get(1)) {
             Some(found) => command = found,
             None => {
                 let container = command.called.to_ascii_uppercase();
-                return Err(ReplyError::unknown_subcommand(&container, args.get(1)));
+                return Err((ReplyError::unknown_subcommand(&container, args.get(1)), None));
             }
         }
     }
     if !command.facts.accepts(args.len()) {
-        return Err(ReplyError::wrong_arity(command.facts.name));
+        return Err((ReplyError::wrong_arity(command.facts.name), Some(command)));
     }
     Ok(command)
 }

@@ -11,6 +11,7 @@ pub mod client_cmd;
 pub mod config_cmd;
 pub mod command_cmd;
 pub mod info;
+pub mod metrics;
 pub mod save;
 pub mod server;
 pub mod pubsub;

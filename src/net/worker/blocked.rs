@@ -93,6 +93,10 @@ impl Worker {
         if let Block::Keys(waiter) = &blocked.block {
             note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
         }
+        if let Some(error) = error {
+            self.server.stats.error_reply(self.index, error.as_bytes());
+            self.server.stats.shard(self.index).command_failed(connection.info.last_command() as usize);
+        }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
