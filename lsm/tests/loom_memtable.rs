@@ -236,7 +236,7 @@ fn quiet_means_complete() {
 #[test]
 fn claims_never_overlap() {
     loom::model(|| {
-        let arena = Arc::new(Arena::new(24).unwrap());
+        let arena = Arc::new(Arena::new(24, None).unwrap());
         let take = |arena: &Arena| arena.reserve(16).then(|| arena.allocate(8, 16));
         let other = arena.clone();
         let thread = thread::spawn(move || take(&other));

@@ -223,7 +223,7 @@ pub fn switch_memtable(
 
 fn new_memtable(shared: &Shared, capacity_bytes: usize) -> Result<Arc<Memtable>> {
     let id = shared.next_memtable.fetch_add(1, Ordering::Relaxed);
-    Ok(Arc::new(Memtable::new(capacity_bytes, id)?))
+    Ok(Arc::new(Memtable::within(&shared.maps, capacity_bytes, id)?))
 }
 
 /// Keeps a memtable ready once some keyspace's is half full. The first touch of each page costs a fault, and of a huge one the zeroing

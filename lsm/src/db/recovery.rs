@@ -25,6 +25,7 @@ use crate::db::state::{Jobs, Shared};
 use crate::db::view::{KeyspaceView, View, ViewCell};
 use crate::env::env::Env;
 use crate::env::filename::{FileName, is_temporary};
+use crate::memtable::maps::Maps;
 use crate::memtable::memtable::Memtable;
 use crate::version::edit::{LogEnd, VersionEdit};
 use crate::version::manifest::Manifest;
@@ -37,6 +38,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
+
+/// Maps of memory kept for memtables to come, two for each: that of its records and that of its index.
+const MAPS_KEPT: usize = 4;
 
 /// Opens or makes the database in `path`, without its threads.
 pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shared>> {
@@ -100,6 +104,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         jobs: Mutex::new(Jobs::default()),
         generation: Mutex::new(0),
         spare_memtable: Mutex::new(None),
+        maps: Maps::new(MAPS_KEPT),
         changed: Condvar::new(),
         lock: Mutex::new(Some(lock)),
         next_memtable: AtomicU64::new(next_memtable),

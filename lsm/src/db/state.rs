@@ -24,6 +24,7 @@ use crate::db::snapshots::SnapshotList;
 use crate::db::view::ViewCell;
 use crate::env::env::{Env, FileLock};
 use crate::env::filename::FileName;
+use crate::memtable::maps::Maps;
 use crate::memtable::memtable::Memtable;
 use crate::version::edit::VersionEdit;
 use crate::version::manifest::Manifest;
@@ -105,6 +106,8 @@ pub struct Shared {
     pub changed: Condvar,
     /// A memtable for whoever needs the next one, backed with memory already; made by the flush thread.
     pub spare_memtable: Mutex<Option<Arc<Memtable>>>,
+    /// Memory of memtables that were flushed, for the next ones.
+    pub maps: Arc<Maps>,
     /// Held while the database is open.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
 

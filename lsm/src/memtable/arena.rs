@@ -3,7 +3,7 @@
 //! ```text
 //! offset 0 ..4    never handed out: 0 means "no record"
 //! 4 ..used        records, each starting at a multiple of 4, handed out by `allocate`
-//! used ..capacity zero bytes that the kernel has not even backed with memory yet
+//! used ..capacity zeros that the kernel has not even backed with memory yet, or what a former memtable left there
 //! ```
 //!
 //! Room is *claimed* first (`reserve`, under the commit lock, before a write gets its sequence number) and *used* later
@@ -23,6 +23,8 @@
 use crate::base::error::{Error, Result};
 use crate::base::limits::ARENA_BYTES_MAX;
 use crate::base::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::memtable::maps::Maps;
+use std::sync::Arc;
 
 /// The offset that no record has.
 pub const NO_OFFSET: u32 = 0;
@@ -47,15 +49,15 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Maps `capacity_bytes` of zeros. Memory is taken from the system as it is touched.
-    pub fn new(capacity_bytes: usize) -> Result<Arena> {
+    /// Maps `capacity_bytes`. Memory is taken from `maps`, or from the system as it is touched.
+    pub fn new(capacity_bytes: usize, maps: Option<&Arc<Maps>>) -> Result<Arena> {
         let capacity_bytes = capacity_bytes.saturating_add(ALIGNMENT);
         if capacity_bytes > ARENA_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "an arena of {capacity_bytes} bytes: at most {ARENA_BYTES_MAX}"
             )));
         }
-        let memory = memory::Memory::new(capacity_bytes)?;
+        let memory = memory::Memory::new(capacity_bytes, maps)?;
         let counts = OwnCacheLine(AtomicU64::new((ALIGNMENT as u64) << 32));
         Ok(Arena { memory, capacity_bytes, counts })
     }
@@ -163,7 +165,7 @@ impl Arena {
         u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
     }
 
-    /// The atomic word at `offset`; 0 at first.
+    /// The atomic word at `offset`. What is in it at first is anything: it is to be stored before it is loaded.
     ///
     /// # Safety
     /// `offset` is a multiple of 4, the word lies inside one allocation, and it is used through this function only.
@@ -186,49 +188,25 @@ pub const fn align(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
 }
 
-/// Maps `bytes` of zeros, which become memory as they are touched.
-#[cfg(not(loom))]
-pub fn map_zeros(bytes: usize) -> Result<memmap2::MmapRaw> {
-    /// From here on, pages of 2 MiB save more page faults and TLB misses than their zeroing costs.
-    const HUGE_PAGES_FROM_BYTES: usize = 4 << 20;
-
-    let map = memmap2::MmapOptions::new().len(bytes).map_anon();
-    let map = memmap2::MmapRaw::from(map.map_err(|error| Error::io("map memory for", "(memtable)", error))?);
-    #[cfg(target_os = "linux")]
-    if bytes >= HUGE_PAGES_FROM_BYTES {
-        // A hint: without it everything works with small pages.
-        let _ = map.advise(memmap2::Advice::HugePage);
-    }
-    Ok(map)
-}
-
-/// Backs a map with memory. Where the system cannot, pages come as they are touched.
-#[cfg(not(loom))]
-pub fn prefault(map: &memmap2::MmapRaw) {
-    #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::PopulateWrite);
-    #[cfg(not(target_os = "linux"))]
-    let _ = map;
-}
-
 #[cfg(not(loom))]
 mod memory {
     use crate::base::error::Result;
     use crate::base::sync::AtomicU32;
-    use memmap2::MmapRaw;
+    use crate::memtable::maps::{Map, Maps};
+    use std::sync::Arc;
 
     /// The real thing: an anonymous map.
     pub struct Memory {
-        map: MmapRaw,
+        map: Map,
     }
 
     impl Memory {
-        pub fn new(bytes: usize) -> Result<Memory> {
-            Ok(Memory { map: super::map_zeros(bytes)? })
+        pub fn new(bytes: usize, maps: Option<&Arc<Maps>>) -> Result<Memory> {
+            Ok(Memory { map: Map::new(bytes, maps)? })
         }
 
         pub fn prefault(&self) {
-            super::prefault(&self.map);
+            self.map.prefault();
         }
 
         /// # Safety
@@ -237,7 +215,7 @@ mod memory {
             // SAFETY: the target is inside the map (it is inside an allocation) and nobody else looks at it; `bytes`
             // cannot overlap it, for a slice of unpublished arena memory exists nowhere.
             unsafe {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len());
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base().add(offset), bytes.len());
             }
         }
 
@@ -245,9 +223,9 @@ mod memory {
         /// As `Arena::bytes`.
         #[inline]
         pub unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
-            // SAFETY: inside the map, which is initialised (zeros) and lives as long as `self`; nobody writes there
+            // SAFETY: inside the map, which is initialised (zeros, or older records) and lives as long as `self`; nobody writes there
             // any more, and no atomic word is in the range.
-            unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().add(offset), len) }
+            unsafe { std::slice::from_raw_parts(self.map.base().add(offset), len) }
         }
 
         /// # Safety
@@ -256,7 +234,7 @@ mod memory {
         pub unsafe fn atomic(&self, offset: usize) -> &AtomicU32 {
             // SAFETY: inside the map, which starts at a page and so keeps the offset's alignment; every access to
             // these four bytes is atomic; the reference lives no longer than the map.
-            unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
+            unsafe { AtomicU32::from_ptr(self.map.base().add(offset).cast()) }
         }
 
         #[inline]
@@ -264,7 +242,7 @@ mod memory {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             {
                 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                let address = self.map.as_mut_ptr().wrapping_add(offset);
+                let address = self.map.base().wrapping_add(offset);
                 // SAFETY: a prefetch may be given any address; it neither faults nor counts as an access.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
             }
@@ -278,8 +256,10 @@ mod memory {
 mod memory {
     use crate::base::error::Result;
     use crate::base::sync::AtomicU32;
+    use crate::memtable::maps::Maps;
     use loom::cell::UnsafeCell as Watched;
     use std::cell::UnsafeCell;
+    use std::sync::Arc;
 
     /// The model: plain bytes, each group of four watched by loom, and as many atomic words beside them.
     pub struct Memory {
@@ -295,7 +275,7 @@ mod memory {
     unsafe impl Send for Memory {}
 
     impl Memory {
-        pub fn new(bytes: usize) -> Result<Memory> {
+        pub fn new(bytes: usize, _maps: Option<&Arc<Maps>>) -> Result<Memory> {
             let words = bytes.div_ceil(4);
             Ok(Memory {
                 bytes: (0..words * 4).map(|_| UnsafeCell::new(0)).collect(),
@@ -345,7 +325,7 @@ mod tests {
 
     #[test]
     fn claims_bound_what_is_used() {
-        let arena = Arena::new(100).unwrap();
+        let arena = Arena::new(100, None).unwrap();
         assert!(!arena.reserve(101) && !arena.reserve(usize::MAX));
         assert!(arena.reserve(60) && arena.reserve(40) && !arena.reserve(1));
         let first = arena.allocate(10, 60);
@@ -360,19 +340,19 @@ mod tests {
     #[test]
     #[should_panic(expected = "nobody had reserved")]
     fn use_without_a_claim_is_a_bug() {
-        let arena = Arena::new(100).unwrap();
+        let arena = Arena::new(100, None).unwrap();
         arena.allocate(8, 8);
     }
 
     #[test]
     fn too_large_is_an_error() {
-        assert!(Arena::new(ARENA_BYTES_MAX).is_err());
-        assert!(Arena::new(usize::MAX).is_err());
+        assert!(Arena::new(ARENA_BYTES_MAX, None).is_err());
+        assert!(Arena::new(usize::MAX, None).is_err());
     }
 
     #[test]
     fn bytes_come_back() {
-        let arena = Arena::new(100).unwrap();
+        let arena = Arena::new(100, None).unwrap();
         assert!(arena.reserve(16));
         let at = arena.allocate(16, 16);
         // SAFETY: this thread has the arena to itself; the ranges are inside the allocation, and the last word is used

@@ -21,7 +21,9 @@
 
 use crate::base::error::Result;
 use crate::base::sync::{AtomicBool, Ordering};
+use crate::memtable::maps::Maps;
 use crate::memtable::skiplist::{NodeRef, SkipList};
+use std::sync::Arc;
 
 /// How many slots a probe looks at: a few cache lines.
 pub const PROBES_MAX: usize = if cfg!(loom) { 2 } else { 64 };
@@ -50,8 +52,13 @@ pub enum Lookup<'a> {
 impl HashIndex {
     /// An index for `list`, sized for an arena of `arena_bytes`.
     pub fn new(list: &SkipList, arena_bytes: usize) -> Result<HashIndex> {
+        HashIndex::within(list, arena_bytes, None)
+    }
+
+    /// The same in memory out of `maps`.
+    pub fn within(list: &SkipList, arena_bytes: usize, maps: Option<&Arc<Maps>>) -> Result<HashIndex> {
         let count = (arena_bytes / ARENA_BYTES_PER_SLOT).max(PROBES_MAX).next_power_of_two();
-        let slots = slots::Slots::new(count)?;
+        let slots = slots::Slots::new(count, maps)?;
         Ok(HashIndex { slots, complete: AtomicBool::new(true), list_name: list.name() })
     }
 
@@ -119,19 +126,20 @@ impl HashIndex {
 mod slots {
     use crate::base::error::Result;
     use crate::base::sync::AtomicU64;
-    use crate::memtable::arena::map_zeros;
-    use memmap2::MmapRaw;
+    use crate::memtable::maps::{Map, Maps};
+    use std::sync::Arc;
 
-    /// A power of two of slots, zero at first, taken from the system as they are touched.
+    /// A power of two of slots, zero at first.
     pub struct Slots {
-        map: MmapRaw,
+        map: Map,
         mask: usize,
     }
 
     impl Slots {
-        pub fn new(count: usize) -> Result<Slots> {
+        pub fn new(count: usize, maps: Option<&Arc<Maps>>) -> Result<Slots> {
             assert!(count.is_power_of_two());
-            let map = map_zeros(count * size_of::<AtomicU64>())?;
+            let mut map = Map::new(count * size_of::<AtomicU64>(), maps)?;
+            map.clear();
             Ok(Slots { map, mask: count - 1 })
         }
 
@@ -140,7 +148,7 @@ mod slots {
         }
 
         pub fn prefault(&self) {
-            crate::memtable::arena::prefault(&self.map);
+            self.map.prefault();
         }
 
         /// The `probe`th slot on the way of `hash`.
@@ -149,7 +157,7 @@ mod slots {
             let index = (hash as usize).wrapping_add(probe) & self.mask;
             // SAFETY: `index` is at most `mask`, so the slot is inside the map, which starts at a page and is used as
             // atomic words only, for as long as `self` lives.
-            unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().cast::<u64>().add(index)) }
+            unsafe { AtomicU64::from_ptr(self.map.base().cast::<u64>().add(index)) }
         }
     }
 }
@@ -158,12 +166,14 @@ mod slots {
 mod slots {
     use crate::base::error::Result;
     use crate::base::sync::AtomicU64;
+    use crate::memtable::maps::Maps;
+    use std::sync::Arc;
 
     /// As few slots as a test needs.
     pub struct Slots(Box<[AtomicU64]>);
 
     impl Slots {
-        pub fn new(_count: usize) -> Result<Slots> {
+        pub fn new(_count: usize, _maps: Option<&Arc<Maps>>) -> Result<Slots> {
             Ok(Slots((0..4).map(|_| AtomicU64::new(0)).collect()))
         }
 

@@ -25,6 +25,7 @@ use crate::base::rng::Rng;
 use crate::base::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::memtable::arena::OwnCacheLine;
 use crate::memtable::hash_index::{HashIndex, Lookup};
+use crate::memtable::maps::Maps;
 use crate::memtable::skiplist::{Cursor, HEIGHT_MAX, NewestCursor, NodeRef, SkipList, ValueAt, VersionRef};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,13 +74,23 @@ impl Memtable {
     /// them. `id` is the caller's. Errors: `InvalidArgument` for more than
     /// [`ARENA_BYTES_MAX`](crate::base::limits::ARENA_BYTES_MAX), `Io` if the system has no memory to map.
     pub fn new(arena_bytes: usize, id: u64) -> Result<Memtable> {
-        Memtable::with_index_for(arena_bytes, arena_bytes, id)
+        Memtable::with_index_for(arena_bytes, arena_bytes, id, None)
+    }
+
+    /// The same in memory out of `maps`, to which it goes back.
+    pub fn within(maps: &Arc<Maps>, arena_bytes: usize, id: u64) -> Result<Memtable> {
+        Memtable::with_index_for(arena_bytes, arena_bytes, id, Some(maps))
     }
 
     /// As `new`, with an index as an arena of `indexed_bytes` would have it.
-    fn with_index_for(arena_bytes: usize, indexed_bytes: usize, id: u64) -> Result<Memtable> {
-        let list = Arc::new(SkipList::new(arena_bytes)?);
-        let index = HashIndex::new(&list, indexed_bytes)?;
+    fn with_index_for(
+        arena_bytes: usize,
+        indexed_bytes: usize,
+        id: u64,
+        maps: Option<&Arc<Maps>>,
+    ) -> Result<Memtable> {
+        let list = Arc::new(SkipList::within(arena_bytes, maps)?);
+        let index = HashIndex::within(&list, indexed_bytes, maps)?;
         let counts = Counts {
             writers: AtomicUsize::new(0),
             entries: AtomicU64::new(0),
@@ -544,6 +555,12 @@ mod tests {
         ]
     }
 
+    /// From the second case on a memtable lies over what another one left.
+    fn used_maps() -> Arc<Maps> {
+        static MAPS: std::sync::OnceLock<Arc<Maps>> = std::sync::OnceLock::new();
+        MAPS.get_or_init(|| Maps::new(2)).clone()
+    }
+
     fn place_of(iter: &impl InternalIterator) -> Option<Place> {
         iter.valid().then(|| (iter.key().to_vec(), Reverse(iter.trailer())))
     }
@@ -560,7 +577,7 @@ mod tests {
             probes in vec((any_key(), 0u64..130), 0..20),
             moves in vec((0u8..6, any_key(), 0u64..130), 0..60),
         ) {
-            let memtable = Arc::new(Memtable::new(64 << 10, 7).unwrap());
+            let memtable = Arc::new(Memtable::within(&used_maps(), 64 << 10, 7).unwrap());
             let mut model = Model::new();
             // Sequence numbers arrive in any order, as concurrent writers bring them.
             let mut sequences = (1..=writes.len() as u64).collect::<Vec<_>>();
@@ -808,7 +825,7 @@ mod tests {
     }
 
     fn stress(indexed_bytes: usize, index_must_saturate: bool) {
-        let memtable = Arc::new(Memtable::with_index_for(16 << 20, indexed_bytes, 7).unwrap());
+        let memtable = Arc::new(Memtable::with_index_for(16 << 20, indexed_bytes, 7, None).unwrap());
         let start = Barrier::new(THREADS as usize + 2);
         let done = AtomicUsize::new(0);
         std::thread::scope(|scope| {

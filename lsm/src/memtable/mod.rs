@@ -1,5 +1,6 @@
 //! The memtable: an arena, a lock-free skiplist of keys with version chains, a hash index, range tombstones.
 
+pub mod maps;
 pub mod arena;
 pub mod skiplist;
 pub mod hash_index;

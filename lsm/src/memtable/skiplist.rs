@@ -29,6 +29,7 @@
 use crate::base::error::Result;
 use crate::base::sync::{AtomicU32, Ordering};
 use crate::memtable::arena::{Arena, NO_OFFSET, align};
+use crate::memtable::maps::Maps;
 use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -73,16 +74,24 @@ impl SkipList {
         node_bytes(key_len, HEIGHT_MAX).saturating_add(version_bytes(value_len))
     }
 
-    /// An empty list with room for `capacity_bytes` of entries.
+    /// An empty list with room for `capacity_bytes` of entries, in memory of its own.
     pub fn new(capacity_bytes: usize) -> Result<SkipList> {
+        SkipList::within(capacity_bytes, None)
+    }
+
+    /// The same in memory out of `maps`.
+    pub fn within(capacity_bytes: usize, maps: Option<&Arc<Maps>>) -> Result<SkipList> {
         static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
         let head_bytes = node_bytes(0, HEIGHT_MAX);
-        let arena = Arena::new(capacity_bytes.saturating_add(head_bytes))?;
+        let arena = Arena::new(capacity_bytes.saturating_add(head_bytes), maps)?;
         assert!(arena.reserve(head_bytes), "the arena was made large enough for the head");
         let head = arena.allocate(head_bytes, head_bytes) + ((HEIGHT_MAX - 1) * LINK_BYTES) as u32;
         // Relaxed: the number only has to be unique.
         let name = NEXT_NAME.fetch_add(1, Ordering::Relaxed);
-        Ok(SkipList { arena, head, name })
+        let list = SkipList { arena, head, name };
+        // Relaxed: whoever gets the list gets it by other means.
+        (0..HEIGHT_MAX).for_each(|level| list.link(head, level).store(NO_OFFSET, Ordering::Relaxed));
+        Ok(list)
     }
 
     /// Where the records lie; for claims and accounting.
@@ -118,6 +127,8 @@ impl SkipList {
         let node = start + ((height - 1) * LINK_BYTES) as u32;
         let version = start + own_bytes as u32;
         self.write_version(version, trailer, value);
+        // Relaxed: published with the node.
+        self.older(version).store(NO_OFFSET, Ordering::Relaxed);
         // SAFETY: both ranges are inside the allocation just made, which nobody else knows yet.
         unsafe {
             self.arena.write(node + KEY_LEN_AT, &(key.len() as u32).to_le_bytes());
