@@ -567,7 +567,7 @@ fn ranks_beside_a_writer_are_those_of_the_read_point() {
                 let element = &all[rank as usize];
                 assert_eq!(set.rank(&mut txn, &element.member).unwrap(), Some((rank, element.score)));
                 let here = set.collect(&mut txn, &Span::Ranks(rank..rank + 1), false, 0, 1).unwrap();
-                assert_eq!(here, [element.clone()]);
+                assert_eq!(here, std::slice::from_ref(element));
                 checked += 1;
             }
         }
