@@ -6,6 +6,7 @@
 
 use crate::base::exposition::{Exposition, Kind};
 use crate::command::connection::REDIS_VERSION;
+use crate::command::memory_cmd::MemoryParts;
 use crate::command::spec::Table;
 use crate::session::server_state::ServerState;
 use std::sync::atomic::Ordering::Relaxed;
@@ -80,35 +81,24 @@ fn clients(server: &ServerState, out: &mut Exposition) {
 }
 
 fn memory(server: &ServerState, out: &mut Exposition) {
-    let resident = crate::command::info::resident_bytes();
-    server.stats.memory_seen(resident);
-    let store = server.store();
-    let properties = store.db().properties();
-    let engine = |name: &str| -> u64 {
-        properties.iter().find(|(own, _)| own == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
-    };
-    let clients: usize = server
-        .clients
-        .all()
-        .iter()
-        .map(|client| 1024 + client.query_bytes.load(Relaxed) + client.output_bytes.load(Relaxed))
-        .sum();
-    let parts = [
-        ("memtables", engine("memtable_bytes")),
-        ("block_cache", engine("block_cache_bytes")),
-        ("clients", clients as u64),
-        ("large_requests", server.allowance.usage().charged_bytes as u64),
-    ];
-    let known: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let parts = MemoryParts::look(server);
+    let resident = parts.resident;
+    let large_requests = server.allowance.usage().charged_bytes as u64;
     out.family(
         "haypile_memory_bytes",
         Kind::Gauge,
         "Where memory is. The parts add up to about what is resident.",
     );
-    for (part, bytes) in parts {
+    for (part, bytes) in [
+        ("memtables", parts.memtables),
+        ("block_cache", parts.block_cache),
+        ("key_tables", parts.key_tables),
+        ("clients", parts.clients),
+        ("large_requests", large_requests),
+        ("other", parts.other().saturating_sub(large_requests)),
+    ] {
         out.sample(&[("part", part)], bytes);
     }
-    out.sample(&[("part", "other")], resident.saturating_sub(known));
     let gauges = [
         ("haypile_memory_resident_bytes", "Memory of the process.", resident),
         (
@@ -158,6 +148,11 @@ fn traffic(server: &ServerState, out: &mut Exposition) {
             "haypile_output_limit_disconnections_total",
             "Clients closed because they did not take their answers.",
             totals.output_limit_disconnections,
+        ),
+        (
+            "haypile_clients_evicted_total",
+            "Clients closed because all together took more than maxmemory-clients.",
+            totals.clients_evicted,
         ),
         (
             "haypile_query_limit_disconnections_total",
@@ -368,6 +363,9 @@ const ENGINE: &[(&str, &str)] = &[
     ),
     ("haypile_engine_background_seconds_total", "Time that background jobs ran."),
     ("haypile_engine_write_delay_seconds_total", "Time that writers were asked to wait."),
+    ("haypile_engine_write_delay_memtables_seconds_total", "..of that because memtables were full."),
+    ("haypile_engine_write_delay_level0_seconds_total", "..of that because the first level had many runs."),
+    ("haypile_engine_write_delay_debt_seconds_total", "..of that because compactions were behind."),
     ("haypile_engine_write_delays_total", "Writers that were asked to wait."),
     ("haypile_engine_background_errors_total", "Background jobs that failed and were tried again."),
     ("haypile_engine_files_deleted_total", "Tables deleted."),

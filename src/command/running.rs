@@ -7,6 +7,7 @@ use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
 use crate::command::spec::{Command, Context, Handler};
 use crate::session::clients::ClientInfo;
+use crate::session::latency::{COMMAND, FAST_COMMAND};
 use crate::session::monitors::line;
 use crate::session::server_state::ServerState;
 use crate::session::session::{Block, Session};
@@ -14,6 +15,7 @@ use crate::session::slowlog::SlowEntry;
 use haypile_lsm::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -83,6 +85,8 @@ pub fn account(
         let words = without_secrets(args).into_iter();
         publisher.show(line(server.clock.unix_us(), session.db, &session.info.address, words));
     }
+    let event = if flags.has(Flag::Fast) { FAST_COMMAND } else { COMMAND };
+    server.latency.note(event, Duration::from_nanos(ns));
     // One that waits for keys is noted when the wait has ended.
     let waits = matches!(session.block, Some((Block::Keys(_), _)));
     if !waits && !flags.has(Flag::SkipSlowlog) {

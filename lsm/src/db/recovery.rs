@@ -78,6 +78,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         history: manifest.state().history,
         listener: options.log_listener.clone(),
         events: options.event_listener.clone(),
+        latency: options.latency_listener.clone(),
         metrics: metrics.clone(),
     };
     let log = Log::create(env.clone(), log_options, first_segment, last_lsn)?;
@@ -109,6 +110,8 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         lock: Mutex::new(Some(lock)),
         next_memtable: AtomicU64::new(next_memtable),
         cache_lent_bytes: AtomicUsize::new(0),
+        running_flushes: AtomicUsize::new(0),
+        running_compactions: AtomicUsize::new(0),
         level0_runs: AtomicU64::new(0),
         debt_bytes: AtomicU64::new(0),
         stop: AtomicBool::new(false),
