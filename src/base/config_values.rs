@@ -65,7 +65,7 @@ pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<S
 
 fn percentiles(words: &[String]) -> Result<String, String> {
     let mut shown = Vec::new();
-    for word in words {
+    for word in words.iter().filter(|word| !word.is_empty()) {
         let number = word.parse::<f64>();
         match number.map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_string())? {
             percent if (0.0..=100.0).contains(&percent) => shown.push(percent.to_string()),

@@ -245,7 +245,10 @@ impl Executor {
                 session.close_after_reply = true;
                 return Outcome::Done { need: 0 };
             }
-            Err((error, command)) => return self.refuse(command, session, reply, error),
+            Err(error) => {
+                // It may be known all the same: then it counts as rejected.
+                return self.refuse(find(table, &request.args), session, reply, error);
+            }
         };
         let queues = session.multi.is_some() && !command.is_never_queued;
         let admitted = match place {
@@ -794,20 +797,29 @@ fn call(
     Outcome::Done { need }
 }
 
-/// Finds a command and checks the number of its words. With an error comes the command, if it is one.
-fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, (ReplyError, Option<&'t Command>)> {
-    let Some(mut command) = table.find(args.name()) else { return Err((unknown_command(args), None)) };
+/// Finds a command or a subcommand, whatever the number of its words.
+fn find<'t>(table: &'t Table, args: &Args<'_>) -> Option<&'t Command> {
+    let command = table.find(args.name())?;
+    match command.subcommands.is_empty() || args.len() < 2 {
+        true => Some(command),
+        false => table.find_subcommand(command, args.get(1)),
+    }
+}
+
+/// Finds a command and checks the number of its words.
+fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyError> {
+    let Some(mut command) = table.find(args.name()) else { return Err(unknown_command(args)) };
     if !command.subcommands.is_empty() && args.len() > 1 {
         match table.find_subcommand(command, args.get(1)) {
             Some(found) => command = found,
             None => {
                 let container = command.called.to_ascii_uppercase();
-                return Err((ReplyError::unknown_subcommand(&container, args.get(1)), None));
+                return Err(ReplyError::unknown_subcommand(&container, args.get(1)));
             }
         }
     }
     if !command.facts.accepts(args.len()) {
-        return Err((ReplyError::wrong_arity(command.facts.name), Some(command)));
+        return Err(ReplyError::wrong_arity(command.facts.name));
     }
     Ok(command)
 }

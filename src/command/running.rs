@@ -74,7 +74,11 @@ pub fn account(
     let failed = written.first() == Some(&b'-');
     let tracking = server.settings.latency_tracking.load(RELAXED);
     let shard = server.stats.shard(session.shard);
-    shard.command_ran(command.index, ns, failed, tracking);
+    // One that sleeps is counted when it wakes up: its sleep is the time that it took.
+    let sleeps = matches!(session.block, Some((Block::Sleep, _)));
+    if !sleeps {
+        shard.command_ran(command.index, ns, failed, tracking);
+    }
     if failed {
         let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
         server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
@@ -89,7 +93,7 @@ pub fn account(
     server.latency.note(event, Duration::from_nanos(ns));
     // One that waits for keys is noted when the wait has ended.
     let waits = matches!(session.block, Some((Block::Keys(_), _)));
-    if !waits && !flags.has(Flag::SkipSlowlog) {
+    if !waits && !sleeps && !flags.has(Flag::SkipSlowlog) {
         note_slow(server, &session.info, args, ns / 1000);
     }
 }

@@ -41,7 +41,8 @@ pub const FLAG_MONITOR: u32 = 1 << 11;
 
 /// Came in by the unix socket.
 pub const FLAG_UNIX: u32 = 1 << 13;
-/// What a client takes beside its buffers: connection, session, its place in the tables (a test of net/connection.rs holds it).
+
+/// What a client takes beside its buffers: connection, session, its place in the tables.
 pub const CLIENT_BYTES: usize = 2048;
 
 /// What of a client takes memory, beside buffers and queue.

@@ -375,11 +375,11 @@ pub struct ServerState {
     store: RwLock<Arc<Store>>,
     generation: AtomicU64,
     opener: Opener,
-    reconfigure: Reconfigure,
     /// Held while the store is opened again.
     reopening: Mutex<()>,
     /// Held while the configuration changes.
     changing_config: Mutex<()>,
+    reconfigure: Reconfigure,
     config: RwLock<Arc<Config>>,
     /// The clock.
     pub clock: Clock,
@@ -471,9 +471,9 @@ impl ServerState {
             store: RwLock::new(parts.store),
             generation: AtomicU64::new(1),
             opener: parts.opener,
-            reconfigure: parts.reconfigure,
             reopening: Mutex::default(),
             changing_config: Mutex::default(),
+            reconfigure: parts.reconfigure,
             settings: Settings::new(&parts.config),
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
@@ -552,8 +552,9 @@ impl ServerState {
         change: impl FnOnce(&Config) -> Result<Config, String>,
     ) -> Result<(), String> {
         let _one_at_a_time = self.changing_config.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&self.config())?;
-        (self.reconfigure)(&self.config(), &changed)?;
+        let config = self.config();
+        let changed = change(&config)?;
+        (self.reconfigure)(&config, &changed)?;
         self.settings.apply(&changed);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         self.set_told();

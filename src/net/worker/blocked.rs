@@ -113,20 +113,24 @@ impl Worker {
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
+            let tracking = self.server.settings.latency_tracking.load(RELAXED);
+            let index = connection.info.last_command() as usize;
+            self.server.stats.shard(self.index).command_ran(index, us * 1000, false, tracking);
             self.server.latency.note(COMMAND, Duration::from_micros(us));
         }
         if let Block::Keys(waiter) = &blocked.block {
             note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
         }
-        if let Some(error) = error {
-            self.server.stats.error_reply(self.index, error.as_bytes());
-            self.server.stats.shard(self.index).command_failed(connection.info.last_command() as usize);
-        }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
             _ if blocked.muted => {}
-            (Some(error), _) => reply.error(error),
+            (Some(error), _) => {
+                reply.error(error);
+                self.server.stats.error_reply(self.index, error.as_bytes());
+                let index = connection.info.last_command() as usize;
+                self.server.stats.shard(self.index).command_failed(index);
+            }
             (None, Block::Keys(_)) => reply.null_array(),
             // It has no end but its answer.
             (None, Block::Others(_)) => {}
