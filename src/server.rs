@@ -20,6 +20,7 @@ use crate::command::table::renamed;
 use crate::daemon;
 use crate::net::acceptor::Acceptor;
 use crate::net::listeners::{Listeners, Refusal};
+use crate::net::metrics_server::{MetricsHandle, MetricsServer};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
 use crate::net::tls;
@@ -73,6 +74,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let open_tables = limit_descriptors(&mut config, &log);
     let poll = Poll::new().map_err(|error| format!("cannot poll: {error}"))?;
     let listeners = Arc::new(Listeners::new(&config, &poll, &|level, line| log.write(level, line))?);
+    let metrics = MetricsServer::new(&config).inspect_err(|why| log.write('#', why))?;
     let identity = identity(&config, &clock, &dir);
     let users = users_at_start(&config, &dir).map_err(|error| match error {
         ConfigError::File(why) => why,
@@ -121,6 +123,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     server.stats.memory_startup_bytes.store(resident_bytes(), Ordering::Relaxed);
     let running = start(&server, table, (listeners, poll), watch, sizes)
         .map_err(|error| format!("cannot start: {error}"))?;
+    let metrics = metrics.map(|(metrics, handle)| serve_metrics(&server, table, metrics, handle)).transpose();
+    let metrics = metrics.map_err(|error| format!("cannot start: {error}"))?;
     listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
     write_pidfile(&pidfile, &log);
     tell_ready(&server.config(), &log);
@@ -130,6 +134,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let request = server.shutdown_requested().unwrap_or_default();
     log.write('*', "Ending: no new commands, answering what runs");
     let compactor = running.end(&server, request, timeout);
+    if let Some((thread, handle)) = metrics {
+        handle.stop();
+        join(&server, thread);
+    }
     // A compaction that is under way ends when the database is closed.
     let closed = server.store().close();
     join(&server, compactor);
@@ -536,6 +544,17 @@ fn start(
     let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners, poll);
     let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
     Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
+}
+
+fn serve_metrics(
+    server: &Arc<ServerState>,
+    table: &'static Table,
+    metrics: MetricsServer,
+    handle: MetricsHandle,
+) -> std::io::Result<(JoinHandle<()>, MetricsHandle)> {
+    let server = Arc::clone(server);
+    let run = move || metrics.run(&server, table);
+    Ok((std::thread::Builder::new().name("metrics".into()).spawn(run)?, handle))
 }
 
 /// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.

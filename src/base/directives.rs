@@ -140,6 +140,9 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("maxmemory-samples", Kind::Integer(1, 64), "5"),
     // Memory for cache, memtables, filters and indexes; 0 for a quarter of the machine's.
     honoured_start("memory-budget", MEMORY, "0").fixed(RESTART),
+    // Where Prometheus reads metrics; 0 for nowhere. Without addresses of its own it has those of `bind`.
+    honoured_start("metrics-bind", Kind::Words, "").fixed(RESTART),
+    honoured_start("metrics-port", Kind::Integer(0, 65535), "0").fixed(RESTART),
     inert("min-replicas-max-lag", INT, "10").alias("min-slaves-max-lag"),
     refused("min-replicas-to-write", INT, "0", NO_REPLICATION).alias("min-slaves-to-write"),
     inert("no-appendfsync-on-rewrite", Kind::Bool, "no"),

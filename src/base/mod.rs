@@ -12,6 +12,7 @@ pub mod sha1;
 pub mod sha256;
 pub mod crc64;
 pub mod lzf;
+pub mod exposition;
 pub mod directive;
 pub mod directives;
 pub mod config_words;

@@ -375,7 +375,7 @@ fn replication(ctx: &Context<'_>, out: &mut String) {
 }
 
 /// Seconds of processor time, in the system and in user code, of this process.
-fn cpu_seconds() -> (f64, f64) {
+pub fn cpu_seconds() -> (f64, f64) {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field is the program's name in brackets and may hold blanks.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();

@@ -15,6 +15,7 @@ pub mod command_cmd;
 pub mod latency_cmd;
 pub mod memory_cmd;
 pub mod info;
+pub mod metrics;
 pub mod compact;
 pub mod save;
 pub mod server;

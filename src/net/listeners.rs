@@ -306,19 +306,29 @@ fn mode(config: &Config) -> Option<Mode> {
         .map(Mode::from_raw_mode)
 }
 
-/// What the configuration asks for. A `-` in front of an address says "if there is such", `*` and `::*` are all.
+/// Addresses as `bind` holds them: a `-` in front of one says "if there is such" (then true comes with it), `*` and `::*` are all.
+pub fn addresses(words: &str) -> Result<Vec<(IpAddr, bool)>, Refusal> {
+    words
+        .split_ascii_whitespace()
+        .map(|word| {
+            let (name, optional) = word.strip_prefix('-').map_or((word, false), |name| (name, true));
+            let address = match name {
+                "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                name => name.parse().map_err(|_| Refusal::Address(name.to_string()))?,
+            };
+            Ok((address, optional))
+        })
+        .collect()
+}
+
+/// What the configuration asks for.
 fn wanted(config: &Config) -> Result<Vec<Wanted>, Refusal> {
     let mut wanted = Vec::new();
     let path = config.text("unixsocket");
     let port = |name: &str| u16::try_from(config.number(name)).unwrap_or(0);
-    for word in config.text("bind").split_ascii_whitespace() {
-        let (name, optional) = word.strip_prefix('-').map_or((word, false), |name| (name, true));
-        let address = match name {
-            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            name => name.parse().map_err(|_| Refusal::Address(name.to_string()))?,
-        };
+    for (address, optional) in addresses(config.text("bind"))? {
         for (port, place) in
             [(port("port"), Place::Tcp as fn(SocketAddr) -> Place), (port("tls-port"), Place::Tls)]
         {
@@ -343,23 +353,9 @@ struct Opening {
 impl Opening {
     fn open(&self, place: &Place) -> io::Result<Socket> {
         match place {
-            Place::Tcp(address) | Place::Tls(address) => Ok(Socket::Tcp(self.open_tcp(*address)?)),
+            Place::Tcp(address) | Place::Tls(address) => Ok(Socket::Tcp(listen_tcp(*address, self.backlog)?)),
             Place::Unix(path) => Ok(Socket::Unix(self.open_unix(path)?)),
         }
-    }
-
-    fn open_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        bind(&socket, &address)?;
-        listen(&socket, self.backlog)?;
-        let listener = std::net::TcpListener::from(socket);
-        listener.set_nonblocking(true)?;
-        Ok(TcpListener::from_std(listener))
     }
 
     fn open_unix(&self, path: &str) -> io::Result<UnixListener> {
@@ -379,6 +375,21 @@ impl Opening {
     }
 }
 
+/// A listening socket that does not wait.
+pub fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, backlog)?;
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener))
+}
+
 /// The machine knows no such kind of address.
 fn is_absent(error: &io::Error) -> bool {
     [Errno::NOPROTOOPT, Errno::PROTONOSUPPORT, Errno::SOCKTNOSUPPORT, Errno::PFNOSUPPORT, Errno::AFNOSUPPORT]
@@ -386,7 +397,8 @@ fn is_absent(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn is_loopback(address: IpAddr) -> bool {
+/// Whether it is an address by which a machine reaches itself.
+pub fn is_loopback(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_loopback(),
         IpAddr::V6(address) => {

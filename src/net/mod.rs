@@ -9,6 +9,7 @@ pub mod tls;
 pub mod tls_stream;
 pub mod stream;
 pub mod listeners;
+pub mod metrics_server;
 pub mod connection;
 pub mod push;
 pub mod pool;

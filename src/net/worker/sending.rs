@@ -50,8 +50,8 @@ impl Worker {
     pub(super) fn send(&mut self, token: usize) {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         connection.dirty = false;
-        let hard_bytes = self.server.settings.output_limit(connection.info.flags()).hard_bytes;
-        let mut broken = hard_bytes > 0 && limited_bytes(connection) > hard_bytes;
+        let limit = self.server.settings.output_limit(connection.info.flags());
+        let mut broken = limit.hard_bytes > 0 && limited_bytes(connection) > limit.hard_bytes;
         if broken {
             self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
         }
@@ -93,6 +93,12 @@ impl Worker {
         {
             broken = true;
             self.server.stats.shard(self.index).counters.output_limit_disconnections.fetch_add(1, RELAXED);
+        }
+        if limit.soft_bytes > 0 {
+            // From now on, and not from when idle clients are looked at.
+            let is_over = limited_bytes(connection) > limit.soft_bytes;
+            let since_ms = connection.soft_limit_since_ms.unwrap_or(self.now_ms);
+            connection.soft_limit_since_ms = is_over.then_some(since_ms);
         }
         connection.info.net_output_bytes.fetch_add(sent, RELAXED);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
