@@ -124,6 +124,25 @@ pub struct ClientInfo {
     pub query_bytes: AtomicUsize,
     /// Bytes of replies not sent yet.
     pub output_bytes: AtomicUsize,
+    /// Counts it in its registry as long as anybody holds it.
+    alive: Option<Alive>,
+}
+
+/// One of those counted.
+#[derive(Debug)]
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn new(count: &Arc<AtomicUsize>) -> Alive {
+        count.fetch_add(1, RELAXED);
+        Alive(Arc::clone(count))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, RELAXED);
+    }
 }
 
 /// What [`ClientInfo::new`] needs to know.
@@ -175,6 +194,7 @@ impl ClientInfo {
             commands: AtomicU64::new(0),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            alive: None,
         }
     }
 
@@ -344,6 +364,8 @@ pub struct ClientRegistry {
     next_id: AtomicU64,
     count: AtomicUsize,
     blocked: AtomicUsize,
+    /// Clients that anybody still holds: a connection, a job, a table.
+    held: Arc<AtomicUsize>,
     clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
 }
 
@@ -355,7 +377,9 @@ impl ClientRegistry {
     /// Enters a client that has just come.
     pub fn add(&self, arrival: Arrival) -> Arc<ClientInfo> {
         let id = self.next_id.fetch_add(1, RELAXED) + 1;
-        let info = Arc::new(ClientInfo::new(id, arrival));
+        let mut info = ClientInfo::new(id, arrival);
+        info.alive = Some(Alive::new(&self.held));
+        let info = Arc::new(info);
         self.lock().insert(id, Arc::clone(&info));
         info
     }
@@ -383,6 +407,11 @@ impl ClientRegistry {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Clients of which something is still there: a connection, a job on a pool, an entry in a table.
+    pub fn held(&self) -> usize {
+        self.held.load(RELAXED)
     }
 
     /// Clients in blocking commands.
