@@ -184,6 +184,7 @@ fn log(c: &mut Criterion) {
         history: 1,
         listener: None,
         events: None,
+        latency: None,
         metrics: Arc::default(),
     };
     let log = Log::create(MemEnv::new(), options, 1, 0).expect("an in-memory disk does not fail");

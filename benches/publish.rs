@@ -4,9 +4,9 @@
 //! cargo run --release --example publish -- --port 6379 --subscribers 100 --publishers 10 --seconds 5
 //! ```
 //!
-//! `benches/publish.sh` runs it against ours and redis-server in turns. Checks that each message was counted by PUBLISH for every
+//! `benches/publish.sh` and `benches/sessions.sh` run it against ours and redis-server in turns. Checks that each message was counted by PUBLISH for every
 //! subscriber and came as often. Prints one line of `name=value`.
-#![expect(clippy::disallowed_methods, reason = "a program of its own: reads the clock")]
+#![expect(clippy::disallowed_methods, reason = "a program of its own: reads the clock and /proc")]
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -27,6 +27,14 @@ fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
     let stream = std::net::TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Microseconds of processor time that a process has used; Linux counts it in hundredths of a second.
+fn cpu_us(pid: u64) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) * 1e4
 }
 
 fn main() -> io::Result<()> {
@@ -58,7 +66,8 @@ fn main() -> io::Result<()> {
         poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
         streams.push(stream);
     }
-    let begun = Instant::now();
+    let pid = argument("--pid", 0);
+    let (begun, cpu_before) = (Instant::now(), cpu_us(pid));
     for publisher in &mut streams[subscribers..] {
         publisher.write_all(request.as_bytes())?;
     }
@@ -95,8 +104,10 @@ fn main() -> io::Result<()> {
     assert_eq!(delivered_bytes, published * (message.len() * subscribers) as u64);
     let rate = published as f64 / elapsed.as_secs_f64();
     println!(
-        "subscribers={subscribers} publishers={publishers} publishes={published} publishes_per_s={rate:.0} deliveries_per_s={:.0}",
-        rate * subscribers as f64
+        "subscribers={subscribers} publishers={publishers} publishes={published} publishes_per_s={rate:.0} deliveries_per_s={:.0} \
+         cpu_us_per_op={:.3}",
+        rate * subscribers as f64,
+        (cpu_us(pid) - cpu_before) / published as f64,
     );
     Ok(())
 }

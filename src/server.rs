@@ -9,8 +9,10 @@
 
 use crate::base::clock::Clock;
 use crate::base::config::Config;
+use crate::command::compact;
 use crate::command::connection::REDIS_VERSION;
 use crate::command::dispatch::Executor;
+use crate::command::memory_cmd::resident_bytes;
 use crate::command::save;
 use crate::command::spec::Table;
 use crate::command::table::renamed;
@@ -25,6 +27,8 @@ use crate::net::worker::mail::{Letter, Pools, WorkerShared, new_shared};
 use crate::net::worker::pool_work::do_work;
 use crate::net::worker::state::Worker;
 use crate::session::clients::WorkerHandle;
+use crate::session::in_flight::Work;
+use crate::session::latency::{EXPIRE_CYCLE, LatencyMonitor};
 use crate::session::server_state::{Identity, Logger, Opener, Parts, ServerState, ShutdownRequest};
 use crate::store::hooks::MetaHooks;
 use crate::store::store::{PackedLimits, Store, StoreOptions};
@@ -71,7 +75,16 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let identity = identity(&config, &clock, &dir);
 
     let watch = Arc::new(LogWatch::new(clock));
-    let opener = opener(&config, &identity, clock, open_tables, Arc::clone(&watch), Arc::clone(&log));
+    let latency = Arc::new(LatencyMonitor::new(clock));
+    let opener = opener(
+        &config,
+        &identity,
+        clock,
+        open_tables,
+        Arc::clone(&watch),
+        Arc::clone(&log),
+        Arc::clone(&latency),
+    );
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     greet(&config, &identity, &log);
     let latch: Arc<Latch> = Arc::default();
@@ -96,7 +109,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
         commands: table.len(),
         shutdown_trigger: Box::new(move || trigger.set()),
         logger,
+        latency,
     }));
+    // Relaxed: a number for people.
+    server.stats.memory_startup_bytes.store(resident_bytes(), Ordering::Relaxed);
     let running = start(&server, table, (listeners, poll), watch, sizes)
         .map_err(|error| format!("cannot start: {error}"))?;
     listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
@@ -107,8 +123,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
     while !latch.wait(Duration::from_secs(3600)) {}
     let request = server.shutdown_requested().unwrap_or_default();
     log.write('*', "Ending: no new commands, answering what runs");
-    running.end(&server, request, timeout);
+    let compactor = running.end(&server, request, timeout);
+    // A compaction that is under way ends when the database is closed.
     let closed = server.store().close();
+    join(&server, compactor);
     remove_pidfile(&pidfile);
     closed.map_err(|error| format!("closing the database: {error}"))?;
     if let Some(reason) = server.failure() {
@@ -127,8 +145,8 @@ pub fn import(mut config: Config, file: &str) -> Result<(), String> {
     let log = Log::open(&config, clock)?;
     let open_tables = limit_descriptors(&mut config, &log);
     let identity = identity(&config, &clock, &dir);
-    let opener =
-        opener(&config, &identity, clock, open_tables, Arc::new(LogWatch::new(clock)), Arc::clone(&log));
+    let (watch, latency) = (Arc::new(LogWatch::new(clock)), Arc::new(LatencyMonitor::new(clock)));
+    let opener = opener(&config, &identity, clock, open_tables, watch, Arc::clone(&log), latency);
     let store = opener().map_err(|error| open_failure(&dir, &error))?;
     log.write('*', &format!("Importing {file} into {}", dir.display()));
     let mut progress = |imported: &Imported, position: u64| {
@@ -384,6 +402,7 @@ fn opener(
     open_tables: usize,
     watch: Arc<LogWatch>,
     log: Arc<Log>,
+    latency: Arc<LatencyMonitor>,
 ) -> Opener {
     let (dir, databases, workers) = (identity.dir.clone(), identity.databases, identity.workers);
     let threads = workers + config.number("io-pool-threads") as usize + slow_threads(config);
@@ -404,6 +423,8 @@ fn opener(
         options.log_listener = Some(Arc::new(move |progress| listener.advance(progress)));
         let events = Arc::clone(&log);
         options.event_listener = Some(Arc::new(move |line| events.write('*', line)));
+        let latency = Arc::clone(&latency);
+        options.latency_listener = Some(Arc::new(move |event, took| latency.note(event, took)));
         let env: Arc<dyn Env> = OsEnv::new();
         options.reserve_bytes = reserve_bytes(env.as_ref(), &dir, &options);
         let db = Arc::new(Db::open(env, &dir, options)?);
@@ -450,6 +471,8 @@ struct Running {
     pools: Arc<Pools>,
     /// Housekeeper and the maker of checkpoints.
     background: [JoinHandle<()>; 2],
+    /// Does what COMPACT asks for.
+    compactor: JoinHandle<()>,
     stop_background: Arc<Latch>,
 }
 
@@ -502,10 +525,11 @@ fn start(
         let (server, stop) = (Arc::clone(server), Arc::clone(&stop_background));
         std::thread::Builder::new().name(name.into()).spawn(move || run(&server, &stop))
     };
+    let compactor = background("compact", compact_on_request)?;
     let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
     let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners, poll);
     let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
-    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, stop_background })
+    Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
 }
 
 /// Both pools. Their threads run jobs with executors of their own, and re-queue jobs into the pools: hence the weak knot.
@@ -544,8 +568,8 @@ fn pools(
 }
 
 impl Running {
-    /// Ends everything but the database.
-    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) {
+    /// Ends everything but the database, and the thread that may be compacting it.
+    fn end(self, server: &ServerState, request: ShutdownRequest, timeout: Duration) -> JoinHandle<()> {
         self.stop_acceptor.stop();
         join(server, self.acceptor);
         server.pause.end();
@@ -575,6 +599,7 @@ impl Running {
         for thread in self.background {
             join(server, thread);
         }
+        self.compactor
     }
 }
 
@@ -595,10 +620,11 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             last_ms = now_ms;
             server.stats.sample(now_ms);
             server.peers.close_idle(now_ms);
-            server.stats.memory_seen(crate::command::info::resident_bytes());
+            server.stats.memory_seen(resident_bytes());
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
+            server.evict_clients();
         }
-        busy = match server.store().background_turn() {
+        busy = match background_turn(server) {
             Ok(more) => more,
             Err(Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_)) => false,
             Err(error) => {
@@ -609,10 +635,34 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
     }
 }
 
+/// A turn of the store's own work. While writers are paused nothing expires.
+fn background_turn(server: &Arc<ServerState>) -> Result<bool, Error> {
+    // Taken before the look at the pause: whoever pauses either sees this turn and waits for its end, or this turn sees the pause.
+    let _ticket = server.in_flight.begin(Work::Expiry);
+    if server.pause.until(server.clock.monotonic_ms(), true).is_some() {
+        return Ok(false);
+    }
+    let started_ns = server.clock.monotonic_ns();
+    let expired_before = server.store().expired_keys();
+    let result = server.store().background_turn();
+    if server.store().expired_keys() != expired_before {
+        let ns = server.clock.monotonic_ns().saturating_sub(started_ns);
+        server.latency.note(EXPIRE_CYCLE, Duration::from_nanos(ns));
+    }
+    result
+}
+
 /// Makes the checkpoints that BGSAVE asks for.
 fn make_checkpoints(server: &Arc<ServerState>, stop: &Latch) {
     while !stop.wait(HOUSEKEEPING) {
         save::run_requested(server);
+    }
+}
+
+/// Compacts what COMPACT asks for.
+fn compact_on_request(server: &Arc<ServerState>, stop: &Latch) {
+    while !stop.wait(HOUSEKEEPING) {
+        compact::run_requested(server);
     }
 }
 

@@ -26,6 +26,7 @@ pub use crate::db::db::{DEFAULT_KEYSPACE, Db};
 pub use crate::db::iter::Iter;
 pub use crate::db::read::{PinnedValue, Reader};
 pub use crate::db::snapshots::Snapshot;
+pub use crate::db::status::MemoryUse;
 pub use crate::env::env::Env;
 pub use crate::env::fault_env::{Fault, FaultEnv, FaultKind, Operations};
 pub use crate::env::mem_env::{CrashPolicy, MemEnv};

@@ -64,10 +64,11 @@ pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<S
 }
 
 fn percentiles(words: &[String]) -> Result<String, String> {
-    for word in words {
+    let mut shown = Vec::new();
+    for word in words.iter().filter(|word| !word.is_empty()) {
         let number = word.parse::<f64>();
         match number.map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_string())? {
-            percent if (0.0..=100.0).contains(&percent) => {}
+            percent if (0.0..=100.0).contains(&percent) => shown.push(percent.to_string()),
             _ => {
                 return Err(
                     "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()
@@ -75,7 +76,7 @@ fn percentiles(words: &[String]) -> Result<String, String> {
             }
         }
     }
-    Ok(words.join(" "))
+    Ok(shown.join(" "))
 }
 
 /// Words of a set, each once and in the order of the set; the first stands for none of the others.

@@ -97,7 +97,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert_start("io-threads-do-reads", Kind::Bool, "no"),
     inert("jemalloc-bg-thread", Kind::Bool, "yes"),
     inert("key-load-delay", Kind::Integer(i32::MIN as i64, i32::MAX as i64), "0").hidden(),
-    inert("latency-monitor-threshold", UINT, "0"),
+    honoured("latency-monitor-threshold", UINT, "0"),
     honoured("latency-tracking", Kind::Bool, "yes"),
     honoured("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9"),
     inert("lazyfree-lazy-eviction", Kind::Bool, "no"),
@@ -120,7 +120,7 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("max-new-tls-connections-per-cycle", Kind::Integer(1, 1000), "1"),
     honoured("maxclients", Kind::Integer(1, u32::MAX as i64), "10000"),
     honoured("maxmemory", MEMORY, "0"),
-    inert("maxmemory-clients", Kind::MemoryOrPercent, "0"),
+    honoured("maxmemory-clients", Kind::MemoryOrPercent, "0"),
     inert("maxmemory-eviction-tenacity", Kind::Integer(0, 100), "10"),
     refused(
         "maxmemory-policy",

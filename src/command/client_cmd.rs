@@ -8,9 +8,12 @@ use crate::command::spec::{Context, Table};
 use crate::session::clients::{
     ClientInfo, FLAG_BCAST, FLAG_BLOCKED, FLAG_BROKEN_REDIRECT, FLAG_CLOSING, FLAG_DIRTY, FLAG_MONITOR,
     FLAG_MULTI, FLAG_NO_EVICT, FLAG_NO_TOUCH, FLAG_PUBSUB, FLAG_TRACKING, FLAG_UNIX, NO_COMMAND,
+    WorkerHandle, after_turns,
 };
-use crate::session::session::ReplyMode;
+use crate::session::in_flight::{Answer, Work};
+use crate::session::session::{Block, ReplyMode};
 use haypile_resp::parse_i64;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,7 +57,7 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let _ = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={multi} watch={watched} \
-         qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
+         qbuf={query} qbuf-free=0 argv-mem={} multi-mem={multi_bytes} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
          events={} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
         info.id,
         info.address,
@@ -67,7 +70,8 @@ fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
         info.subscriptions[0].load(RELAXED),
         info.subscriptions[1].load(RELAXED),
         info.subscriptions[2].load(RELAXED),
-        1024 + query + output + multi_bytes,
+        info.argument_bytes.load(RELAXED),
+        info.memory_bytes(),
         if output > 0 { "rw" } else { "r" },
         info.redirect(),
         info.resp(),
@@ -165,7 +169,26 @@ impl Filter {
     }
 }
 
-/// CLIENT KILL.
+/// Answers `answer` once these workers have ended their turns and what `concerns` holds for, off the workers, has ended since. Where
+/// nobody may wait (in a transaction) it is answered at once.
+fn answer_after(
+    ctx: &mut Context<'_>,
+    workers: Vec<Arc<dyn WorkerHandle>>,
+    concerns: impl Fn(Work) -> bool + Send + 'static,
+    answer: impl FnOnce() -> Vec<u8> + Send + 'static,
+) {
+    if !ctx.session.may_block {
+        ctx.reply.raw(&answer());
+        return;
+    }
+    let (place, client): (Arc<Answer>, _) = (Arc::default(), Arc::clone(&ctx.session.info));
+    ctx.session.block = Some((Block::Others(Arc::clone(&place)), u64::MAX));
+    let in_flight = Arc::clone(&ctx.server.in_flight);
+    let give = Box::new(move || client.answer(&place, answer()));
+    after_turns(workers.iter(), Box::new(move || in_flight.after(concerns, give)));
+}
+
+/// CLIENT KILL: answers when nothing that those clients sent can commit any more.
 pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let old_format = args.len() == 3;
@@ -175,24 +198,29 @@ pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
         kill_filter(ctx)?
     };
     let now_ms = ctx.server.clock.monotonic_ms();
-    let mut killed = 0;
+    let (mut killed, mut workers, mut gone) = (0, Vec::new(), HashSet::new());
     for client in ctx.server.clients.all() {
         if filter.wants(&client, ctx.session.id, now_ms) {
             killed += 1;
             if client.id == ctx.session.id {
                 ctx.session.close_after_reply = true;
-            } else {
-                client.kill();
+                continue;
+            }
+            client.kill();
+            gone.insert(client.id);
+            if !workers.iter().any(|(number, _)| *number == client.worker) {
+                workers.push((client.worker, Arc::clone(client.worker_handle())));
             }
         }
     }
-    if !old_format {
-        ctx.reply.integer(killed);
-    } else if killed > 0 {
-        ctx.reply.ok();
-    } else {
+    if old_format && killed == 0 {
         return Err(ReplyError::fixed("ERR No such client").into());
     }
+    let reply = if old_format { b"+OK\r\n".to_vec() } else { format!(":{killed}\r\n").into_bytes() };
+    let workers: Vec<_> = workers.into_iter().map(|(_, handle)| handle).collect();
+    let concerns =
+        move |work| matches!(work, Work::Command { client, writes: true } if gone.contains(&client));
+    answer_after(ctx, workers, concerns, move || reply);
     Ok(())
 }
 
@@ -332,7 +360,7 @@ fn refresh_workers(clients: &[Arc<ClientInfo>]) {
     }
 }
 
-/// CLIENT PAUSE.
+/// CLIENT PAUSE: answers when no command that it affects runs any more.
 pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let timeout = parse_i64(ctx.args.get(2))
         .ok_or(ReplyError::fixed("ERR timeout is not an integer or out of range"))?;
@@ -346,7 +374,8 @@ pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     let now_ms = ctx.server.clock.monotonic_ms();
     ctx.server.pause.set(now_ms.saturating_add(timeout_ms), all, now_ms);
-    ctx.reply.ok();
+    let workers = ctx.server.publisher.workers().to_vec();
+    answer_after(ctx, workers, move |work| all || work.writes(), || b"+OK\r\n".to_vec());
     Ok(())
 }
 
@@ -369,7 +398,13 @@ pub fn unblock(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     let id = ctx.args.integer(2)?;
     let client = u64::try_from(id).ok().and_then(|id| ctx.server.clients.get(id));
-    let unblocked = client.is_some_and(|client| client.unblock(with_error));
-    ctx.reply.integer(i64::from(unblocked));
+    let unblock = move || client.is_some_and(|client| client.unblock(with_error));
+    if !ctx.server.in_flight.any(|work| work == Work::Service) {
+        ctx.reply.integer(i64::from(unblock()));
+        return Ok(());
+    }
+    // Some element may be on its way to it, and its pusher knows.
+    let answer = move || format!(":{}\r\n", u8::from(unblock())).into_bytes();
+    answer_after(ctx, Vec::new(), |work| work == Work::Service, answer);
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::command::running::{account, call_handler, container_alone, error_of, 
 use crate::command::service::{self, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::command::transactions::{self, Queueing, needs_of};
+use crate::session::latency::WRITE_DELAY;
 use crate::session::multi::Needs;
 use crate::session::server_state::{Fsync, ServerState};
 use crate::session::session::{ReplyMode, Session};
@@ -31,6 +32,7 @@ use haypile_lsm::{Db, Lsn};
 use haypile_resp::ReplyWriter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -185,6 +187,15 @@ impl Executor {
         self.store.db()
     }
 
+    /// Whether a command may write (if there is none by that name: yes).
+    pub fn writes(&self, session: &Session, args: &Args<'_>) -> bool {
+        let Ok(command) = look_up(self.table, args) else { return true };
+        match session.multi.as_deref() {
+            Some(multi) if command.runs_queue => multi.needs().replicates,
+            _ => needs_of(command).replicates,
+        }
+    }
+
     /// Whether the reply of a command may leave in pieces.
     pub fn streams(&self, session: &Session, args: &Args<'_>) -> bool {
         session.reply_mode == ReplyMode::On
@@ -235,8 +246,8 @@ impl Executor {
                 return Outcome::Done { need: 0 };
             }
             Err(error) => {
-                let exec = self.table.find(request.args.name()).filter(|command| command.runs_queue);
-                return self.refuse(exec, session, reply, error);
+                // It may be known all the same: then it counts as rejected.
+                return self.refuse(find(table, &request.args), session, reply, error);
             }
         };
         let queues = session.multi.is_some() && !command.is_never_queued;
@@ -261,7 +272,9 @@ impl Executor {
             return Outcome::Elsewhere(Elsewhere::Slow, request.draws.unwrap_or_else(|| self.draw()));
         }
         let started_ns = self.now_ns;
-        let outcome = if place == Place::Pool && matches!(class, Class::Exclusive) {
+        let outcome = if command.is_outside {
+            self.run_outside(command, session, reply, &request, place)
+        } else if place == Place::Pool && matches!(class, Class::Exclusive) {
             self.run_exclusive(command, session, reply, &request, waker)
         } else {
             self.run_shared(command, session, reply, &request, waker, place)
@@ -351,6 +364,9 @@ impl Executor {
                 let delay_ms = session.delay_debt_ns / 1_000_000;
                 session.delay_debt_ns = 0;
                 server.stats.shard(session.shard).counters.commands_delayed.fetch_add(1, RELAXED);
+                let waits = Duration::from_millis(delay_ms);
+                db.note_delay(waits);
+                server.latency.note(WRITE_DELAY, waits);
                 let at_ms = server.clock.monotonic_ms() + delay_ms;
                 return Ok(Some(Later::Until { at_ms, delayed: true }));
             }
@@ -405,6 +421,21 @@ impl Executor {
     }
 
     // ---- running ----
+
+    /// Runs a command that concerns no data: whatever goes on in the database, it need not wait for it.
+    fn run_outside(
+        &mut self,
+        command: &Command,
+        session: &mut Session,
+        reply: &mut ReplyWriter,
+        request: &Request<'_>,
+        place: Place,
+    ) -> Outcome {
+        let draws = request.draws.unwrap_or_else(|| self.draw());
+        let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
+        self.txn.begin(session.db, mode, draws, ReadPoint::Latest);
+        call(&self.server, self.table, &mut self.txn, command, session, reply, request, place, draws)
+    }
 
     fn run_shared(
         &mut self,
@@ -520,7 +551,8 @@ impl Executor {
                 };
                 if servant.serve(line) != Progress::Done {
                     let line = std::mem::take(line);
-                    self.unserved = Some(Box::new(Service::new(&self.store, guard, line)));
+                    self.unserved =
+                        Some(Box::new(Service::new(&self.server.in_flight, &self.store, guard, line)));
                 }
             }
             return outcome;
@@ -570,7 +602,7 @@ impl Executor {
                 obeys_pause: true,
             };
             if servant.serve(&mut line) != Progress::Done {
-                self.unserved = Some(Box::new(Service::new(&store, guard, line)));
+                self.unserved = Some(Box::new(Service::new(&self.server.in_flight, &store, guard, line)));
             }
             return None;
         }
@@ -763,6 +795,15 @@ fn call(
     };
     reply.error(error.text());
     Outcome::Done { need }
+}
+
+/// Finds a command or a subcommand, whatever the number of its words.
+fn find<'t>(table: &'t Table, args: &Args<'_>) -> Option<&'t Command> {
+    let command = table.find(args.name())?;
+    match command.subcommands.is_empty() || args.len() < 2 {
+        true => Some(command),
+        false => table.find_subcommand(command, args.get(1)),
+    }
 }
 
 /// Finds a command and checks the number of its words.

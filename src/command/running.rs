@@ -7,6 +7,7 @@ use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
 use crate::command::spec::{Command, Context, Handler};
 use crate::session::clients::ClientInfo;
+use crate::session::latency::{COMMAND, FAST_COMMAND};
 use crate::session::monitors::line;
 use crate::session::server_state::ServerState;
 use crate::session::session::{Block, Session};
@@ -14,6 +15,7 @@ use crate::session::slowlog::SlowEntry;
 use haypile_lsm::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -72,7 +74,11 @@ pub fn account(
     let failed = written.first() == Some(&b'-');
     let tracking = server.settings.latency_tracking.load(RELAXED);
     let shard = server.stats.shard(session.shard);
-    shard.command_ran(command.index, ns, failed, tracking);
+    // One that sleeps is counted when it wakes up: its sleep is the time that it took.
+    let sleeps = matches!(session.block, Some((Block::Sleep, _)));
+    if !sleeps {
+        shard.command_ran(command.index, ns, failed, tracking);
+    }
     if failed {
         let line = written.split(|&byte| byte == b'\r').next().unwrap_or_default();
         server.stats.error_reply(session.shard, line.get(1..).unwrap_or_default());
@@ -83,9 +89,11 @@ pub fn account(
         let words = without_secrets(args).into_iter();
         publisher.show(line(server.clock.unix_us(), session.db, &session.info.address, words));
     }
+    let event = if flags.has(Flag::Fast) { FAST_COMMAND } else { COMMAND };
+    server.latency.note(event, Duration::from_nanos(ns));
     // One that waits for keys is noted when the wait has ended.
     let waits = matches!(session.block, Some((Block::Keys(_), _)));
-    if !waits && !flags.has(Flag::SkipSlowlog) {
+    if !waits && !sleeps && !flags.has(Flag::SkipSlowlog) {
         note_slow(server, &session.info, args, ns / 1000);
     }
 }

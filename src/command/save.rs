@@ -7,10 +7,12 @@ use crate::base::args::is_keyword;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::spec::Context;
+use crate::session::latency::CHECKPOINT;
 use crate::session::server_state::ServerState;
 use haypile_lsm::{Env, Error, OsEnv};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const IN_PROGRESS: ReplyError = ReplyError::fixed("ERR Background save already in progress");
 
@@ -28,18 +30,23 @@ fn begin(server: &ServerState) -> bool {
 fn finish(server: &ServerState) -> Result<(), Error> {
     let dirty_before = server.stats.totals().dirty;
     let result = build(server);
+    if result.is_ok() {
+        server.stats.forget_dirty(dirty_before);
+    }
     let mut state = server.save_state();
     let now_ms = server.clock.monotonic_ms();
     let since_ms = state.running_since_ms.take().unwrap_or(now_ms);
     state.last_duration_s = Some(now_ms.saturating_sub(since_ms) / 1000);
     state.last_ok = result.is_ok();
+    if result.is_ok() {
+        state.last_unix_s = server.clock.unix_ms() / 1000;
+        state.saves += 1;
+    }
+    // INFO reads it: the log may have to wait for a disk.
+    drop(state);
+    server.latency.note(CHECKPOINT, Duration::from_millis(now_ms.saturating_sub(since_ms)));
     match &result {
-        Ok(()) => {
-            state.last_unix_s = server.clock.unix_ms() / 1000;
-            state.saves += 1;
-            server.stats.forget_dirty(dirty_before);
-            server.log('*', "Checkpoint saved");
-        }
+        Ok(()) => server.log('*', "Checkpoint saved"),
         Err(error) => server.log('#', &format!("Checkpoint failed: {error}")),
     }
     result
@@ -50,7 +57,7 @@ fn build(server: &ServerState) -> Result<(), Error> {
     let (place, aside) = (dir.join("checkpoint"), dir.join("checkpoint.new"));
     let env = OsEnv::new();
     env.remove_dir_all(&aside)?;
-    server.store().db().checkpoint(&aside)?;
+    server.settled_store().db().checkpoint(&aside)?;
     if env.exists(&place)? {
         // Both names change at once: there is no moment without a checkpoint.
         renameat_with(CWD, &aside, CWD, &place, RenameFlags::EXCHANGE)

@@ -1,5 +1,5 @@
-//! Commands about the server as a whole that fit nowhere else: TIME, ROLE, WAIT, WAITAOF, SLOWLOG, LATENCY, MEMORY, MODULE, ACL,
-//! FUNCTION, LOLWUT, SHUTDOWN, CLUSTER, REPLICAOF.
+//! Commands about the server as a whole that fit nowhere else: TIME, ROLE, WAIT, WAITAOF, SLOWLOG, MODULE, ACL, FUNCTION,
+//! LOLWUT, SHUTDOWN, CLUSTER, REPLICAOF, FAILOVER.
 
 use crate::base::args::is_keyword;
 use crate::base::reply_error::ReplyError;
@@ -9,7 +9,6 @@ use crate::command::save;
 use crate::command::spec::Context;
 use crate::session::server_state::ShutdownRequest;
 use crate::session::session::Block;
-use crate::types::keys;
 use haypile_resp::parse_i64;
 
 /// TIME.
@@ -38,6 +37,38 @@ pub fn replicaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Ok(());
     }
     Err(ReplyError::fixed("ERR replication is not supported").into())
+}
+
+/// FAILOVER: there are no replicas to hand anything over to.
+pub fn failover(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    let args = ctx.args;
+    let (mut timeout, mut host, mut force, mut abort) = (false, false, false, false);
+    let mut at = 1;
+    while at < args.len() {
+        let (word, more) = (args.get(at), args.len() - at - 1);
+        if is_keyword(word, "TIMEOUT") && more >= 1 && !timeout {
+            if args.integer(at + 1)? <= 0 {
+                return Err(ReplyError::fixed("ERR FAILOVER timeout must be greater than 0").into());
+            }
+            timeout = true;
+            at += 1;
+        } else if is_keyword(word, "ABORT") && args.len() == 2 {
+            abort = true;
+        } else if is_keyword(word, "TO") && more >= 2 && !host {
+            args.integer(at + 2)?;
+            host = true;
+            at += 2;
+        } else if is_keyword(word, "FORCE") && !force {
+            force = true;
+        } else {
+            return Err(ReplyError::SYNTAX.into());
+        }
+        at += 1;
+    }
+    match abort {
+        true => Err(ReplyError::fixed("ERR No failover in progress.").into()),
+        false => Err(ReplyError::fixed("ERR FAILOVER requires connected replicas.").into()),
+    }
 }
 
 /// When a blocking command with this timeout (ms, 0 for never) gives up.
@@ -130,167 +161,6 @@ pub fn slowlog_len(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn slowlog_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.server.slowlog.reset();
     ctx.reply.ok();
-    Ok(())
-}
-
-// ---- LATENCY ----
-
-/// LATENCY LATEST and HISTORY: nothing is monitored.
-pub fn latency_nothing(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.array(0);
-    Ok(())
-}
-
-/// LATENCY RESET.
-pub fn latency_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.integer(0);
-    Ok(())
-}
-
-/// LATENCY GRAPH.
-pub fn latency_graph(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let event = ReplyError::echo(ctx.args.get(2));
-    Err(ReplyError::new(format!("ERR No samples available for event '{event}'")).into())
-}
-
-/// LATENCY DOCTOR.
-pub fn latency_doctor(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let text = "Nothing is monitored here by event. INFO latencystats and LATENCY HISTOGRAM show how long commands take, \
-                INFO engine what the engine does.\n";
-    ctx.reply.verbatim(*b"txt", text.as_bytes());
-    Ok(())
-}
-
-/// LATENCY HISTOGRAM.
-pub fn latency_histogram(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let table = ctx.table;
-    let mut wanted = Vec::new();
-    if ctx.args.len() == 2 {
-        wanted.extend(table.all());
-    }
-    for name in ctx.args.from(2) {
-        let Some(command) = table.find_full(name) else { continue };
-        wanted.push(command);
-        wanted.extend(command.subcommands.iter().filter_map(|&index| table.get(index)));
-    }
-    let stats = &ctx.server.stats;
-    let found: Vec<_> = wanted
-        .into_iter()
-        .filter_map(|command| Some((command.facts.name, stats.histogram_us(command.index)?)))
-        .collect();
-    let reply = &mut *ctx.reply;
-    reply.map(found.len());
-    for (name, powers) in found {
-        reply.bulk(name.as_bytes());
-        reply.map(2);
-        reply.bulk(b"calls");
-        reply.integer(powers.last().map_or(0, |(_, calls)| *calls as i64));
-        reply.bulk(b"histogram_usec");
-        reply.map(powers.len());
-        for (us, calls) in powers {
-            reply.integer(us as i64);
-            reply.integer(calls as i64);
-        }
-    }
-    Ok(())
-}
-
-// ---- MEMORY ----
-
-/// MEMORY DOCTOR.
-pub fn memory_doctor(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let text = "Data lives on disk; memory is bounded by memory-budget. INFO memory and INFO engine show where it is.\n";
-    ctx.reply.verbatim(*b"txt", text.as_bytes());
-    Ok(())
-}
-
-/// MEMORY MALLOC-STATS.
-pub fn memory_malloc_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.bulk(b"Stats not supported for the current allocator");
-    Ok(())
-}
-
-/// MEMORY PURGE.
-pub fn memory_purge(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.reply.ok();
-    Ok(())
-}
-
-/// MEMORY USAGE: what a key takes on the disk, about, before compression.
-pub fn memory_usage(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let mut samples = 5;
-    let mut options = ctx.args.options(3);
-    while let Some(option) = options.next_word() {
-        let value = options.value()?;
-        if !is_keyword(option, "SAMPLES") {
-            return Err(ReplyError::SYNTAX.into());
-        }
-        let value = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
-        samples = u64::try_from(value).map_err(|_| ReplyError::SYNTAX)?;
-    }
-    const RECORD_OVERHEAD_BYTES: u64 = 32;
-    ctx.txn.tell_no_misses();
-    let key = ctx.args.get(2);
-    let at = ctx.txn.at(key)?;
-    match keys::value_bytes(ctx.txn, at, samples)? {
-        Some(bytes) => ctx.reply.integer((RECORD_OVERHEAD_BYTES + key.len() as u64 + bytes) as i64),
-        None => ctx.reply.null(),
-    }
-    Ok(())
-}
-
-/// MEMORY STATS.
-pub fn memory_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    use std::sync::atomic::Ordering::Relaxed;
-    let now = crate::command::info::resident_bytes();
-    ctx.server.stats.memory_seen(now);
-    let store = ctx.server.store();
-    let keys: u64 = (0..ctx.server.identity.databases).map(|db| store.dbsize(db)).sum();
-    let peak = ctx.server.stats.memory_peak_bytes.load(Relaxed);
-    let whole = [
-        ("peak.allocated", peak),
-        ("total.allocated", now),
-        ("startup.allocated", 0),
-        ("replication.backlog", 0),
-        ("clients.slaves", 0),
-        ("clients.normal", 0),
-        ("cluster.links", 0),
-        ("aof.buffer", 0),
-        ("lua.caches", 0),
-        ("functions.caches", 0),
-        ("overhead.db.hashtable.lut", 0),
-        ("overhead.db.hashtable.rehashing", 0),
-        ("db.dict.rehashing.count", 0),
-        ("overhead.total", now),
-        ("keys.count", keys),
-        ("keys.bytes-per-key", 0),
-        ("dataset.bytes", 0),
-        ("allocator.allocated", now),
-        ("allocator.active", now),
-        ("allocator.resident", now),
-        ("allocator.muzzy", 0),
-        ("allocator-fragmentation.bytes", 0),
-        ("allocator-rss.bytes", 0),
-        ("rss-overhead.bytes", 0),
-        ("fragmentation.bytes", 0),
-    ];
-    let ratios = [
-        ("dataset.percentage", 0.0),
-        ("peak.percentage", now as f64 * 100.0 / peak.max(1) as f64),
-        ("allocator-fragmentation.ratio", 1.0),
-        ("allocator-rss.ratio", 1.0),
-        ("rss-overhead.ratio", 1.0),
-        ("fragmentation", 1.0),
-    ];
-    ctx.reply.map(whole.len() + ratios.len());
-    for (name, number) in whole {
-        ctx.reply.bulk(name.as_bytes());
-        ctx.reply.integer(number as i64);
-    }
-    for (name, number) in ratios {
-        ctx.reply.bulk(name.as_bytes());
-        ctx.reply.double(number);
-    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@
 //!
 //! *Elsewhere.* On a worker a waiter's command may find that it needs the disk, or be long. Then the rest of the service goes to a pool
 //! with the keys still locked ([`Service`]); the command that began it has answered already. While clients are paused it waits
-//! likewise.
+//! likewise. CLIENT UNBLOCK waits for service that is under way: to whoever has the pusher's answer, those in line are served.
 
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
@@ -26,6 +26,7 @@ use crate::command::running::{call_handler, error_of, note_slow};
 use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
 use crate::session::claim::Served;
+use crate::session::in_flight::{InFlight, Ticket, Work};
 use crate::session::server_state::ServerState;
 use crate::session::session::{Block, Session};
 use crate::session::waiters::{WaitTable, Waiter};
@@ -45,6 +46,8 @@ pub struct Service {
     store: Arc<Store>,
     held: Vec<LockKey>,
     line: Line,
+    /// While it is under way, and not held up by a pause.
+    ticket: Option<Ticket>,
 }
 
 impl std::fmt::Debug for Service {
@@ -76,8 +79,19 @@ impl Service {
     }
 
     /// What is left of a service, with its keys locked.
-    pub fn new(store: &Arc<Store>, guard: KeyGuard<'_>, line: Line) -> Service {
-        Service { store: Arc::clone(store), held: guard.detach(), line }
+    pub fn new(in_flight: &Arc<InFlight>, store: &Arc<Store>, guard: KeyGuard<'_>, line: Line) -> Service {
+        let ticket = Some(in_flight.begin(Work::Service));
+        Service { store: Arc::clone(store), held: guard.detach(), line, ticket }
+    }
+
+    /// It waits for the end of a pause.
+    pub fn rest(&mut self) {
+        self.ticket = None;
+    }
+
+    /// It goes on.
+    pub fn go_on(&mut self, in_flight: &Arc<InFlight>) {
+        self.ticket.get_or_insert_with(|| in_flight.begin(Work::Service));
     }
 }
 

@@ -86,7 +86,7 @@ pub struct Command {
     pub class: Class,
     /// Whether it takes the locks of its keys: it writes, or it reads and keeps what it found out (PFCOUNT, WATCH).
     pub always_locks: bool,
-    /// A pause of writes holds it up: it writes, or may (PFCOUNT).
+    /// A pause of writes holds it up: it writes, or may (PFCOUNT), or is heard elsewhere (PUBLISH).
     pub replicates: bool,
     /// EXEC: its keys are those of the queued commands.
     pub runs_queue: bool,
@@ -96,6 +96,8 @@ pub struct Command {
     pub restarts: bool,
     /// What it changes of a key does not count as a change of the key, unless that comes or goes (as in Redis: groups of streams).
     pub is_quiet: bool,
+    /// It concerns no data, and runs outside the gate.
+    pub is_outside: bool,
     /// Its number in the table, by which statistics are kept.
     pub index: usize,
     /// Numbers of its subcommands.
@@ -114,11 +116,14 @@ impl Command {
             class,
             // WATCH enters under the locks of its keys.
             always_locks: always_locks(facts) || facts.name == "watch",
-            replicates: always_locks(facts) || facts.flags.has(Flag::MayReplicate),
+            replicates: always_locks(facts)
+                || facts.flags.has(Flag::MayReplicate)
+                || ["publish", "spublish"].contains(&facts.name),
             runs_queue: facts.name == "exec",
             is_never_queued: NEVER_QUEUED.contains(&facts.name),
             restarts: on_data
                 || ["select", "ping", "echo", "time", "publish", "spublish"].contains(&facts.name),
+            is_outside: is_outside(facts.name),
             is_quiet: QUIET.contains(&facts.name) || facts.name.starts_with("xgroup|"),
             index,
             subcommands: Vec::new(),
@@ -166,6 +171,19 @@ pub struct Table {
     top: Vec<usize>,
     /// Open addressing over hashes of folded names; at most half full. `u16::MAX` is a free place.
     places: Vec<u16>,
+}
+
+/// Commands that neither read nor change data: they go on while FLUSHALL or a long EXEC has the database to itself. Of containers,
+/// all subcommands.
+const OUTSIDE: &[&str] = &[
+    "acl", "auth", "bgsave", "client", "command", "compact", "config", "echo", "hello", "info", "lastsave",
+    "latency", "ping", "role", "slowlog", "time",
+];
+
+fn is_outside(name: &str) -> bool {
+    let (container, own) = name.split_once('|').unwrap_or((name, ""));
+    // MEMORY USAGE looks at a key.
+    OUTSIDE.contains(&container) || container == "memory" && own != "usage"
 }
 
 const FREE: u16 = u16::MAX;

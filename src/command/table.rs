@@ -7,6 +7,7 @@ use crate::command::blocking_lists;
 use crate::command::blocking_sorted_sets;
 use crate::command::client_cmd;
 use crate::command::command_cmd;
+use crate::command::compact;
 use crate::command::config_cmd;
 use crate::command::connection;
 use crate::command::debug;
@@ -19,7 +20,9 @@ use crate::command::hyperloglogs;
 use crate::command::info;
 use crate::command::key_ranges;
 use crate::command::keys;
+use crate::command::latency_cmd;
 use crate::command::lists;
+use crate::command::memory_cmd;
 use crate::command::migrate;
 use crate::command::pubsub;
 use crate::command::save;
@@ -124,6 +127,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("command|help", help::help, Inline),
     ("command|info", command_cmd::info, Inline),
     ("command|list", command_cmd::list, Inline),
+    ("compact", compact::compact, Inline),
     ("config|get", config_cmd::get, Inline),
     ("config|help", help::help, Inline),
     ("config|resetstat", config_cmd::resetstat, Inline),
@@ -143,6 +147,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("expire", keys::expire, Inline),
     ("expireat", keys::expireat, Inline),
     ("expiretime", keys::expiretime, Inline),
+    ("failover", server::failover, Inline),
     ("flushall", keys::flushall, Exclusive),
     ("flushdb", keys::flushdb, Exclusive),
     ("function|flush", server::function_flush, Inline),
@@ -205,13 +210,13 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("info", info::info, Inline),
     ("keys", keys::keys, Slow),
     ("lastsave", save::lastsave, Inline),
-    ("latency|doctor", server::latency_doctor, Inline),
-    ("latency|graph", server::latency_graph, Inline),
+    ("latency|doctor", latency_cmd::doctor, Inline),
+    ("latency|graph", latency_cmd::graph, Inline),
     ("latency|help", help::help, Inline),
-    ("latency|histogram", server::latency_histogram, Inline),
-    ("latency|history", server::latency_nothing, Inline),
-    ("latency|latest", server::latency_nothing, Inline),
-    ("latency|reset", server::latency_reset, Inline),
+    ("latency|histogram", latency_cmd::histogram, Inline),
+    ("latency|history", latency_cmd::history, Inline),
+    ("latency|latest", latency_cmd::latest, Inline),
+    ("latency|reset", latency_cmd::reset, Inline),
     ("lcs", strings::lcs, Inline),
     ("lindex", lists::lindex, Inline),
     ("linsert", lists::linsert, Inline),
@@ -227,13 +232,13 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("lrem", lists::lrem, Inline),
     ("lset", lists::lset, Inline),
     ("ltrim", lists::ltrim, Inline),
-    ("memory|doctor", server::memory_doctor, Inline),
+    ("memory|doctor", memory_cmd::doctor, Inline),
     ("memory|help", help::help, Inline),
-    ("memory|malloc-stats", server::memory_malloc_stats, Inline),
-    ("memory|purge", server::memory_purge, Inline),
-    ("memory|stats", server::memory_stats, Inline),
+    ("memory|malloc-stats", memory_cmd::malloc_stats, Inline),
+    ("memory|purge", memory_cmd::purge, Inline),
+    ("memory|stats", memory_cmd::stats, Inline),
     ("mget", strings::mget, Inline),
-    ("memory|usage", server::memory_usage, Inline),
+    ("memory|usage", memory_cmd::usage, Inline),
     ("migrate", migrate::migrate, Slow),
     ("module|help", help::help, Inline),
     ("module|list", server::empty_list, Inline),

@@ -11,6 +11,7 @@ use crate::net::output::{Deferred, Output};
 use crate::net::stream::Stream;
 use crate::session::allowance::Charge;
 use crate::session::clients::ClientInfo;
+use crate::session::in_flight::Ticket;
 use crate::session::session::{Block, Session};
 use crate::store::txn::Draws;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Blocked {
     pub args: OwnedArgs,
     /// It is not answered (CLIENT REPLY).
     pub muted: bool,
+    /// While it sleeps, so that CLIENT PAUSE knows of it.
+    pub ticket: Option<Ticket>,
 }
 
 /// A command that was read but not run.

@@ -15,7 +15,7 @@
 //! published from then on. Mutexes are held for a few instructions, never two at once.
 
 use crate::base::glob::matches;
-use crate::session::clients::{ClientInfo, FLAG_PUBSUB};
+use crate::session::clients::{ClientInfo, FLAG_PUBSUB, Holding};
 use crate::session::delivery::{ChannelKind, Message, Name, Subscriber};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -270,7 +270,12 @@ pub struct Subscriptions {
     channels: Arc<Channels>,
     client: Arc<ClientInfo>,
     names: [BTreeSet<Name>; 3],
+    /// Bytes that it takes, about.
+    bytes: usize,
 }
+
+/// What a subscription takes beside its name: places here and in the table.
+const SUBSCRIPTION_BYTES: usize = 160;
 
 impl Subscriptions {
     /// None yet.
@@ -279,6 +284,7 @@ impl Subscriptions {
             channels: Arc::clone(channels),
             client: Arc::clone(client),
             names: Default::default(),
+            bytes: 0,
         }
     }
 
@@ -288,6 +294,7 @@ impl Subscriptions {
 
     fn note(&self, kind: SubscriptionKind) {
         self.client.subscriptions[kind as usize].store(self.names[kind as usize].len(), RELAXED);
+        self.client.hold(Holding::Subscriptions, self.bytes);
         let any = !self.is_empty();
         if any != (self.client.flags() & FLAG_PUBSUB != 0) {
             self.client.set_flag(FLAG_PUBSUB, any);
@@ -306,6 +313,7 @@ impl Subscriptions {
             let name: Name = name.into();
             names.insert(Arc::clone(&name));
             self.channels.add(kind, &name, self.client.worker, subscriber);
+            self.bytes += name.len() + SUBSCRIPTION_BYTES;
             self.note(kind);
         }
     }
@@ -314,6 +322,7 @@ impl Subscriptions {
     pub fn remove(&mut self, kind: SubscriptionKind, name: &[u8]) {
         if let Some(name) = self.names[kind as usize].take(name) {
             self.channels.remove(kind, &name, self.client.worker, self.subscriber());
+            self.bytes = self.bytes.saturating_sub(name.len() + SUBSCRIPTION_BYTES);
             self.note(kind);
         }
     }
@@ -336,6 +345,7 @@ impl Subscriptions {
 
 impl Drop for Subscriptions {
     fn drop(&mut self) {
+        self.bytes = 0;
         for kind in [Channel, Pattern, Shard] {
             while let Some(name) = self.names[kind as usize].pop_first() {
                 self.channels.remove(kind, &name, self.client.worker, self.subscriber());

@@ -5,6 +5,7 @@
 
 use crate::session::claim::{Claim, Ending, Served};
 use crate::session::delivery::Delivery;
+use crate::session::in_flight::{Answer, Countdown, Then};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -27,6 +28,8 @@ pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
 pub const FLAG_PUBSUB: u32 = 64;
 
+/// Its command waits for the end of a pause: it counts as blocked, and CLIENT UNBLOCK cannot end that.
+pub const FLAG_POSTPONED: u32 = 1 << 7;
 /// Is told of changes to keys it may hold (CLIENT TRACKING).
 pub const FLAG_TRACKING: u32 = 1 << 8;
 /// ..of all keys below its prefixes.
@@ -38,6 +41,20 @@ pub const FLAG_MONITOR: u32 = 1 << 11;
 
 /// Came in by the unix socket.
 pub const FLAG_UNIX: u32 = 1 << 13;
+
+/// What a client takes beside its buffers: connection, session, its place in the tables.
+pub const CLIENT_BYTES: usize = 2048;
+
+/// What of a client takes memory, beside buffers and queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// What it is subscribed to.
+    Subscriptions,
+    /// Keys that it watches.
+    Watches,
+    /// Prefixes that it is told of.
+    Prefixes,
+}
 
 /// No command was run yet.
 pub const NO_COMMAND: u32 = u32::MAX;
@@ -54,11 +71,23 @@ pub trait WorkerHandle: Send + Sync {
     fn served(&self, client: u64);
     /// Hand this to those of its connections that it is for.
     fn deliver(&self, delivery: Arc<Delivery>);
+    /// Let go of this between two turns.
+    fn end_turn(&self, countdown: Arc<Countdown>);
+    /// What this client's command waited for is over; its answer is there.
+    fn answered(&self, client: u64);
 }
 
 impl fmt::Debug for dyn WorkerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WorkerHandle")
+    }
+}
+
+/// Calls `then` once each of these workers has read its mail: what it runs from then on has seen everything that was set before this call.
+pub fn after_turns<'w>(workers: impl Iterator<Item = &'w Arc<dyn WorkerHandle>>, then: Then) {
+    let countdown = Countdown::new(then);
+    for worker in workers {
+        worker.end_turn(Arc::clone(&countdown));
     }
 }
 
@@ -124,6 +153,12 @@ pub struct ClientInfo {
     pub query_bytes: AtomicUsize,
     /// Bytes of replies not sent yet.
     pub output_bytes: AtomicUsize,
+    /// Bytes of the words of a command that waits, or that a pool runs.
+    pub argument_bytes: AtomicUsize,
+    /// By [`Holding`].
+    held_bytes: [AtomicUsize; 3],
+    /// What of it is in the sum of all clients.
+    accounted_bytes: AtomicUsize,
     /// Counts it in its registry as long as anybody holds it.
     alive: Option<Alive>,
 }
@@ -194,8 +229,23 @@ impl ClientInfo {
             commands: AtomicU64::new(0),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            argument_bytes: AtomicUsize::new(0),
+            held_bytes: Default::default(),
+            accounted_bytes: AtomicUsize::new(0),
             alive: None,
         }
+    }
+
+    /// Notes how many bytes something of it takes.
+    pub fn hold(&self, what: Holding, bytes: usize) {
+        self.held_bytes[what as usize].store(bytes, RELAXED);
+    }
+
+    /// Bytes that it takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        let buffers = [&self.query_bytes, &self.output_bytes, &self.argument_bytes, &self.multi_bytes];
+        CLIENT_BYTES
+            + buffers.into_iter().chain(&self.held_bytes).map(|bytes| bytes.load(RELAXED)).sum::<usize>()
     }
 
     /// What it calls itself, locked.
@@ -335,6 +385,17 @@ impl ClientInfo {
         self.handle.served(self.id);
     }
 
+    /// Answers a command of it that waits for this, and tells its worker.
+    pub fn answer(&self, to: &Answer, reply: Vec<u8>) {
+        to.put(reply);
+        self.handle.answered(self.id);
+    }
+
+    /// Its worker.
+    pub fn worker_handle(&self) -> &Arc<dyn WorkerHandle> {
+        &self.handle
+    }
+
     /// Has its worker look at pause and settings again.
     pub fn refresh_worker(&self) {
         self.handle.refresh();
@@ -350,7 +411,7 @@ impl ClientInfo {
             }
             return ended;
         }
-        if self.flags() & FLAG_BLOCKED == 0 {
+        if self.flags() & (FLAG_BLOCKED | FLAG_POSTPONED) != FLAG_BLOCKED {
             return false;
         }
         self.handle.unblock(self.id, with_error);
@@ -364,6 +425,8 @@ pub struct ClientRegistry {
     next_id: AtomicU64,
     count: AtomicUsize,
     blocked: AtomicUsize,
+    /// What all clients take, while `maxmemory-clients` is on.
+    memory_bytes: AtomicUsize,
     /// Clients that anybody still holds: a connection, a job, a table.
     held: Arc<AtomicUsize>,
     clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
@@ -386,7 +449,48 @@ impl ClientRegistry {
 
     /// Removes a client that has gone.
     pub fn remove(&self, id: u64) {
-        self.lock().remove(&id);
+        let gone = self.lock().remove(&id);
+        if let Some(client) = gone {
+            self.account_as(&client, 0);
+        }
+    }
+
+    fn account_as(&self, client: &ClientInfo, bytes: usize) -> usize {
+        let before = client.accounted_bytes.swap(bytes, RELAXED);
+        // Several threads may do so for one client: each takes out what the one before it put in.
+        match bytes >= before {
+            true => self.memory_bytes.fetch_add(bytes - before, RELAXED).wrapping_add(bytes - before),
+            false => self.memory_bytes.fetch_sub(before - bytes, RELAXED).wrapping_sub(before - bytes),
+        }
+    }
+
+    /// Counts what a client takes now; what all take that were counted.
+    pub fn account(&self, client: &ClientInfo) -> usize {
+        self.account_as(client, if client.is_killed() { 0 } else { client.memory_bytes() })
+    }
+
+    /// Closes clients, the largest first, until all together take no more than so many bytes. Those with CLIENT NO-EVICT stay. How many
+    /// were closed.
+    pub fn evict(&self, bytes_max: usize) -> usize {
+        let all = self.all();
+        let mut total = all.iter().map(|client| self.account(client)).last().unwrap_or(0);
+        if total <= bytes_max {
+            return 0;
+        }
+        let may_go = |client: &&Arc<ClientInfo>| client.flags() & FLAG_NO_EVICT == 0;
+        let mut sizes: Vec<(usize, &Arc<ClientInfo>)> =
+            all.iter().filter(may_go).map(|client| (client.memory_bytes(), client)).collect();
+        sizes.sort_unstable_by_key(|(bytes, client)| (std::cmp::Reverse(*bytes), client.id));
+        let mut evicted = 0;
+        for (_, client) in sizes {
+            client.kill();
+            evicted += 1;
+            total = self.account(client);
+            if total <= bytes_max {
+                break;
+            }
+        }
+        evicted
     }
 
     /// Takes one of `max` places for a connection. False if all are taken. [`leave`](Self::leave) gives it back.
@@ -428,13 +532,66 @@ impl ClientRegistry {
         }
     }
 
-    /// All clients, by id.
+    /// All clients, by id; those not that were killed.
     pub fn all(&self) -> Vec<Arc<ClientInfo>> {
-        self.lock().values().cloned().collect()
+        self.lock().values().filter(|client| !client.is_killed()).cloned().collect()
     }
 
     /// One client.
     pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
-        self.lock().get(&id).cloned()
+        self.lock().get(&id).filter(|client| !client.is_killed()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Killed(Mutex<Vec<u64>>);
+
+    impl WorkerHandle for Killed {
+        fn kill(&self, client: u64) {
+            self.0.lock().unwrap().push(client);
+        }
+        fn unblock(&self, _: u64, _: bool) {}
+        fn refresh(&self) {}
+        fn served(&self, _: u64) {}
+        fn deliver(&self, _: Arc<Delivery>) {}
+        fn end_turn(&self, _: Arc<Countdown>) {}
+        fn answered(&self, _: u64) {}
+    }
+
+    #[test]
+    fn the_largest_go_first_and_no_more_than_must() {
+        let (registry, killed) = (ClientRegistry::default(), Arc::<Killed>::default());
+        let clients: Vec<_> = [10, 500, 300, 400]
+            .map(|kilobytes: usize| {
+                let client = registry.add(Arrival {
+                    address: String::new(),
+                    local_address: String::new(),
+                    descriptor: 0,
+                    now_ms: 0,
+                    worker: 0,
+                    place: 0,
+                    handle: Arc::clone(&killed) as Arc<dyn WorkerHandle>,
+                });
+                client.query_bytes.store(kilobytes << 10, RELAXED);
+                client
+            })
+            .into();
+        clients[1].set_flag(FLAG_NO_EVICT, true);
+        assert_eq!(registry.evict(2 << 20), 0);
+        assert_eq!(registry.account(&clients[0]), (1210 << 10) + 4 * CLIENT_BYTES);
+        clients[0].hold(Holding::Watches, 1 << 10);
+        assert_eq!(registry.account(&clients[0]), (1211 << 10) + 4 * CLIENT_BYTES);
+        assert_eq!(registry.evict(900 << 10), 1);
+        assert_eq!(*killed.0.lock().unwrap(), [4]);
+        assert_eq!(registry.all().len(), 3);
+        registry.remove(4);
+        assert_eq!(registry.account(&clients[3]), (811 << 10) + 3 * CLIENT_BYTES);
+        assert_eq!(registry.evict(1), 2, "all but the one that stays");
+        clients.iter().for_each(|client| registry.remove(client.id));
+        assert_eq!(registry.memory_bytes.load(RELAXED), 0);
     }
 }

@@ -58,6 +58,11 @@ impl Publisher {
         let _ = self.workers.set(workers);
     }
 
+    /// All workers.
+    pub fn workers(&self) -> &[Arc<dyn WorkerHandle>] {
+        self.workers.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Who is subscribed to what.
     pub fn channels(&self) -> &Arc<Channels> {
         &self.channels

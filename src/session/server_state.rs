@@ -10,7 +10,9 @@
 use crate::base::clock::Clock;
 use crate::base::config::{Config, OutputLimit};
 use crate::session::allowance::Allowance;
-use crate::session::clients::{ClientRegistry, FLAG_MONITOR, FLAG_PUBSUB};
+use crate::session::clients::{ClientInfo, ClientRegistry, FLAG_MONITOR, FLAG_PUBSUB};
+use crate::session::in_flight::InFlight;
+use crate::session::latency::LatencyMonitor;
 use crate::session::peers::Peers;
 use crate::session::publisher::Publisher;
 use crate::session::slowlog::SlowLog;
@@ -19,12 +21,16 @@ use crate::session::waiters::WaitTable;
 use crate::session::watches::WatchTable;
 use crate::store::events::EventClass;
 use crate::store::store::Store;
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 const RELAXED: Ordering = Ordering::Relaxed;
+
+/// How long nobody looks for clients to close after there was none.
+const EVICTION_PAUSE_MS: u64 = 20;
 
 /// `appendfsync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +93,8 @@ pub struct Settings {
     pub password_needed: AtomicBool,
     /// Memory above which commands that grow it are refused; 0 for none.
     pub memory_max_bytes: AtomicU64,
+    /// Memory above which the largest clients are closed; 0 for none.
+    pub client_memory_max_bytes: AtomicU64,
     /// Whether clients from elsewhere are refused while there is no password.
     pub protected_mode: AtomicBool,
     /// TCP keepalive in seconds.
@@ -112,6 +120,7 @@ impl Settings {
             output_limit_pubsub: OutputSetting::default(),
             password_needed: AtomicBool::new(false),
             memory_max_bytes: AtomicU64::new(0),
+            client_memory_max_bytes: AtomicU64::new(0),
             protected_mode: AtomicBool::new(true),
             keepalive_s: AtomicU64::new(0),
             stream_node_entries_max: AtomicU64::new(0),
@@ -142,6 +151,12 @@ impl Settings {
         self.output_limit_pubsub.set(config.output_limit("pubsub"));
         self.password_needed.store(!config.text("requirepass").is_empty(), RELAXED);
         self.memory_max_bytes.store(unsigned("maxmemory"), RELAXED);
+        let clients_max = match config.text("maxmemory-clients").strip_suffix('%') {
+            // As in Redis, a part of no limit is no limit.
+            Some(percent) => unsigned("maxmemory") / 100 * percent.parse::<u64>().unwrap_or(0),
+            None => unsigned("maxmemory-clients"),
+        };
+        self.client_memory_max_bytes.store(clients_max, RELAXED);
         self.protected_mode.store(config.flag("protected-mode"), RELAXED);
         self.keepalive_s.store(unsigned("tcp-keepalive"), RELAXED);
     }
@@ -231,6 +246,85 @@ pub struct SaveState {
     pub saves: u64,
 }
 
+/// What COMPACT is to compact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactScope {
+    /// Everything.
+    All,
+    /// One numbered database.
+    Database(usize),
+}
+
+impl fmt::Display for CompactScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompactScope::All => f.write_str("all"),
+            CompactScope::Database(db) => write!(f, "db{db}"),
+        }
+    }
+}
+
+/// COMPACT: what was asked for, and what INFO tells of it.
+#[derive(Clone, Debug)]
+pub struct Compaction {
+    /// What waits for its turn.
+    pub waiting: VecDeque<CompactScope>,
+    /// What runs, and since when (monotonic ms).
+    pub running: Option<(CompactScope, u64)>,
+    /// Keyspaces that the running one is done with.
+    pub done: usize,
+    /// ..of so many.
+    pub total: usize,
+    /// How many ended since the start.
+    pub finished: u64,
+    /// Whether the last one succeeded.
+    pub last_ok: bool,
+    /// How long the last one took; `None` if there was none.
+    pub last_ms: Option<u64>,
+}
+
+/// More wait for none.
+const COMPACTIONS_WAITING_MAX: usize = 16;
+
+impl Compaction {
+    fn new() -> Compaction {
+        let waiting = VecDeque::new();
+        Compaction { waiting, running: None, done: 0, total: 0, finished: 0, last_ok: true, last_ms: None }
+    }
+
+    /// Asks for one. What waits already is not asked for twice. False if too many wait.
+    pub fn ask(&mut self, scope: CompactScope) -> bool {
+        if self.waiting.contains(&scope) {
+            return true;
+        }
+        let room = self.waiting.len() < COMPACTIONS_WAITING_MAX;
+        if room {
+            self.waiting.push_back(scope);
+        }
+        room
+    }
+
+    /// The next one begins, if one waits.
+    pub fn begin(&mut self, now_ms: u64) -> Option<CompactScope> {
+        let scope = self.waiting.pop_front()?;
+        self.running = Some((scope, now_ms));
+        Some(scope)
+    }
+
+    /// How far the running one is.
+    pub fn progress(&mut self, done: usize, total: usize) {
+        (self.done, self.total) = (done, total);
+    }
+
+    /// The running one has ended; how long it took.
+    pub fn finish(&mut self, ok: bool, now_ms: u64) -> u64 {
+        let took_ms = self.running.take().map_or(0, |(_, since_ms)| now_ms.saturating_sub(since_ms));
+        self.finished += 1;
+        (self.done, self.total, self.last_ok, self.last_ms) = (0, 0, ok, Some(took_ms));
+        took_ms
+    }
+}
+
 /// How SHUTDOWN was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownRequest {
@@ -281,6 +375,10 @@ pub struct ServerState {
     store: RwLock<Arc<Store>>,
     generation: AtomicU64,
     opener: Opener,
+    /// Held while the store is opened again.
+    reopening: Mutex<()>,
+    /// Held while the configuration changes.
+    changing_config: Mutex<()>,
     reconfigure: Reconfigure,
     config: RwLock<Arc<Config>>,
     /// The clock.
@@ -291,6 +389,10 @@ pub struct ServerState {
     pub stats: Stats,
     /// Connected clients.
     pub clients: Arc<ClientRegistry>,
+    /// What is under way outside the workers' loops.
+    pub in_flight: Arc<InFlight>,
+    /// LATENCY.
+    pub latency: Arc<LatencyMonitor>,
     /// Memory for large requests.
     pub allowance: Arc<Allowance>,
     /// SLOWLOG.
@@ -309,6 +411,9 @@ pub struct ServerState {
     pub identity: Identity,
     /// When the server started (monotonic ms).
     pub started_ms: u64,
+    /// When it is worth to look again for clients to close (monotonic ms).
+    no_eviction_before_ms: AtomicU64,
+    compaction: Mutex<Compaction>,
     save: Mutex<SaveState>,
     /// BGSAVE was asked for; the thread that makes checkpoints clears it.
     pub save_requested: AtomicBool,
@@ -344,6 +449,8 @@ pub struct Parts {
     pub shutdown_trigger: ShutdownTrigger,
     /// Writes a line to the server's log.
     pub logger: Logger,
+    /// LATENCY; the engine tells it too.
+    pub latency: Arc<LatencyMonitor>,
 }
 
 impl ServerState {
@@ -364,11 +471,15 @@ impl ServerState {
             store: RwLock::new(parts.store),
             generation: AtomicU64::new(1),
             opener: parts.opener,
+            reopening: Mutex::default(),
+            changing_config: Mutex::default(),
             reconfigure: parts.reconfigure,
             settings: Settings::new(&parts.config),
             config: RwLock::new(Arc::new(parts.config)),
             stats: Stats::new(parts.identity.workers, parts.commands),
             clients,
+            in_flight: Arc::default(),
+            latency: parts.latency,
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),
             slowlog: SlowLog::default(),
             peers: Peers::default(),
@@ -379,6 +490,8 @@ impl ServerState {
             identity: parts.identity,
             started_ms,
             clock: parts.clock,
+            no_eviction_before_ms: AtomicU64::new(0),
+            compaction: Mutex::new(Compaction::new()),
             save: Mutex::new(save),
             save_requested: AtomicBool::new(false),
             shutdown: Mutex::new(None),
@@ -393,6 +506,7 @@ impl ServerState {
     /// Says to the publisher what it is to tell of.
     fn set_told(&self) {
         let config = self.config();
+        self.latency.set_threshold_ms(config.number("latency-monitor-threshold").max(0) as u64);
         self.publisher.set_classes(EventClass::from_letters(config.text("notify-keyspace-events")));
         self.publisher.set_tracked_keys_max(config.number("tracking-table-max-keys").max(0) as usize);
     }
@@ -402,6 +516,12 @@ impl ServerState {
         Arc::clone(&self.store.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The store, for work that takes long and is not within the gate: waits while it is opened again.
+    pub fn settled_store(&self) -> Arc<Store> {
+        let _settled = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store()
+    }
+
     /// Grows each time the store was opened again.
     pub fn generation(&self) -> u64 {
         // Acquire: pairs with the Release in `reopen`; whoever sees the number sees the store.
@@ -409,12 +529,13 @@ impl ServerState {
     }
 
     /// Closes the store (flushed and synced) and opens it again. The caller has closed the old store's gate and keeps it closed
-    /// until this returns.
+    /// until this returns. Whoever only asks how things are (INFO) goes on with the old one meanwhile.
     pub fn reopen(&self) -> Result<(), haypile_lsm::Error> {
-        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
-        store.close()?;
-        *store = (self.opener)()?;
+        let _one_at_a_time = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store().close()?;
+        let store = (self.opener)()?;
         self.publisher.follow(&store);
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
         // Release: pairs with `generation`.
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
@@ -430,14 +551,48 @@ impl ServerState {
         &self,
         change: impl FnOnce(&Config) -> Result<Config, String>,
     ) -> Result<(), String> {
-        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changing_config.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = self.config();
         let changed = change(&config)?;
         (self.reconfigure)(&config, &changed)?;
         self.settings.apply(&changed);
-        *config = Arc::new(changed);
-        drop(config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         self.set_told();
+        self.no_eviction_before_ms.store(0, RELAXED);
+        self.evict_clients();
         Ok(())
+    }
+
+    /// Looks at what a client takes that may have grown, if `maxmemory-clients` is on, and closes the largest clients if all take too much.
+    #[inline]
+    pub fn look_at_memory_of(&self, client: &ClientInfo) {
+        let bytes_max = self.settings.client_memory_max_bytes.load(RELAXED);
+        if bytes_max != 0 && self.clients.account(client) as u64 > bytes_max {
+            self.evict_clients();
+        }
+    }
+
+    /// Closes the largest clients if all together take more than `maxmemory-clients`.
+    pub fn evict_clients(&self) {
+        let bytes_max = self.settings.client_memory_max_bytes.load(RELAXED);
+        if bytes_max == 0 {
+            return;
+        }
+        // Where nobody may be closed, everybody would look again for every command.
+        let now_ms = self.clock.monotonic_ms();
+        if now_ms < self.no_eviction_before_ms.load(RELAXED) {
+            return;
+        }
+        let evicted = self.clients.evict(bytes_max as usize);
+        self.stats.shared().counters.clients_evicted.fetch_add(evicted as u64, RELAXED);
+        if evicted == 0 {
+            self.no_eviction_before_ms.store(now_ms + EVICTION_PAUSE_MS, RELAXED);
+        }
+    }
+
+    /// State of COMPACT, locked. Only for as long as it is looked at.
+    pub fn compaction(&self) -> MutexGuard<'_, Compaction> {
+        self.compaction.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// State of SAVE and BGSAVE, locked.

@@ -6,6 +6,7 @@
 
 use crate::session::channels::Subscriptions;
 use crate::session::clients::{ClientInfo, FLAG_MULTI};
+use crate::session::in_flight::Answer;
 use crate::session::monitors::Monitoring;
 use crate::session::multi::Multi;
 use crate::session::outside::Outside;
@@ -46,6 +47,8 @@ pub enum Block {
     },
     /// BLPOP and its kin: answer when served.
     Keys(Arc<Waiter>),
+    /// CLIENT PAUSE, KILL, UNBLOCK: answer when what they concern has ended.
+    Others(Arc<Answer>),
 }
 
 /// One connection as its commands see it.

@@ -62,6 +62,8 @@ counters! {
     output_limit_disconnections,
     /// Connections closed because their request grew too large.
     query_limit_disconnections,
+    /// Connections closed because all clients together took too much memory.
+    clients_evicted,
     /// Commands that panicked.
     panics,
     /// Commands sent to the io pool.
@@ -233,6 +235,8 @@ pub struct Stats {
     pub memory_now_bytes: AtomicU64,
     /// Greatest resident memory seen, in bytes.
     pub memory_peak_bytes: AtomicU64,
+    /// Resident memory when the server began to listen, in bytes.
+    pub memory_startup_bytes: AtomicU64,
     /// Greatest number of clients seen.
     pub clients_peak: AtomicU64,
 }
@@ -251,6 +255,7 @@ impl Stats {
             sampler: Mutex::default(),
             memory_now_bytes: AtomicU64::new(0),
             memory_peak_bytes: AtomicU64::new(0),
+            memory_startup_bytes: AtomicU64::new(0),
             clients_peak: AtomicU64::new(0),
         }
     }

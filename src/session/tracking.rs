@@ -15,7 +15,7 @@
 //!
 //! Keys are told of by name, whatever their database, as in Redis. Mutexes are held for a few instructions, never two at once.
 
-use crate::session::clients::{ClientInfo, FLAG_BCAST, FLAG_BROKEN_REDIRECT, FLAG_TRACKING};
+use crate::session::clients::{ClientInfo, FLAG_BCAST, FLAG_BROKEN_REDIRECT, FLAG_TRACKING, Holding};
 use crate::session::delivery::Name;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -318,6 +318,10 @@ impl Tracking {
         let prefix: Name = prefix.into();
         self.table.add_prefix(&prefix, self.client.id);
         self.prefixes.insert(prefix);
+        // What a prefix takes beside itself: places here and in the table.
+        const PREFIX_BYTES: usize = 160;
+        let bytes = self.prefixes.iter().map(|prefix| prefix.len() + PREFIX_BYTES).sum();
+        self.client.hold(Holding::Prefixes, bytes);
     }
 }
 
@@ -327,6 +331,7 @@ impl Drop for Tracking {
             self.table.remove_prefix(prefix, self.client.id);
         }
         self.table.leave(self.client.id);
+        self.client.hold(Holding::Prefixes, 0);
         for flag in [FLAG_TRACKING, FLAG_BCAST, FLAG_BROKEN_REDIRECT] {
             self.client.set_flag(flag, false);
         }

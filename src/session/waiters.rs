@@ -284,6 +284,8 @@ mod tests {
         fn refresh(&self) {}
         fn served(&self, _: u64) {}
         fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
+        fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
+        fn answered(&self, _: u64) {}
     }
 
     fn waiter(id: u64, keys: &[&str], kind: Kind) -> Arc<Waiter> {

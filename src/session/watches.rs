@@ -17,7 +17,7 @@
 //! Shard mutexes are held for a few instructions, never two at once. Entries leave with [`Watched::clear`], also when the session is
 //! dropped, wherever that is.
 
-use crate::session::clients::{ClientInfo, FLAG_DIRTY};
+use crate::session::clients::{ClientInfo, FLAG_DIRTY, Holding};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -172,12 +172,17 @@ pub struct Watched {
     table: Arc<WatchTable>,
     client: Arc<ClientInfo>,
     keys: Vec<WatchedKey>,
+    /// Bytes that they take, about.
+    bytes: usize,
 }
+
+/// What a watched key takes beside its name: places here and in the table.
+const WATCH_BYTES: usize = 160;
 
 impl Watched {
     /// Nothing yet.
     pub fn new(table: Arc<WatchTable>, client: Arc<ClientInfo>) -> Watched {
-        Watched { table, client, keys: Vec::new() }
+        Watched { table, client, keys: Vec::new(), bytes: 0 }
     }
 
     /// The keys.
@@ -195,8 +200,10 @@ impl Watched {
         }
         let watch = Watch { client: Arc::clone(&self.client), live: key.expire_ms.is_some() };
         self.table.enter(key.db, &key.key, watch);
+        self.bytes += key.key.len() + WATCH_BYTES;
         self.keys.push(key);
         self.client.set_watched(self.keys.len());
+        self.client.hold(Holding::Watches, self.bytes);
     }
 
     /// Whether a key has changed, or has expired by now. Exact with the keys locked.
@@ -220,7 +227,9 @@ impl Watched {
             self.table.leave(key.db, &key.key, self.client.id);
         }
         self.table.clients.fetch_sub(1, RELAXED);
+        self.bytes = 0;
         self.client.set_watched(0);
+        self.client.hold(Holding::Watches, 0);
         // Nobody finds it in the table any more: the mark stays off.
         self.client.set_flag(FLAG_DIRTY, false);
     }
@@ -245,6 +254,8 @@ mod tests {
         fn refresh(&self) {}
         fn served(&self, _: u64) {}
         fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
+        fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
+        fn answered(&self, _: u64) {}
     }
 
     fn watched(table: &Arc<WatchTable>, id: u64) -> Watched {

@@ -35,6 +35,11 @@ impl AccessTimes {
         }
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<AtomicU32>()
+    }
+
     fn slot(&self, hash: u64) -> Option<&AtomicU32> {
         self.slots.get(hash as usize % SLOTS)
     }

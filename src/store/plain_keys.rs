@@ -36,6 +36,11 @@ impl PlainKeys {
         PlainKeys { buckets: std::iter::repeat_with(Bucket::default).take(buckets.max(1)).collect() }
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.buckets.len() * size_of::<Bucket>()
+    }
+
     fn bucket(&self, hash: u64) -> &[AtomicU32; WAYS] {
         &self.buckets[hash as usize & (self.buckets.len() - 1)].0
     }

@@ -110,6 +110,10 @@ tools_part() {
   expect '^1001 +[0-9.]+[KMG]? ' timeout 2 stdbuf -oL "${cli[@]}" --stat
   expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+$' timeout 2 "${cli[@]}" --latency
   expect '^[0-9]+ [0-9]+ [0-9.]+ [0-9]+' timeout 4 stdbuf -oL "${cli[@]}" --raw --latency-history -i 1
+  expect 'K,L,M,N,O,P,Q' timeout 3 stdbuf -oL "${cli[@]}" --latency-dist -i 1
+  # What is not there says so.
+  expect 'ERR An LFU maxmemory policy is not selected' "${cli[@]}" --hotkeys
+  expect "SYNC with master failed: -ERR unknown command 'SYNC'" "${cli[@]}" --rdb "$work/dump.rdb"
   expect 'redis_version' "${cli[@]}" info
   expect 'hello world' "${cli[@]}" -3 echo 'hello world'
   expect '^server|"server"' "${cli[@]}" -3 hello

@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub const GLANCE: Duration = Duration::from_millis(5);
 
 /// A running (or killed, and to be started again) server.
 pub struct Server {
+    /// Its configuration file.
+    file: Option<PathBuf>,
     program: Program,
     flags: Vec<String>,
     port: u16,
@@ -39,8 +41,17 @@ impl Server {
 
     /// The same, with a given program.
     pub fn start_program(name: &str, program: Program, flags: &[&str]) -> Server {
+        Server::start_whole(name, program, None, flags)
+    }
+
+    /// Our server with a configuration file.
+    pub fn start_with_file(name: &str, file: &Path, flags: &[&str]) -> Server {
+        Server::start_whole(name, Program::under_test(), Some(file.to_path_buf()), flags)
+    }
+
+    fn start_whole(name: &str, program: Program, file: Option<PathBuf>, flags: &[&str]) -> Server {
         let flags = flags.iter().map(ToString::to_string).collect();
-        let mut server = Server { program, flags, port: 0, child: None, folder: Folder::new(name) };
+        let mut server = Server { program, file, flags, port: 0, child: None, folder: Folder::new(name) };
         // Another process may take the free port between our look and the server's bind.
         for _ in 0..5 {
             server.port = free_port();
@@ -145,6 +156,7 @@ impl Server {
             .open(self.folder.path().join("server.log"))
             .expect("open server.log");
         let mut command = Command::new(&self.program.path);
+        command.args(&self.file);
         command.arg("--port").arg(self.port.to_string()).arg("--dir").arg(&data);
         command.args(["--bind", "127.0.0.1", "--enable-debug-command", "yes"]);
         match self.program.family {

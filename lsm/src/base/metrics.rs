@@ -120,6 +120,12 @@ counters! {
     background_us: AtomicU64,
     /// Microseconds that writers were asked to wait.
     write_delay_us: AtomicU64,
+    /// ..of that because memtables were full.
+    write_delay_memtables_us: AtomicU64,
+    /// ..of that because there were many runs in L0.
+    write_delay_level0_us: AtomicU64,
+    /// ..of that because compaction was behind.
+    write_delay_debt_us: AtomicU64,
     /// Writers that were asked to wait.
     write_delays: AtomicU64,
     /// Background jobs that failed and were retried.

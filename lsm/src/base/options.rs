@@ -6,6 +6,7 @@ use crate::base::key::{Lsn, SequenceNumber};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,10 @@ pub type LogListener = Arc<dyn Fn(LogProgress) + Send + Sync>;
 
 /// Receives plain lines about what the engine does ("recovered 3 segments", "compaction failed: ...").
 pub type EventListener = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Told how long something took that others may have waited for, by name: `wal-write`, `wal-sync`. Called often and under locks: it
+/// must be quick.
+pub type LatencyListener = Arc<dyn Fn(&'static str, Duration) + Send + Sync>;
 
 /// Options of a database.
 #[derive(Clone)]
@@ -88,6 +93,8 @@ pub struct Options {
     pub log_listener: Option<LogListener>,
     /// Told in words what the engine does.
     pub event_listener: Option<EventListener>,
+    /// Told how long writes and syncs of the log took.
+    pub latency_listener: Option<LatencyListener>,
 }
 
 impl Default for Options {
@@ -112,6 +119,7 @@ impl Default for Options {
             hooks: HashMap::new(),
             log_listener: None,
             event_listener: None,
+            latency_listener: None,
         }
     }
 }

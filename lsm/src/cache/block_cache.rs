@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that a cached block costs beside its own: reference counts, slots at half load, queue entry, allocator.
@@ -99,6 +99,8 @@ pub struct BlockCache {
 struct Shard {
     slots: Atomic<Slots>,
     writer: Apart<Mutex<Writer>>,
+    /// Bytes used and allowed, as of the last change: for those who only ask. Relaxed, written under the mutex.
+    seen: Apart<[AtomicUsize; 2]>,
 }
 
 #[repr(align(128))]
@@ -144,6 +146,7 @@ impl BlockCache {
         let shards = (0..shards)
             .map(|_| Shard {
                 slots: Atomic::new(Slots::new(SLOTS_MIN)),
+                seen: Apart([AtomicUsize::new(0), AtomicUsize::new(capacity_bytes / shards)]),
                 writer: Apart(Mutex::new(Writer {
                     small: VecDeque::new(),
                     main: VecDeque::new(),
@@ -203,16 +206,23 @@ impl BlockCache {
             writer.small_bytes += queued.charge;
             writer.small.push_back(queued);
         }
+        shard.note(&writer);
+    }
+
+    /// Keeps everybody else from changing anything; for tests of those who must not wait.
+    #[cfg(test)]
+    pub fn hold_all(&self) -> Vec<impl Drop + '_> {
+        self.shards.iter().map(Shard::lock).collect()
     }
 
     /// Bytes of all blocks here, with their overhead.
     pub fn used_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().used_bytes).sum()
+        self.shards.iter().map(|shard| shard.seen.0[0].load(Ordering::Relaxed)).sum()
     }
 
     /// The most bytes that it may hold.
     pub fn capacity_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().capacity_bytes).sum()
+        self.shards.iter().map(|shard| shard.seen.0[1].load(Ordering::Relaxed)).sum()
     }
 
     /// Changes the budget; evicts at once what is over it.
@@ -223,6 +233,7 @@ impl BlockCache {
             writer.capacity_bytes = capacity_bytes / self.shards.len();
             let room = writer.capacity_bytes;
             writer.shrink_to(room, shard.slots(&guard), &guard);
+            shard.note(&writer);
         }
     }
 
@@ -232,6 +243,7 @@ impl BlockCache {
             let guard = epoch::pin();
             let mut writer = shard.lock();
             writer.erase(|key| key.file_number == file_number, shard.slots(&guard), &guard);
+            shard.note(&writer);
         }
     }
 
@@ -281,6 +293,12 @@ impl fmt::Debug for BlockCache {
 impl Shard {
     fn lock(&self) -> MutexGuard<'_, Writer> {
         self.writer.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who only ask. To be called before the lock goes.
+    fn note(&self, writer: &Writer) {
+        self.seen.0[0].store(writer.used_bytes, Ordering::Relaxed);
+        self.seen.0[1].store(writer.capacity_bytes, Ordering::Relaxed);
     }
 
     fn slots<'g>(&self, guard: &'g Guard) -> &'g Slots {

@@ -16,7 +16,7 @@ use crate::base::hash::key_hash;
 use crate::base::key::{Lsn, ValueKind};
 use crate::base::metrics::Metrics;
 use crate::base::options::{Durability, WriteOptions};
-use crate::db::delay::delay;
+use crate::db::delay::{Cause, delay, worst};
 use crate::db::state::{Shared, lock};
 use crate::db::view::{KeyspaceView, View, ViewWriter};
 use crate::memtable::memtable::Memtable;
@@ -57,6 +57,18 @@ pub fn write_delay(shared: &Shared, bytes: usize) -> Option<Duration> {
     delay(shared.pressure(), bytes, shared.drain_rate.bytes_per_second())
 }
 
+/// Counts a writer that was asked to wait for so long, by what held it up.
+pub fn note_delay(shared: &Shared, wait: Duration) {
+    let (metrics, us) = (&shared.metrics, wait.as_micros() as u64);
+    Metrics::add(&metrics.write_delay_us, us);
+    let of_cause = match worst(&shared.load()).1 {
+        Cause::Memtables => &metrics.write_delay_memtables_us,
+        Cause::Level0 => &metrics.write_delay_level0_us,
+        Cause::Debt => &metrics.write_delay_debt_us,
+    };
+    Metrics::add(of_cause, us);
+}
+
 fn wait_for_room(shared: &Shared, bytes: usize) -> Result<()> {
     if !shared.threaded.load(Ordering::Relaxed) {
         // Nobody would drain while this thread waits; whoever steps the database decides.
@@ -74,7 +86,7 @@ fn wait_for_room(shared: &Shared, bytes: usize) -> Result<()> {
         if first {
             Metrics::add(&shared.metrics.write_delays, 1);
         }
-        Metrics::add(&shared.metrics.write_delay_us, wait.as_micros() as u64);
+        note_delay(shared, wait);
         first = false;
         shared.env.sleep(wait);
         shared.check_writable()?;

@@ -151,7 +151,10 @@ fn claim(jobs: &mut Jobs, keyspace: &Arc<KeyspaceView>, plan: Plan) -> Claimed {
 }
 
 fn run_claimed(shared: &Arc<Shared>, claimed: Claimed) -> Result<()> {
+    // Relaxed, both: a counter for people.
+    shared.running_compactions.fetch_add(1, Ordering::Relaxed);
     let result = run(shared, &claimed);
+    shared.running_compactions.fetch_sub(1, Ordering::Relaxed);
     let id = claimed.keyspace.id;
     let mut jobs = lock(&shared.jobs);
     if let Some(running) = jobs.compacting.get_mut(&id) {

@@ -11,7 +11,8 @@ use crate::db::iter::{Iter, iter};
 use crate::db::read::{Found, PinnedValue, Reader, count_needs_io, latest, may_contain, read};
 use crate::db::snapshots::Snapshot;
 use crate::db::state::{Shared, lock};
-use crate::db::{checkpoint, commit, keyspaces, manual, recovery, verify};
+use crate::db::status::MemoryUse;
+use crate::db::{checkpoint, commit, keyspaces, manual, recovery, status, verify};
 use crate::env::env::Env;
 use crate::wal::reader::WalReader;
 use std::path::Path;
@@ -44,6 +45,12 @@ pub struct Db {
 }
 
 impl Db {
+    /// For tests of this floor.
+    #[cfg(test)]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Opens the database in folder `path`, making it if `options` say so. Recovers what a crash left: a torn end of the log is
     /// cut off, anything else that is damaged is an error. Cost: proportional to the log that was not flushed.
     ///
@@ -183,7 +190,7 @@ impl Db {
 
     /// A moment that can be read at until it is dropped.
     pub fn snapshot(&self) -> Snapshot {
-        self.shared.snapshots.take(|| latest(&self.shared))
+        self.shared.snapshots.take(self.shared.env.monotonic(), || latest(&self.shared))
     }
 
     /// Everything up to here may be read.
@@ -236,6 +243,11 @@ impl Db {
     /// its clients asks here and writes with `obey_delay` off.
     pub fn write_delay(&self, bytes: usize) -> Option<Duration> {
         commit::write_delay(&self.shared, bytes)
+    }
+
+    /// Counts a wait that [`write_delay`](Self::write_delay) asked for and that was served.
+    pub fn note_delay(&self, wait: Duration) {
+        commit::note_delay(&self.shared, wait);
     }
 
     /// Whether the log can take writes right now: not poisoned, and with space.
@@ -301,7 +313,12 @@ impl Db {
 
     /// Names and values that describe the state of the engine: levels, sizes, debt, watermarks.
     pub fn properties(&self) -> Vec<(String, String)> {
-        verify::properties(&self.shared)
+        status::properties(&self.shared)
+    }
+
+    /// Where its memory is. Never waits.
+    pub fn memory(&self) -> MemoryUse {
+        status::memory(&self.shared)
     }
 
     /// Why the database takes no more writes, if so.

@@ -36,8 +36,24 @@ pub struct Load {
 /// Longest single wait; a caller asks again afterwards.
 pub const DELAY_MAX: Duration = Duration::from_millis(100);
 
+/// What writers wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Memtables wait to be flushed.
+    Memtables,
+    /// L0 holds many runs.
+    Level0,
+    /// Compaction is behind.
+    Debt,
+}
+
 /// The pressure, from 0 (none) to 1 (at a bound).
 pub fn pressure(load: &Load) -> f64 {
+    worst(load).0
+}
+
+/// The greatest pressure, and where it comes from.
+pub fn worst(load: &Load) -> (f64, Cause) {
     let ratio =
         |value: u64, from: f64, to: f64| ((value as f64 - from) / (to - from).max(1.0)).clamp(0.0, 1.0);
     let memory_max = load.memtable_bytes_max as f64;
@@ -46,7 +62,13 @@ pub fn pressure(load: &Load) -> f64 {
     let level0 = ratio(load.level0_runs, trigger * 3.0, trigger * 10.0);
     let soft = load.debt_bytes_soft as f64;
     let debt = ratio(load.debt_bytes, soft, soft * 8.0);
-    memory.max(level0).max(debt)
+    let mut worst = (memory, Cause::Memtables);
+    for other in [(level0, Cause::Level0), (debt, Cause::Debt)] {
+        if other.0 > worst.0 {
+            worst = other;
+        }
+    }
+    worst
 }
 
 /// How long a write of `bytes` should wait at `pressure` while `rate_bytes` a second drain. `None` for not at all.
@@ -109,6 +131,21 @@ mod tests {
             last = wait;
         }
         assert!(last > Duration::from_micros(100));
+    }
+
+    #[test]
+    fn the_cause_is_what_is_furthest_behind() {
+        let load = Load {
+            memtable_bytes: 700,
+            memtable_bytes_max: 1000,
+            level0_runs: 30,
+            level0_trigger: 4,
+            debt_bytes: 2 << 30,
+            debt_bytes_soft: 1 << 30,
+        };
+        assert_eq!(worst(&load).1, Cause::Level0);
+        assert_eq!(worst(&Load { level0_runs: 0, ..load }).1, Cause::Memtables);
+        assert_eq!(worst(&Load { level0_runs: 0, memtable_bytes: 600, ..load }).1, Cause::Debt);
     }
 
     #[test]

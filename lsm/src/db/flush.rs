@@ -27,7 +27,10 @@ use std::time::Duration;
 /// Flushes the oldest immutable memtable of some keyspace. Returns whether there was one to flush.
 pub fn flush_one(shared: &Arc<Shared>) -> Result<bool> {
     let Some(id) = claim(shared) else { return Ok(false) };
+    // Relaxed, both: a counter for people.
+    shared.running_flushes.fetch_add(1, Ordering::Relaxed);
     let result = flush_claimed(shared, id);
+    shared.running_flushes.fetch_sub(1, Ordering::Relaxed);
     lock(&shared.jobs).flushing.remove(&id);
     shared.signal();
     result.map(|()| true)

@@ -39,7 +39,7 @@ pub fn get_or_create(shared: &Shared, name: &str, options: KeyspaceOptions) -> R
         name: name.into(),
         options,
         hooks: shared.options.hooks.get(name).cloned(),
-        memtable: Arc::new(Memtable::new(shared.options.memtable_bytes, memtable_number)?),
+        memtable: Arc::new(Memtable::within(&shared.maps, shared.options.memtable_bytes, memtable_number)?),
         immutables: Vec::new(),
         version: Arc::new(Version::empty()),
         flushed_lsn: 0,

@@ -17,4 +17,5 @@ pub mod manual;
 pub mod recovery;
 pub mod checkpoint;
 pub mod verify;
+pub mod status;
 pub mod db;

@@ -78,6 +78,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         history: manifest.state().history,
         listener: options.log_listener.clone(),
         events: options.event_listener.clone(),
+        latency: options.latency_listener.clone(),
         metrics: metrics.clone(),
     };
     let log = Log::create(env.clone(), log_options, first_segment, last_lsn)?;
@@ -85,6 +86,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         log.adopt(end)?;
     }
     let next_memtable = replay.next_memtable;
+    let maps = replay.maps.clone();
     let shared = Arc::new(Shared {
         history: manifest.state().history,
         next_file_number: AtomicU64::new(next_file_number),
@@ -104,11 +106,13 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         jobs: Mutex::new(Jobs::default()),
         generation: Mutex::new(0),
         spare_memtable: Mutex::new(None),
-        maps: Maps::new(MAPS_KEPT),
+        maps,
         changed: Condvar::new(),
         lock: Mutex::new(Some(lock)),
         next_memtable: AtomicU64::new(next_memtable),
         cache_lent_bytes: AtomicUsize::new(0),
+        running_flushes: AtomicUsize::new(0),
+        running_compactions: AtomicUsize::new(0),
         level0_runs: AtomicU64::new(0),
         debt_bytes: AtomicU64::new(0),
         stop: AtomicBool::new(false),
@@ -188,6 +192,7 @@ struct Replay {
     next_keyspace: KeyspaceId,
     memtable_bytes: usize,
     next_memtable: u64,
+    maps: Arc<Maps>,
 }
 
 impl Replay {
@@ -197,6 +202,7 @@ impl Replay {
             next_keyspace: state.next_keyspace,
             memtable_bytes: options.memtable_bytes,
             next_memtable: 1,
+            maps: Maps::new(MAPS_KEPT),
         };
         for (&id, keyspace) in &state.keyspaces {
             replay.keyspaces.push(KeyspaceView {
@@ -204,7 +210,11 @@ impl Replay {
                 name: keyspace.name.as_str().into(),
                 options: keyspace.options,
                 hooks: options.hooks.get(&keyspace.name).cloned(),
-                memtable: Arc::new(Memtable::new(options.memtable_bytes, replay.next_memtable)?),
+                memtable: Arc::new(Memtable::within(
+                    &replay.maps,
+                    options.memtable_bytes,
+                    replay.next_memtable,
+                )?),
                 immutables: Vec::new(),
                 version: Arc::new(Version::new(keyspace.levels(), reaper)?),
                 flushed_lsn: keyspace.flushed,
@@ -276,7 +286,7 @@ impl Replay {
             let bytes = Memtable::entry_bytes_max(entry.key.len(), entry.value.len());
             if !keyspace.memtable.reserve(bytes) {
                 let capacity = self.memtable_bytes.max(bytes);
-                let fresh = Arc::new(Memtable::new(capacity, self.next_memtable)?);
+                let fresh = Arc::new(Memtable::within(&self.maps, capacity, self.next_memtable)?);
                 self.next_memtable += 1;
                 let full = std::mem::replace(&mut keyspace.memtable, fresh);
                 if full.last_sequence() > 0 {

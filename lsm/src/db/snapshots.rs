@@ -3,26 +3,34 @@
 use crate::base::key::SequenceNumber;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Live snapshots of one database.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
-    live: Mutex<BTreeMap<SequenceNumber, usize>>,
+    /// By number: how many, and when the first of them was taken (monotonic).
+    live: Mutex<BTreeMap<SequenceNumber, (usize, Duration)>>,
 }
 
 impl SnapshotList {
-    /// Registers a snapshot at what `visible` answers. It is asked under the lock: a job that took its list before cannot have
+    /// Registers a snapshot, `now`, at what `visible` answers. That is asked under the lock: a job that took its list before cannot have
     /// inputs above that number.
-    pub fn take(self: &Arc<Self>, visible: impl FnOnce() -> SequenceNumber) -> Snapshot {
+    pub fn take(self: &Arc<Self>, now: Duration, visible: impl FnOnce() -> SequenceNumber) -> Snapshot {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = visible();
-        *live.entry(sequence).or_insert(0) += 1;
+        live.entry(sequence).or_insert((0, now)).0 += 1;
         Snapshot { list: self.clone(), sequence }
     }
 
     /// All live ones, ascending.
     pub fn sequences(&self) -> Vec<SequenceNumber> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// How many numbers are read at, the lowest of them and when that was first taken (monotonic).
+    pub fn oldest(&self) -> (usize, Option<(SequenceNumber, Duration)>) {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        (live.len(), live.first_key_value().map(|(sequence, (_, taken))| (*sequence, *taken)))
     }
 }
 
@@ -54,7 +62,7 @@ impl Snapshot {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         let mut live = self.list.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = live.get_mut(&self.sequence) {
+        if let Some((count, _)) = live.get_mut(&self.sequence) {
             *count -= 1;
             if *count == 0 {
                 live.remove(&self.sequence);

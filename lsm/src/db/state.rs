@@ -118,6 +118,10 @@ pub struct Shared {
     pub next_memtable: AtomicU64,
     /// Bytes that the block cache goes without at the moment.
     pub cache_lent_bytes: AtomicUsize,
+    /// Flushes that run.
+    pub running_flushes: AtomicUsize,
+    /// Compactions that run.
+    pub running_compactions: AtomicUsize,
     /// L0 runs and debt as of the last install.
     pub level0_runs: AtomicU64,
     /// See [`Load::debt_bytes`].

@@ -30,6 +30,8 @@ pub struct FileHandles {
     most: usize,
     /// Each slot that has a descriptor, once. Those whose file was dropped stay until somebody needs the room.
     kept: Mutex<VecDeque<Weak<Slot>>>,
+    /// How many are in `kept`, as of the last change.
+    known: AtomicUsize,
     /// How many of `kept` were dropped. Relaxed: says only when a look pays; the list is behind its lock.
     dropped: AtomicUsize,
 }
@@ -51,7 +53,13 @@ struct Slot {
 impl FileHandles {
     /// Keeps at most `most` files open.
     pub fn new(env: Arc<dyn Env>, most: usize) -> FileHandles {
-        FileHandles { env, most, kept: Mutex::default(), dropped: AtomicUsize::new(0) }
+        FileHandles {
+            env,
+            most,
+            kept: Mutex::default(),
+            known: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
+        }
     }
 
     /// The table file at `path`, to be opened when it is first read.
@@ -63,6 +71,18 @@ impl FileHandles {
     /// How many are open and kept.
     pub fn count(&self) -> usize {
         self.lock().iter().filter(|slot| slot.strong_count() > 0).count()
+    }
+
+    /// About as many, without waiting for anybody: those whose file was dropped count until somebody needs the room.
+    pub fn known(&self) -> usize {
+        // Relaxed: a number for people.
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Keeps everybody out; for tests of those who must not wait.
+    #[cfg(test)]
+    pub fn hold(&self) -> impl Drop + '_ {
+        self.lock()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Weak<Slot>>> {
@@ -119,6 +139,7 @@ impl FileHandles {
                 kept.push_back(Arc::downgrade(slot));
             }
         }
+        self.known.store(kept.len(), Ordering::Relaxed);
         drop(kept);
     }
 }

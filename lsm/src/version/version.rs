@@ -53,9 +53,15 @@ impl TableOpener {
         TableOpener { env, dir: dir.to_path_buf(), handles, cache, metrics }
     }
 
-    /// How many tables have a descriptor.
+    /// About how many tables have a descriptor. Waits for nobody.
     pub fn open_count(&self) -> usize {
-        self.handles.count()
+        self.handles.known()
+    }
+
+    /// See [`FileHandles::hold`].
+    #[cfg(test)]
+    pub fn hold_handles(&self) -> impl Drop + '_ {
+        self.handles.hold()
     }
 
     /// Where a table lies.

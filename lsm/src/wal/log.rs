@@ -34,7 +34,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{Lsn, SequenceNumber};
 use crate::base::limits::BATCH_BYTES_MAX;
 use crate::base::metrics::Metrics;
-use crate::base::options::{EventListener, LogListener, LogProgress};
+use crate::base::options::{EventListener, LatencyListener, LogListener, LogProgress};
 use crate::env::env::Env;
 use crate::wal::record::{
     RECORD_HEADER_BYTES, RecordKind, begin_record, finish_record, put_durable_mark, record_len,
@@ -82,6 +82,8 @@ pub struct LogOptions {
     pub listener: Option<LogListener>,
     /// Told in words what happens.
     pub events: Option<EventListener>,
+    /// Told how long writes and syncs took.
+    pub latency: Option<LatencyListener>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -730,6 +732,7 @@ impl Log {
         }
         let write_us = (self.now() - start) / 1000;
         self.last_write_us.store(write_us, Ordering::Relaxed);
+        self.tell_latency("wal-write", write_us * 1000);
         if write_us > SLOW_WRITE_US && self.sync_in_flight.load(Ordering::Relaxed) {
             self.syncs_avoided.store(SYNCS_AVOIDED, Ordering::Relaxed);
         }
@@ -781,6 +784,7 @@ impl Log {
         self.syncs_avoided.store(avoided.saturating_sub(1), Ordering::Relaxed);
         Metrics::add(&self.options.metrics.wal_syncs, dirty.len() as u64);
         Metrics::add(&self.options.metrics.wal_sync_us, (now - start) / 1000);
+        self.tell_latency("wal-sync", now - start);
         if let Some(last) = dirty.last() {
             self.store.set_synced_before(last.id);
         }
@@ -844,6 +848,12 @@ impl Log {
     fn fail(&self, error: &Error) -> Error {
         self.poison(&error.to_string());
         Error::Poisoned(self.poisoned().unwrap_or_default())
+    }
+
+    fn tell_latency(&self, what: &'static str, ns: u64) {
+        if let Some(listener) = &self.options.latency {
+            listener(what, Duration::from_nanos(ns));
+        }
     }
 
     fn tell(&self, what: &str) {
@@ -1047,6 +1057,7 @@ mod tests {
             history: 7,
             listener: None,
             events: None,
+            latency: None,
             metrics: Arc::default(),
         }
     }

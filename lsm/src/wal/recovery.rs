@@ -615,6 +615,7 @@ mod tests {
             history: HISTORY,
             listener: None,
             events: None,
+            latency: None,
             metrics: Arc::default(),
         }
     }

@@ -156,6 +156,15 @@ pub static COMMANDS: &[CommandFacts] = &[
                 .optional()])
                 .tips(&["nondeterministic_output_order"]),
         ]),
+    CommandFacts::new("compact", Group::Server, -1)
+        .since("0.1.0")
+        .about(
+            "Compacts everything, or one database, in the background",
+            "O(1); the work is O(N), N bytes of data",
+        )
+        .flags(&[Admin, NoScript])
+        .arguments(&[one_of("scope", &[token("all", "ALL"), integer("index").after("DB")]).optional()])
+        .extension(),
     CommandFacts::new("config", Group::Server, -2)
         .since("2.0.0")
         .about("Groups the commands about the configuration", "Depends on the subcommand")

@@ -9,12 +9,14 @@ use crate::net::blocking::Settled;
 use crate::net::connection::{Blocked, Connection, Parked};
 use crate::net::timer::Alarm;
 use crate::net::worker::mail::Work;
-use crate::net::worker::state::{Worker, alarm_of, set_blocked};
+use crate::net::worker::state::{Worker, alarm_of, append, set_blocked};
 use crate::session::claim::Ending;
+use crate::session::latency::COMMAND;
 use crate::session::session::Block;
 use haypile_resp::{Protocol, ReplyWriter};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -31,8 +33,30 @@ impl Worker {
             return;
         }
         self.timers.add(alarm_of(connection, &blocked));
+        // Who waits only for others to end is not blocked in the eyes of others: CLIENT UNBLOCK is none of its business.
+        let counts = !matches!(blocked.block, Block::Others(_));
+        if let Block::Keys(waiter) = &blocked.block {
+            connection.info.argument_bytes.store(waiter.words.buffer.len(), RELAXED);
+        }
         connection.parked = Some(Parked::Block(blocked));
-        set_blocked(&self.server, connection, true);
+        set_blocked(&self.server, connection, counts);
+    }
+
+    /// Answers a command that waited for others, if it is over.
+    pub(super) fn end_wait_for_others(&mut self, client: u64) {
+        let Some(&token) = self.by_client.get(&client) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+        let Some(Parked::Block(blocked)) = &connection.parked else { return };
+        let Block::Others(answer) = &blocked.block else { return };
+        let Some(reply) = answer.take() else { return };
+        let muted = blocked.muted;
+        self.timers.remove(alarm_of(connection, blocked));
+        connection.parked = None;
+        if !muted {
+            append(connection, reply, 0, self.watermark);
+        }
+        self.mark_dirty(token);
+        self.make_ready(token);
     }
 
     /// Looks whether a wait for keys is over, and answers if it is.
@@ -89,6 +113,10 @@ impl Worker {
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
             note_slow(&self.server, &connection.info, &blocked.args.as_args(), us);
+            let tracking = self.server.settings.latency_tracking.load(RELAXED);
+            let index = connection.info.last_command() as usize;
+            self.server.stats.shard(self.index).command_ran(index, us * 1000, false, tracking);
+            self.server.latency.note(COMMAND, Duration::from_micros(us));
         }
         if let Block::Keys(waiter) = &blocked.block {
             note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
@@ -97,8 +125,15 @@ impl Worker {
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
         match (error, blocked.block) {
             _ if blocked.muted => {}
-            (Some(error), _) => reply.error(error),
+            (Some(error), _) => {
+                reply.error(error);
+                self.server.stats.error_reply(self.index, error.as_bytes());
+                let index = connection.info.last_command() as usize;
+                self.server.stats.shard(self.index).command_failed(index);
+            }
             (None, Block::Keys(_)) => reply.null_array(),
+            // It has no end but its answer.
+            (None, Block::Others(_)) => {}
             (None, Block::Sleep) => reply.ok(),
             (None, Block::Replicas) => reply.integer(0),
             (None, Block::Synced { lsn, .. }) => {
@@ -131,14 +166,19 @@ impl Worker {
     }
 
     /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
-    pub(super) fn go_on(&mut self, service: Box<Service>) {
+    pub(super) fn go_on(&mut self, mut service: Box<Service>) {
         match self.server.pause.until(self.now_ms, true) {
             Some(until_ms) if self.stopping.is_none() => {
+                // Whoever paused waits for what is under way, and not for this.
+                service.rest();
                 // For nobody: only so that the loop turns then.
                 self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
                 self.held.keep(service);
             }
-            _ => self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service)),
+            _ => {
+                service.go_on(&self.server.in_flight);
+                self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service));
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use crate::net::pool::Pool;
 use crate::session::allowance::Charge;
 use crate::session::clients::WorkerHandle;
 use crate::session::delivery::Delivery;
+use crate::session::in_flight::{Countdown, Ticket};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::Session;
 use haypile_lsm::Lsn;
@@ -40,6 +41,10 @@ pub enum Letter {
     Unblock(u64, bool),
     /// What this client waited for was served.
     Served(u64),
+    /// What this client's command waited for is over.
+    Answered(u64),
+    /// To be let go of between two turns.
+    EndTurn(Arc<Countdown>),
     /// What some of its connections are to get.
     Deliver(Arc<Delivery>),
     /// Service that could not go on where it was begun.
@@ -63,6 +68,8 @@ pub struct Job {
     /// Its reply, once it has run.
     pub(super) reply: Vec<u8>,
     pub(super) need: Lsn,
+    /// Until it has run.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// What others see of a worker.
@@ -94,6 +101,14 @@ impl WorkerHandle for WorkerShared {
 
     fn deliver(&self, delivery: Arc<Delivery>) {
         self.mailbox.post(Letter::Deliver(delivery));
+    }
+
+    fn end_turn(&self, countdown: Arc<Countdown>) {
+        self.mailbox.post(Letter::EndTurn(countdown));
+    }
+
+    fn answered(&self, client: u64) {
+        self.mailbox.post(Letter::Answered(client));
     }
 }
 

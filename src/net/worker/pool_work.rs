@@ -40,6 +40,13 @@ fn run_service(
 }
 
 fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
+    if job.session.info.is_killed() {
+        // Its worker has closed the connection, or is about to.
+        job.ticket = None;
+        let worker = Arc::clone(&job.worker);
+        worker.mailbox.post(Letter::Ran(job));
+        return;
+    }
     let mut reply = ReplyWriter::with_buffer(std::mem::take(&mut job.reply), job.session.protocol);
     let outside = Arc::new(Outside {
         threads: match job.to {
@@ -84,6 +91,8 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
         Outcome::Done { need } => {
             job.need = need;
             job.reply = reply.take_buffer();
+            // What it had to commit is committed.
+            job.ticket = None;
             let worker = Arc::clone(&job.worker);
             worker.mailbox.post(Letter::Ran(job));
         }

@@ -62,6 +62,7 @@ impl Worker {
             connection.output.put_back(buffer);
         }
         push::append(connection, need, self.watermark, write);
+        self.server.look_at_memory_of(&connection.info);
         if need > self.watermark {
             self.turn_need = self.turn_need.max(need);
         }

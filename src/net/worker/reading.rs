@@ -41,11 +41,13 @@ impl Worker {
         self.executor.look_at_clock();
         if let Some(pending) = connection.pending.take() {
             set_blocked(&self.server, connection, false);
+            connection.info.argument_bytes.store(0, RELAXED);
             ran += 1;
             let args = pending.args.as_args();
             if let Some(again) =
                 self.run_command(connection, &mut reply, args, pending.draws, pending.delayed)
             {
+                connection.info.argument_bytes.store(pending.args.buffer.len(), RELAXED);
                 connection.pending = Some(Pending { args: pending.args, ..again });
             }
         }
@@ -57,6 +59,7 @@ impl Worker {
         connection.output.put_back(reply.take_buffer());
         connection.output.end_turn();
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        self.server.look_at_memory_of(&connection.info);
         if connection.closing {
             connection.info.set_flag(FLAG_CLOSING, true);
             connection.charge = None;
@@ -140,6 +143,12 @@ impl Worker {
             }
         }
         connection.info.query_bytes.store(connection.tail.len() + filled, RELAXED);
+        self.server.look_at_memory_of(&connection.info);
+        if connection.info.is_killed() {
+            self.read_buffer = shared;
+            self.parser = Some(parser);
+            return Fate::Closes;
+        }
         let (taken, lacking);
         let fate = if small {
             let input = shared.get(..filled).unwrap_or_default();
@@ -198,7 +207,9 @@ impl Worker {
             *ran += 1;
             let args = Args::new(parser.source(rest), parser.arguments());
             if let Some(again) = self.run_command(connection, reply, args, None, false) {
-                connection.pending = Some(Pending { args: args.to_owned(), ..again });
+                let args = args.to_owned();
+                connection.info.argument_bytes.store(args.buffer.len(), RELAXED);
+                connection.pending = Some(Pending { args, ..again });
             }
             if matches!(connection.parked, Some(Parked::Pool)) {
                 self.warm_ahead(connection, input.get(taken..).unwrap_or_default());

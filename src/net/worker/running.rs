@@ -6,10 +6,11 @@ use crate::net::connection::{Blocked, Connection, Parked, Pending};
 use crate::net::flow::Piece;
 use crate::net::push;
 use crate::net::timer::Alarm;
-use crate::net::worker::mail::{Job, Letter, Work};
-use crate::net::worker::state::{Worker, set_blocked};
+use crate::net::worker::mail::{self, Job, Letter};
+use crate::net::worker::state::{Worker, append, set_blocked};
+use crate::session::clients::FLAG_POSTPONED;
+use crate::session::in_flight::Work;
 use crate::session::session::Block;
-use haypile_lsm::Lsn;
 use haypile_resp::{Limits, Progress, ReplyWriter, RequestParser};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,7 +66,8 @@ impl Worker {
                     let args = if sleeps { args.to_owned() } else { OwnedArgs::default() };
                     let since_ms = self.server.clock.monotonic_ms();
                     let muted = std::mem::take(&mut session.block_muted);
-                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted });
+                    let ticket = sleeps.then(|| self.server.in_flight.begin(Work::Sleep));
+                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted, ticket });
                 }
                 None
             }
@@ -78,6 +80,7 @@ impl Worker {
                     Later::Until { at_ms, delayed } => {
                         // A pause counts as blocking, a delay does not.
                         set_blocked(&self.server, connection, !delayed);
+                        connection.info.set_flag(FLAG_POSTPONED, !delayed);
                         connection.parked = Some(Parked::Until(at_ms));
                         self.timers.add(Alarm { at_ms, token, client });
                         delayed
@@ -87,8 +90,11 @@ impl Worker {
             }
             Outcome::Elsewhere(to, draws) => {
                 let session = connection.session.take()?;
+                let writes = self.executor.writes(&session, &args);
+                let ticket = Some(self.server.in_flight.begin(Work::Command { client, writes }));
                 connection.parked = Some(Parked::Pool);
                 let pending = Pending { args: args.to_owned(), draws: Some(draws), delayed: true };
+                connection.info.argument_bytes.store(pending.args.buffer.len(), RELAXED);
                 let worker = Arc::clone(&self.shared);
                 self.pools.push(Box::new(Job {
                     to,
@@ -99,6 +105,7 @@ impl Worker {
                     charge: connection.charge.take(),
                     reply: Vec::new(),
                     need: 0,
+                    ticket,
                 }));
                 None
             }
@@ -119,7 +126,7 @@ impl Worker {
             self.executor.keys_of(&args, |key| {
                 warmed += 1;
                 if warmed <= WARMED_KEYS_MAX {
-                    self.pools.io.push(Work::Warm(db, key.to_vec()));
+                    self.pools.io.push(mail::Work::Warm(db, key.to_vec()));
                 }
             });
             input = input.get(consumed..).unwrap_or_default();
@@ -140,6 +147,7 @@ impl Worker {
         let bytes = piece.bytes.len();
         append(connection, piece.bytes, piece.need, self.watermark);
         piece.flow.arrived(bytes, connection.output.unsent());
+        self.server.look_at_memory_of(&connection.info);
         connection.flow = Some(piece.flow);
         self.turn_need = self.turn_need.max(piece.need);
         connection.info.touch(self.now_ms);
@@ -169,6 +177,8 @@ impl Worker {
         let muted = std::mem::take(&mut session.block_muted);
         connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
         connection.info.touch(self.now_ms);
+        connection.info.argument_bytes.store(0, RELAXED);
+        self.server.look_at_memory_of(&connection.info);
         connection.session = Some(session);
         push::append_deferred(connection, self.watermark);
         if let Some((block, until_ms)) = block
@@ -176,33 +186,17 @@ impl Worker {
         {
             let since_ms = self.server.clock.monotonic_ms();
             let args = OwnedArgs::default();
-            self.park_block(&mut connection, Blocked { block, until_ms, since_ms, args, muted });
+            let blocked = Blocked { block, until_ms, since_ms, args, muted, ticket: None };
+            self.park_block(&mut connection, blocked);
             let client = connection.info.id;
             if let Some(place) = self.connections.get_mut(job.token) {
                 *place = Some(connection);
             }
             // It may be over already.
             self.settle(client);
+            self.end_wait_for_others(client);
         }
         self.mark_dirty(job.token);
         self.make_ready(job.token);
     }
-}
-
-/// Puts a reply, or a part of one, behind what a connection still has to send.
-fn append(connection: &mut Connection, bytes: Vec<u8>, need: Lsn, watermark: Lsn) {
-    let mut buffer = connection.output.take();
-    let position = buffer.len();
-    if buffer.is_empty() {
-        buffer = bytes;
-    } else {
-        buffer.extend_from_slice(&bytes);
-    }
-    let appended = buffer.len() > position;
-    connection.output.put_back(buffer);
-    if appended && need > watermark {
-        connection.output.fence(position, need);
-    }
-    connection.output.end_turn();
-    connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
 }

@@ -9,7 +9,7 @@ use crate::net::connection::{Blocked, Connection};
 use crate::net::timer::{Alarm, Timers};
 use crate::net::worker::log_watch::LogWatch;
 use crate::net::worker::mail::{Letter, Pools, WorkerShared};
-use crate::session::clients::FLAG_BLOCKED;
+use crate::session::clients::{FLAG_BLOCKED, FLAG_POSTPONED};
 use crate::session::server_state::ServerState;
 use crate::session::stats::Counters;
 use haypile_lsm::Lsn;
@@ -17,6 +17,7 @@ use haypile_resp::RequestParser;
 use mio::Poll;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// See the module.
 pub struct Worker {
@@ -128,6 +129,24 @@ impl Worker {
     }
 }
 
+/// Puts a reply, or a part of one, behind what a connection still has to send.
+pub(super) fn append(connection: &mut Connection, bytes: Vec<u8>, need: Lsn, watermark: Lsn) {
+    let mut buffer = connection.output.take();
+    let position = buffer.len();
+    if buffer.is_empty() {
+        buffer = bytes;
+    } else {
+        buffer.extend_from_slice(&bytes);
+    }
+    let appended = buffer.len() > position;
+    connection.output.put_back(buffer);
+    if appended && need > watermark {
+        connection.output.fence(position, need);
+    }
+    connection.output.end_turn();
+    connection.info.output_bytes.store(connection.output.unsent(), Relaxed);
+}
+
 /// The timer of a blocking command.
 pub(super) fn alarm_of(connection: &Connection, blocked: &Blocked) -> Alarm {
     Alarm { at_ms: blocked.until_ms, token: connection.token, client: connection.info.id }
@@ -138,12 +157,17 @@ pub(super) fn set_blocked(server: &ServerState, connection: &mut Connection, on:
     if connection.blocked != on {
         connection.blocked = on;
         connection.info.set_flag(FLAG_BLOCKED, on);
+        connection.info.set_flag(FLAG_POSTPONED, false);
+        if !on {
+            connection.info.argument_bytes.store(0, Relaxed);
+        }
         server.clients.count_blocked(on);
     }
 }
 
-/// Waiting output that counts against `client-output-buffer-limit`: as in Redis, a first part does not.
+/// Waiting output that counts against `client-output-buffer-limit`: as in Redis, what would fit its buffer of each client does not.
 pub(super) fn limited_bytes(connection: &Connection) -> u64 {
     const FREE_BYTES: usize = 16 << 10;
-    (connection.output.unsent() + connection.deferred.len()).saturating_sub(FREE_BYTES) as u64
+    let bytes = connection.output.unsent() + connection.deferred.len();
+    if bytes <= FREE_BYTES { 0 } else { bytes as u64 }
 }

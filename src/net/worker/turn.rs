@@ -104,6 +104,8 @@ impl Worker {
                 Letter::Kill(client) => self.kill(client),
                 Letter::Unblock(client, with_error) => self.unblock(client, with_error),
                 Letter::Served(client) => self.settle(client),
+                Letter::Answered(client) => self.end_wait_for_others(client),
+                Letter::EndTurn(countdown) => drop(countdown),
                 Letter::Deliver(delivery) => self.deliver(&delivery),
                 Letter::Serve(service) => self.go_on(service),
                 Letter::Refresh => self.refresh(),
