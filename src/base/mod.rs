@@ -1,5 +1,6 @@
 //! What every floor uses and what uses none: numbers, globs, errors, arguments, the clock, the configuration.
 
+pub mod sync;
 pub mod clock;
 pub mod extended;
 pub mod number;

@@ -8,6 +8,7 @@ use crate::command::config_cmd::is_enabled;
 use crate::command::help::write_lines;
 use crate::command::keys;
 use crate::command::spec::{Class, Context};
+use crate::session::channels::SubscriptionKind;
 use crate::session::session::Block;
 use crate::types::digest;
 use haypile_resp::{Protocol, ReplyWriter, parse_i64};
@@ -28,6 +29,8 @@ const HELP: &[&str] = &[
     "    A digest of each value.",
     "ERROR <string>",
     "    Answer with this error.",
+    "HELD",
+    "    What clients hold at this moment: locks, places, waits, entries in tables.",
     "LOADAOF",
     "    Flush, close and open the database again.",
     "LOG <message>",
@@ -92,6 +95,7 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
             }
         }
         (b"object", 3) => return object(ctx),
+        (b"held", 2) => held(ctx),
         (b"error", 3) => return Err(ReplyError::new(ReplyError::echo(ctx.args.get(2))).into()),
         (b"log", 3) => {
             ctx.server.log('#', &format!("DEBUG LOG: {}", ReplyError::echo(ctx.args.get(2))));
@@ -121,6 +125,46 @@ pub fn debug(ctx: &mut Context<'_>) -> Result<(), Stop> {
         }
     }
     Ok(())
+}
+
+/// Everything that a client can leave behind, as numbers. Counted from the tables themselves where that is cheap enough.
+fn held(ctx: &mut Context<'_>) {
+    let state = ctx.server;
+    let store = state.store();
+    let (inside, outside) = store.gate().crowd();
+    let (channels, tracking) = (state.publisher.channels(), state.publisher.tracking());
+    let usage = state.allowance.usage();
+    let names = [SubscriptionKind::Channel, SubscriptionKind::Pattern, SubscriptionKind::Shard];
+    let counts = [
+        ("clients", state.clients.all().len()),
+        ("clients_held", state.clients.held()),
+        ("connections", state.clients.len()),
+        ("clients_blocked", state.clients.blocked()),
+        ("gate_inside", inside),
+        ("gate_waiting", outside),
+        ("key_locks", store.locks().held()),
+        ("key_locks_waiting", store.locks().queued()),
+        ("waited_keys", state.waiters.keys()),
+        ("waited_keys_in_table", state.waiters.all_keys().len()),
+        ("watches", state.watches.entries()),
+        ("watched_keys_in_table", state.watches.keys()),
+        ("watching_clients", state.watches.clients()),
+        ("subscribed_names", names.map(|kind| channels.names(kind)).iter().sum()),
+        ("subscribed_clients", channels.clients()),
+        ("trackers", tracking.trackers()),
+        ("tracked_keys", tracking.keys()),
+        ("tracked_items", tracking.items()),
+        ("tracked_prefixes", tracking.prefixes()),
+        ("monitors", state.publisher.monitors().len()),
+        ("mail_bytes", state.publisher.backlog_bytes()),
+        ("large_request_bytes", usage.charged_bytes),
+        ("large_request_bytes_waiting", usage.waiting_bytes),
+    ];
+    ctx.reply.map(counts.len());
+    for (name, count) in counts {
+        ctx.reply.bulk(name.as_bytes());
+        ctx.reply.integer(count as i64);
+    }
 }
 
 fn object(ctx: &mut Context<'_>) -> Result<(), Stop> {

@@ -14,16 +14,9 @@
 //! The reply is put down before the owner's mailbox is posted to. The owner takes it when the letter comes, or when it parks the
 //! connection after the letter came: the command may have blocked on a pool, whose own letter comes later.
 
+use crate::base::sync::{AtomicU8, Mutex, Ordering};
 use haypile_lsm::Lsn;
-#[cfg(loom)]
-use loom::sync::Mutex;
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU8, Ordering};
-#[cfg(not(loom))]
-use std::sync::Mutex;
 use std::sync::PoisonError;
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU8, Ordering};
 
 const WAITING: u8 = 0;
 const SERVING: u8 = 1;
@@ -115,112 +108,7 @@ impl<R> Claim<R> {
     }
 }
 
-#[cfg(all(test, loom))]
-mod loom_tests {
-    use super::*;
-    use crate::session::mailbox::Mailbox;
-    use loom::sync::{Arc, Condvar};
-    use std::collections::VecDeque;
-
-    /// What the poll is to a worker.
-    struct Bell {
-        rung: Mutex<bool>,
-        changed: Condvar,
-    }
-
-    impl Bell {
-        fn ring(&self) {
-            *self.rung.lock().unwrap() = true;
-            self.changed.notify_one();
-        }
-
-        fn wait(&self) {
-            let mut rung = self.rung.lock().unwrap();
-            while !*rung {
-                rung = self.changed.wait(rung).unwrap();
-            }
-            *rung = false;
-        }
-    }
-
-    /// A key: its elements, and who waits for one. Its mutex is the key's lock.
-    type Key = Arc<Mutex<(Vec<u32>, VecDeque<Arc<Claim<u32>>>)>>;
-
-    /// What a push does: the element, then whoever waits, in order.
-    fn push(key: &Key, element: u32, mailbox: &Mailbox<()>) {
-        let mut key = key.lock().unwrap();
-        key.0.push(element);
-        while let Some(&first) = key.0.first() {
-            let Some(waiter) = key.1.pop_front() else { return };
-            if waiter.serve() {
-                key.0.remove(0);
-                waiter.deliver(first);
-                mailbox.post(());
-            }
-        }
-    }
-
-    /// Two pushes, two waiters of one owner, and one that ends the first wait from outside: every element goes to exactly one
-    /// waiter or stays, a wait that was ended gets none, and the owner hears of everything it waits for.
-    #[test]
-    fn an_element_goes_to_one_waiter_and_none_is_slept_over() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
-        model.check(|| {
-            let bell = Arc::new(Bell { rung: Mutex::new(false), changed: Condvar::new() });
-            let ring = Arc::clone(&bell);
-            let mailbox: Arc<Mailbox<()>> = Arc::new(Mailbox::new(move || ring.ring()));
-            let waiters: Vec<Arc<Claim<u32>>> = (0..2).map(|_| Arc::default()).collect();
-            let key: Key = Arc::new(Mutex::new((Vec::new(), waiters.iter().cloned().collect())));
-            let pushes: Vec<_> = [7, 8]
-                .into_iter()
-                .map(|element| {
-                    let (key, mailbox) = (Arc::clone(&key), Arc::clone(&mailbox));
-                    loom::thread::spawn(move || push(&key, element, &mailbox))
-                })
-                .collect();
-            let (first, post) = (Arc::clone(&waiters[0]), Arc::clone(&mailbox));
-            let unblock = loom::thread::spawn(move || {
-                let ended = first.end(Ending::Unblocked);
-                if ended {
-                    post.post(());
-                }
-                ended
-            });
-            // The owner: two pushes, so in the end both waits are over, one way or the other.
-            let mut served = Vec::new();
-            let mut open: Vec<usize> = vec![0, 1];
-            let mut letters = Vec::new();
-            while !open.is_empty() {
-                mailbox.take(&mut letters);
-                open.retain(|&waiter| match (waiters[waiter].take(), waiters[waiter].ending()) {
-                    (Some(element), ending) => {
-                        assert_eq!(ending, None);
-                        served.push(element);
-                        false
-                    }
-                    (None, ending) => ending.is_none(),
-                });
-                if !open.is_empty() && mailbox.prepare_to_sleep() {
-                    bell.wait();
-                    mailbox.awake();
-                }
-            }
-            for push in pushes {
-                push.join().unwrap();
-            }
-            let ended = unblock.join().unwrap();
-            let left = key.lock().unwrap().0.clone();
-            assert_eq!(served.len(), if ended { 1 } else { 2 });
-            assert_eq!(left.len(), if ended { 1 } else { 0 });
-            let mut all: Vec<u32> = served.into_iter().chain(left).collect();
-            all.sort_unstable();
-            assert_eq!(all, [7, 8]);
-        });
-    }
-}
-
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

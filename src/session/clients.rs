@@ -161,6 +161,25 @@ pub struct ClientInfo {
     held_bytes: [AtomicUsize; 3],
     /// What of it is in the sum of all clients.
     accounted_bytes: AtomicUsize,
+    /// Counts it in its registry as long as anybody holds it.
+    alive: Option<Alive>,
+}
+
+/// One of those counted.
+#[derive(Debug)]
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn new(count: &Arc<AtomicUsize>) -> Alive {
+        count.fetch_add(1, RELAXED);
+        Alive(Arc::clone(count))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, RELAXED);
+    }
 }
 
 /// What [`ClientInfo::new`] needs to know.
@@ -216,6 +235,7 @@ impl ClientInfo {
             argument_bytes: AtomicUsize::new(0),
             held_bytes: Default::default(),
             accounted_bytes: AtomicUsize::new(0),
+            alive: None,
         }
     }
 
@@ -420,6 +440,8 @@ pub struct ClientRegistry {
     blocked: AtomicUsize,
     /// What all clients take, while `maxmemory-clients` is on.
     memory_bytes: AtomicUsize,
+    /// Clients that anybody still holds: a connection, a job, a table.
+    held: Arc<AtomicUsize>,
     clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
 }
 
@@ -431,7 +453,9 @@ impl ClientRegistry {
     /// Enters a client that has just come.
     pub fn add(&self, arrival: Arrival) -> Arc<ClientInfo> {
         let id = self.next_id.fetch_add(1, RELAXED) + 1;
-        let info = Arc::new(ClientInfo::new(id, arrival));
+        let mut info = ClientInfo::new(id, arrival);
+        info.alive = Some(Alive::new(&self.held));
+        let info = Arc::new(info);
         self.lock().insert(id, Arc::clone(&info));
         info
     }
@@ -500,6 +524,11 @@ impl ClientRegistry {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Clients of which something is still there: a connection, a job on a pool, an entry in a table.
+    pub fn held(&self) -> usize {
+        self.held.load(RELAXED)
     }
 
     /// Clients in blocking commands.

@@ -8,16 +8,9 @@
 //! that and then loads `sleeping`, and neither load may move above the store (the store-buffer pair). The queue's own
 //! mutex would not do for [`Mailbox::nudge`], which posts nothing.
 
-#[cfg(loom)]
-use loom::sync::Mutex;
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::base::sync::{AtomicBool, Mutex, Ordering, fence};
 use std::fmt;
-#[cfg(not(loom))]
-use std::sync::Mutex;
 use std::sync::PoisonError;
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// See the module.
 pub struct Mailbox<M> {
@@ -107,63 +100,7 @@ impl<M> Mailbox<M> {
     }
 }
 
-#[cfg(all(test, loom))]
-mod loom_tests {
-    use super::*;
-    use loom::sync::{Arc, Condvar};
-
-    /// What the poll is to a worker: sleeps until it was woken.
-    struct Bell {
-        rung: Mutex<bool>,
-        changed: Condvar,
-    }
-
-    impl Bell {
-        fn wait(&self) {
-            let mut rung = self.rung.lock().unwrap();
-            while !*rung {
-                rung = self.changed.wait(rung).unwrap();
-            }
-            *rung = false;
-        }
-    }
-
-    /// Two posters; the owner goes to sleep whenever it may. A lost wake-up would be a deadlock, which loom reports.
-    #[test]
-    fn no_letter_is_slept_over() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let bell: Arc<Bell> = Arc::new(Bell { rung: Mutex::new(false), changed: Condvar::new() });
-            let ring = Arc::clone(&bell);
-            let mailbox: Arc<Mailbox<u32>> = Arc::new(Mailbox::new(move || {
-                *ring.rung.lock().unwrap() = true;
-                ring.changed.notify_one();
-            }));
-            let posters: Vec<_> = (0..2)
-                .map(|letter| {
-                    let mailbox = Arc::clone(&mailbox);
-                    loom::thread::spawn(move || mailbox.post(letter))
-                })
-                .collect();
-            let mut letters = Vec::new();
-            while letters.len() < 2 {
-                mailbox.take(&mut letters);
-                if letters.len() < 2 && mailbox.prepare_to_sleep() {
-                    bell.wait();
-                    mailbox.awake();
-                }
-            }
-            letters.sort_unstable();
-            assert_eq!(letters, [0, 1]);
-            for poster in posters {
-                poster.join().unwrap();
-            }
-        });
-    }
-}
-
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc;

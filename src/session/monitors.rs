@@ -28,6 +28,11 @@ impl Monitors {
         self.count.load(Ordering::Relaxed) == 0
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Workers that have some.
     pub fn workers(&self) -> Vec<usize> {
         let mut workers: Vec<usize> = self.lock().iter().map(|(worker, _)| *worker).collect();

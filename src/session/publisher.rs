@@ -259,6 +259,11 @@ impl Publisher {
         self.backlog_bytes.fetch_sub(delivery.weight_bytes(), RELAXED);
     }
 
+    /// Bytes of mail that no worker has taken yet.
+    pub fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes.load(RELAXED)
+    }
+
     /// Whether so much mail waits that no command should be begun.
     #[inline]
     pub fn is_congested(&self) -> bool {

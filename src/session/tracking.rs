@@ -154,8 +154,8 @@ impl TrackingTable {
     fn leave(&self, client: u64) -> bool {
         let mut trackers = self.trackers.write().unwrap_or_else(PoisonError::into_inner);
         let last = trackers.remove(&client).is_some() && trackers.is_empty();
-        drop(trackers);
         if last {
+            // Before the next one can begin, whose keys must stay.
             self.clear();
         }
         last
@@ -194,8 +194,9 @@ impl TrackingTable {
         readers.insert(at, client);
         self.items.fetch_add(1, RELAXED);
         if readers.len() >= READERS_SWEPT && readers.len().is_power_of_two() {
+            // Whoever clears the table has the trackers locked and wants this shard: waiting here could last for ever.
+            let Ok(trackers) = self.trackers.try_read() else { return };
             let before = readers.len();
-            let trackers = self.trackers.read().unwrap_or_else(PoisonError::into_inner);
             readers.retain(|reader| *reader == client || trackers.contains_key(reader));
             self.items.fetch_sub(before - readers.len(), RELAXED);
         }
@@ -370,6 +371,48 @@ mod tests {
             table.remember(b"hot", client);
         }
         assert!(table.items() <= READERS_SWEPT);
+    }
+
+    #[test]
+    fn the_last_that_goes_leaves_the_keys_of_the_next() {
+        struct Nobody;
+        impl crate::session::clients::WorkerHandle for Nobody {
+            fn kill(&self, _: u64) {}
+            fn unblock(&self, _: u64, _: bool) {}
+            fn refresh(&self) {}
+            fn served(&self, _: u64) {}
+            fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
+        }
+        let table = Arc::new(TrackingTable::default());
+        let client = |id: u64| {
+            let arrival = crate::session::clients::Arrival {
+                address: String::new(),
+                local_address: String::new(),
+                descriptor: 0,
+                now_ms: 0,
+                worker: 0,
+                place: 0,
+                handle: Arc::new(Nobody),
+            };
+            Arc::new(ClientInfo::new(id, arrival))
+        };
+        std::thread::scope(|scope| {
+            for id in 1..=3u64 {
+                let (table, client) = (&table, client(id));
+                scope.spawn(move || {
+                    for _ in 0..5000 {
+                        let (tracking, _) = Tracking::begin(table, &client, TrackingOptions::default());
+                        let key = id.to_be_bytes();
+                        table.remember(&key, id);
+                        std::thread::yield_now();
+                        assert_eq!(table.take(&key), [id], "forgotten without a word");
+                        table.remember(&key, id);
+                        drop(tracking);
+                    }
+                });
+            }
+        });
+        assert_eq!((table.trackers(), table.keys(), table.items()), (0, 0, 0));
     }
 
     proptest! {

@@ -78,6 +78,11 @@ impl WatchTable {
         self.entries.load(RELAXED)
     }
 
+    /// How many keys are in the table.
+    pub fn keys(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
     /// How many clients watch.
     pub fn clients(&self) -> usize {
         self.clients.load(RELAXED)

@@ -114,6 +114,13 @@ impl Gate {
         self.is_empty().then_some(closed)
     }
 
+    /// How many are inside at this moment, and how many wait to come in.
+    pub fn crowd(&self) -> (usize, usize) {
+        // Relaxed: a number to show.
+        let inside = self.slots.iter().map(|slot| slot.0.load(Ordering::Relaxed)).sum();
+        (inside, lock(&self.waiters).len())
+    }
+
     /// SeqCst: pairs with `enter`, which counts itself and then reads `closed`.
     fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) == 0)

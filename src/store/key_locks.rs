@@ -13,17 +13,18 @@
 //!
 //! Shard mutexes are held for a few instructions, never across a callback, and never two at once.
 
+use crate::base::sync::{IS_MODEL, Mutex, MutexGuard, spin_loop};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Called once when what was waited for is free.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
-const SHARDS: usize = 64;
+const SHARDS: usize = if IS_MODEL { 2 } else { 64 };
 /// Attempts before giving up; with the pauses between them about a microsecond.
-const ATTEMPTS: usize = 24;
+const ATTEMPTS: usize = if IS_MODEL { 1 } else { 24 };
 
 /// A key's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +96,11 @@ impl KeyLocks {
     /// How many keys are held now.
     pub fn held(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// How many wait for a held key now.
+    pub fn queued(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().values().map(Vec::len).sum::<usize>()).sum()
     }
 
     /// Locks one key, or gives up after about a microsecond.
@@ -197,7 +203,7 @@ impl KeyLocks {
 #[inline]
 fn pause(attempt: usize) {
     for _ in 0..attempt {
-        std::hint::spin_loop();
+        spin_loop();
     }
 }
 
