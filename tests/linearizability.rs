@@ -239,7 +239,7 @@ impl One {
             (b'l', 7) => Command::Rotate,
             (b'l', _) => Command::Range,
             (_, 0..=2) => Command::FieldSet(field, value),
-            (_, 3..=5) => Command::FieldAdd(field, 1 + choice as i64),
+            (b'h', 3..=5) => Command::FieldAdd(field, 1 + choice as i64),
             (_, 6) => Command::FieldDelete(field),
             _ => Command::FieldGet(field),
         }

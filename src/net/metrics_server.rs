@@ -159,7 +159,7 @@ impl MetricsServer {
             }
             let settings = &server.settings;
             let is_refused = settings.protected_mode.load(Ordering::Relaxed)
-                && !settings.password_needed.load(Ordering::Relaxed)
+                && !server.users.asks_for_password()
                 && !is_loopback(address.ip());
             let deadline_ms = now_ms + CONNECTION_MS_MAX;
             let (request, answer) = (Vec::new(), Vec::new());
