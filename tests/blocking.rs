@@ -512,7 +512,13 @@ fn takers(name: &str, flags: &[&str]) {
         threads.push(stress.spawn(200, move |stress, mut random| {
             let mut client = stress.server.client();
             while !stress.stopped() {
-                let id = random.pick(&ids.lock().unwrap().clone()).to_string();
+                let known = ids.lock().unwrap().clone();
+                if known.is_empty() {
+                    // The takers are still coming.
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                let id = random.pick(&known).to_string();
                 let how = random.pick(&["ERROR", "TIMEOUT"]);
                 client.integer(&["CLIENT", "UNBLOCK", &id, how]);
                 std::thread::sleep(Duration::from_micros(random.below(2000)));
