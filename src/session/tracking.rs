@@ -382,6 +382,8 @@ mod tests {
             fn refresh(&self) {}
             fn served(&self, _: u64) {}
             fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
+            fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
+            fn answered(&self, _: u64) {}
         }
         let table = Arc::new(TrackingTable::default());
         let client = |id: u64| {
