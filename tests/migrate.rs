@@ -269,3 +269,41 @@ fn kept_connections_and_others() {
     assert!(render(&client.read().unwrap()).starts_with("-IOERR"));
     assert_eq!(call(&mut other, "GET k"), "$other");
 }
+
+/// A key that has gone to another server is deleted here, for those who watch it and those who hear of events; a copied one is not.
+#[test]
+fn whoever_watches_a_key_that_goes_is_told() {
+    let target = ours("watched-target", &[]);
+    let source = ours("watched", &["--notify-keyspace-events", "KEA"]);
+    let (mut client, mut watcher, port) = (source.client(), source.client(), target.port());
+    let mut listener = source.client();
+    listener.call(&["PSUBSCRIBE", "__keyspace@0__:*"]);
+    let mut exec_after = |line: &str| {
+        for line in ["SET k v", "SET j w"] {
+            assert_eq!(call(&mut client, line), "+OK");
+        }
+        for (line, answer) in [("WATCH k j", "+OK"), ("MULTI", "+OK"), ("PING", "+QUEUED")] {
+            assert_eq!(call(&mut watcher, line), answer);
+        }
+        let answer = if line.starts_with("none") { "+NOKEY" } else { "+OK" };
+        assert_eq!(call(&mut client, &format!("MIGRATE 127.0.0.1 {port} {line}")), answer);
+        call(&mut client, "PUBLISH __keyspace@0__:mark end");
+        let mut heard = Vec::new();
+        loop {
+            let Value::Array(message) = listener.read().unwrap() else { panic!("a message") };
+            match (render(&message[2]).as_str(), render(&message[3]).as_str()) {
+                ("$__keyspace@0__:mark", _) => break,
+                (channel, event) => {
+                    heard.push(format!("{} {event}", channel.trim_start_matches("$__keyspace@0__:")))
+                }
+            }
+        }
+        let heard = heard.into_iter().filter(|event| !event.contains("$set") && !event.contains("$new"));
+        (call(&mut watcher, "EXEC"), heard.collect::<Vec<_>>())
+    };
+    assert_eq!(exec_after("k 0 5000 COPY"), ("*[+PONG]".to_owned(), vec![]));
+    assert_eq!(exec_after("k 0 5000 REPLACE"), ("(nil array)".to_owned(), vec!["k $del".to_owned()]));
+    let both = vec!["k $del".to_owned(), "j $del".to_owned()];
+    assert_eq!(exec_after("_ 0 5000 REPLACE KEYS k j"), ("(nil array)".to_owned(), both));
+    assert_eq!(exec_after("none 0 5000 REPLACE"), ("*[+PONG]".to_owned(), vec![]));
+}

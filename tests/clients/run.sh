@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Unmodified clients against our server: redis-py and ioredis at their defaults, over RESP2 and RESP3, and the modes of redis-cli
-# and redis-benchmark that look into a server.
+# Unmodified clients against our server: redis-py, ioredis and the redis crate at their defaults, over RESP2 and RESP3; RQ with our server as its
+# queue; and the modes of redis-cli and redis-benchmark that look into a server.
 #
-#   tests/clients/run.sh [python | node | tools]..      all of them, or these
+#   tests/clients/run.sh [python | node | rq | rust | tools]..      all of them, or these
 #
 #   HAYPILE_BIN             the server (default target/debug/haypile, built if it is missing; a redis-server is the control)
 #   HAYPILE_CLIENTS_CACHE   where the clients are installed (default target/clients)
 #
-# The clients come from their registries by pip and npm. Where that is not possible the part is skipped with a message, or, with
+# The clients come from their registries by pip, npm and cargo. Where that is not possible the part is skipped with a message, or, with
 # CI=true, fails.
 set -euo pipefail
 
@@ -16,7 +16,7 @@ root=$(cd "$here/../.." && pwd)
 cache=${HAYPILE_CLIENTS_CACHE:-$root/target/clients}
 server=${HAYPILE_BIN:-$root/target/debug/haypile}
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(python node tools)
+[ ${#parts[@]} -gt 0 ] || parts=(python node rq rust tools)
 
 if [ ! -x "$server" ]; then
   [ -z "${HAYPILE_BIN:-}" ] || { echo "$server is not there" >&2; exit 2; }
@@ -76,6 +76,27 @@ node_part() {
   fi
   for protocol in default 2 3; do
     NODE_PATH=$packages/node_modules node "$here/with_ioredis.cjs" "$port" "$protocol"
+  done
+}
+
+rq_part() {
+  local packages=$cache/rq
+  if [ ! -d "$packages" ]; then
+    python3 -m pip install --quiet --disable-pip-version-check --target "$packages.new" 'redis==8.1.0' 'rq==3.0.0' \
+      > "$work/pip.log" 2>&1 || { skip "rq cannot be installed: $(tail -1 "$work/pip.log")"; return; }
+    mv "$packages.new" "$packages"
+  fi
+  for protocol in 2 3; do
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$packages:$here timeout 300 python3 "$here/with_rq.py" "$port" "$protocol"
+  done
+}
+
+rust_part() {
+  export CARGO_TARGET_DIR=$cache/rust
+  cargo build --quiet --locked --manifest-path "$here/rust/Cargo.toml" > "$work/cargo.log" 2>&1 ||
+    { skip "the redis crate cannot be built: $(tail -1 "$work/cargo.log")"; return; }
+  for protocol in default 2 3; do
+    timeout 120 "$cache/rust/debug/with-redis-crate" "$port" "$protocol"
   done
 }
 
