@@ -229,7 +229,7 @@ impl One {
         match (kind, choice) {
             (b'd', _) => Command::Del,
             (b't', 0..=2) => Command::Set(value),
-            (b't', 3 | 4 | 5) => Command::Incr,
+            (b't', 3..=5) => Command::Incr,
             (b't', 6) => Command::Append([b":", &value[..]].concat()),
             (b't', _) => Command::Get,
             (b'l', 0..=3) => Command::LeftPush(value),
