@@ -6,7 +6,7 @@
 #
 #   HAYPILE_BIN (else a release build), REDIS (default redis-server), WORK (default target/collections),
 #   FLAGS (default --memory-budget 1gb), HASHES (how many small hashes for the bytes, default 1,000,000), FILL (writes that fill the
-#   large ones, default 2,000,000)
+#   large ones, default 2,000,000), SETTLE (seconds of rest behind the fill, default 8)
 #
 # Prints a table: command, rates of both, their ratio, and the processor time of each operation (both in microseconds).
 set -euo pipefail
@@ -95,6 +95,8 @@ fill SADD set member:__rand_int__
 fill ZADD zset __rand_int__ member:__rand_int__
 fill LPUSH list element:__rand_int__
 fill XADD stream '*' field value
+# What the fill left to compact is not part of what follows.
+sleep "${SETTLE:-8}"
 row 'HSET, one of a million' HSET hash field:__rand_int__ value
 row 'SADD, one of a million' SADD set member:__rand_int__
 row 'ZADD, one of a million' ZADD zset __rand_int__ member:__rand_int__
