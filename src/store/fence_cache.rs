@@ -12,7 +12,7 @@
 //!
 //! *Readers* hold no lock and read at some sequence number S, which may lie before or behind a writer's commit. While a flight
 //! is on its way nothing is told about its sets, since a commit at or below S may not have arrived here. Commits above S are taken back:
-//! the places of the last [`RECENT`] elements that came and went are kept with their LSN, and those above S are counted the other way.
+//! the places of the last elements (`RECENT` of them) that came and went are kept with their LSN, and those above S are counted the other way.
 //! A fence need not be that of an element, so any cut serves at any moment, and only the count before it depends on S.
 //!
 //! *Loading* by a reader: it must not install what a writer has moved on from meanwhile. `begin_load` refuses while a flight is on
