@@ -116,8 +116,23 @@ fn who_has_read_a_key_hears_of_its_change_once() {
         }
         call(&mut writer, "APPEND a x");
         assert_eq!(read(&mut reader), ">[$invalidate, *[$a]]");
+        // Of its own changes, what it reads before them, not what it reads of them; that is kept for others to change.
+        for line in ["DEL c", "MULTI", "SET a 1", "SET b 1", "GET c", "GET a", "SET c 1", "EXEC"] {
+            call(&mut reader, line);
+        }
+        assert_eq!(read(&mut reader), ">[$invalidate, *[$c]]");
+        nothing_comes(&mut reader);
+        call(&mut writer, "SET b 2");
+        call(&mut writer, "SET a 2");
+        assert_eq!(read(&mut reader), ">[$invalidate, *[$a]]");
+        nothing_comes(&mut reader);
         // NOLOOP.
         call(&mut reader, "CLIENT TRACKING on NOLOOP");
+        for line in ["MULTI", "SET a 1", "GET a", "EXEC"] {
+            call(&mut reader, line);
+        }
+        call(&mut writer, "SET a 2");
+        assert_eq!(read(&mut reader), ">[$invalidate, *[$a]]");
         call(&mut reader, "GET a");
         call(&mut reader, "SET a 1");
         nothing_comes(&mut reader);

@@ -26,11 +26,45 @@ pub fn remember(
 ) {
     if let Some(tracking) = tracking
         && tracking.remembers()
-        && command.facts.flags.has(Flag::ReadOnly)
-        && !command.facts.flags.has(Flag::PubSub)
+        && is_remembered(command)
     {
         find_command_keys(command.facts, args, |index, _| server.publisher.remember(args.get(index), client));
     }
+}
+
+/// The same, of a command of an EXEC. What it reads of the EXEC's own changes is entered by [`remember_own`].
+pub fn remember_in_exec(
+    server: &ServerState,
+    tracking: Option<&mut Tracking>,
+    txn: &Txn,
+    client: u64,
+    command: &Command,
+    args: &Args<'_>,
+) {
+    if let Some(tracking) = tracking
+        && tracking.remembers()
+        && is_remembered(command)
+    {
+        find_command_keys(command.facts, args, |index, _| {
+            let key = args.get(index);
+            if !tracking.own_reads.keep(key, txn.changed_earlier()) {
+                server.publisher.remember(key, client);
+            }
+        });
+    }
+}
+
+/// An EXEC is committed and told of.
+#[inline]
+pub fn remember_own(server: &ServerState, tracking: Option<&mut Tracking>, client: u64) {
+    if let Some(tracking) = tracking {
+        tracking.own_reads.take().iter().for_each(|key| server.publisher.remember(key, client));
+    }
+}
+
+/// Whether what a command reads may be cached.
+fn is_remembered(command: &Command) -> bool {
+    command.facts.flags.has(Flag::ReadOnly) && !command.facts.flags.has(Flag::PubSub)
 }
 
 /// The same, of a command that waited and is run again. CLIENT CACHING was for its first run.

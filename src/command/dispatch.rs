@@ -14,7 +14,7 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::acl::check::{Asked, check, note_denied, refusal};
-use crate::command::changes::{record, remember, tell};
+use crate::command::changes::{record, remember, remember_own, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
@@ -786,6 +786,7 @@ fn call(
             }
             let need = txn.need();
             tell(server, txn, draws);
+            remember_own(server, session.tracking.as_deref_mut(), session.id);
             return Outcome::Done { need };
         }
         Err(stop) => stop,

@@ -60,18 +60,49 @@ fn names_of<'a>(facts: &CommandFacts, db: usize, args: &Args<'a>, mut found: imp
     if let Some((db, key)) = other_database(facts, args) {
         found(db, key);
     }
-    find_other_stores(facts, args, |index| found(db, args.get(index)));
+    find_other_keys(facts, args, |index, _| found(db, args.get(index)));
 }
 
-/// Calls `found` with keys that a command may write besides those that its specifications find: of several STORE of GEORADIUS the last
-/// one counts, the specification names the first.
+/// Calls `found` with keys that a command may name besides those that its specifications find. Of several STORE of GEORADIUS the last
+/// one counts, the specification names the first; and the group or consumer of XREADGROUP may be called STREAMS.
 #[inline]
-pub fn find_other_stores(facts: &CommandFacts, args: &Args<'_>, found: impl FnMut(usize)) {
-    if matches!(facts.name, "georadius" | "georadiusbymember") {
-        let is_store =
-            |at: &usize| is_keyword(args.get(*at), "STORE") || is_keyword(args.get(*at), "STOREDIST");
-        (5..args.len().saturating_sub(1)).filter(is_store).map(|at| at + 1).for_each(found);
+pub fn find_other_keys(facts: &CommandFacts, args: &Args<'_>, mut found: impl FnMut(usize, KeyFlagSet)) {
+    match facts.name {
+        "georadius" | "georadiusbymember" => {
+            let flags = KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update]);
+            let is_store =
+                |at: &usize| is_keyword(args.get(*at), "STORE") || is_keyword(args.get(*at), "STOREDIST");
+            (5..args.len().saturating_sub(1)).filter(is_store).for_each(|at| found(at + 1, flags));
+        }
+        "xreadgroup" => {
+            let is_streams = |word: &&[u8]| is_keyword(word, "STREAMS");
+            if args.from(4).filter(is_streams).count() > 1
+                && let (Some(at), [spec, ..]) = (streams_word(args), facts.keys)
+            {
+                (at + 1..at + 1 + (args.len() - at - 1) / 2).for_each(|at| found(at, spec.flags));
+            }
+        }
+        // KEYS with nothing behind it does not replace the key in its place.
+        "migrate" if !args.get(3).is_empty() && is_keyword(args.get(args.len() - 1), "KEYS") => {
+            facts.keys.iter().take(1).for_each(|spec| found(3, spec.flags));
+        }
+        _ => {}
     }
+}
+
+/// The word behind which XREADGROUP names its keys.
+fn streams_word(args: &Args<'_>) -> Option<usize> {
+    let mut at = 1;
+    while at < args.len() {
+        at += match args.get(at) {
+            word if is_keyword(word, "STREAMS") => return Some(at),
+            word if is_keyword(word, "GROUP") => 3,
+            word if is_keyword(word, "COUNT") || is_keyword(word, "BLOCK") => 2,
+            word if is_keyword(word, "NOACK") => 1,
+            _ => return None,
+        };
+    }
+    None
 }
 
 /// What a command does to its key with these very words, where the facts say that it depends.
@@ -256,6 +287,8 @@ mod tests {
         assert!(locked("copy a b DB 1 DB 2").contains(&(2, "b".into())));
         let line = "georadius k 0 0 1 m STORE x STORE y";
         assert!(locked(line).contains(&(7, "y".into())), "{:?}", locked(line));
+        let line = "xreadgroup count 1 group streams c streams k >";
+        assert!(locked(line).contains(&(7, "k".into())), "{:?}", locked(line));
     }
 
     #[test]

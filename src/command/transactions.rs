@@ -13,7 +13,7 @@ use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::acl::check::{Asked, Denied, check, late_refusal, note_denied};
-use crate::command::changes::remember;
+use crate::command::changes::remember_in_exec;
 use crate::command::config_cmd::is_enabled;
 use crate::command::debug;
 use crate::command::facts::model::Flag;
@@ -198,6 +198,9 @@ fn run_queued(ctx: &mut Context<'_>, multi: &Multi) -> Result<(), Stop> {
     ctx.reply.array(multi.commands().len());
     mute(ctx, start);
     ctx.txn.begin_several();
+    if let Some(tracking) = ctx.session.tracking.as_deref_mut() {
+        tracking.own_reads.begin();
+    }
     let mut all_denied = Vec::new();
     let mut all_ran = Vec::with_capacity(multi.commands().len());
     let mut begun_ns = clock.monotonic_ns();
@@ -253,7 +256,8 @@ fn denied_now(ctx: &mut Context<'_>, command: &Command, args: &Args<'_>) -> Opti
 /// Runs one command of the queue. Stops only where all has to be run elsewhere.
 fn run_one(ctx: &mut Context<'_>, command: &Command, args: Args<'_>, seed: u64) -> Result<(), Stop> {
     let start = ctx.reply.len();
-    remember(ctx.server, ctx.session.tracking.as_deref(), ctx.session.id, command, &args);
+    let client = ctx.session.id;
+    remember_in_exec(ctx.server, ctx.session.tracking.as_deref_mut(), ctx.txn, client, command, &args);
     ctx.txn.begin_command(ctx.session.db, seed);
     ctx.txn.set_no_touch(ctx.session.no_touch);
     ctx.txn.set_quiet(command.is_quiet);

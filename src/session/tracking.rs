@@ -17,7 +17,7 @@
 
 use crate::session::clients::{ClientInfo, FLAG_BCAST, FLAG_BROKEN_REDIRECT, FLAG_TRACKING, Holding};
 use crate::session::delivery::Name;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xxhash_rust::xxh3::xxh3_64;
@@ -266,6 +266,41 @@ pub struct Tracking {
     prefixes: BTreeSet<Name>,
     /// CLIENT CACHING was just said.
     pub caching: bool,
+    /// What an EXEC has read of its own writes.
+    pub own_reads: OwnReads,
+}
+
+/// Keys that an EXEC has read behind changes of its own. These changes are told of at the commit, and not to who has read what they
+/// left: such a reader is entered behind the commit, while the keys are still locked.
+#[derive(Debug, Default)]
+pub struct OwnReads {
+    changed: HashSet<Name>,
+    /// How many changes have been looked at.
+    seen: usize,
+    read: Vec<Name>,
+}
+
+impl OwnReads {
+    /// An EXEC begins, maybe for the second time.
+    pub fn begin(&mut self) {
+        *self = OwnReads::default();
+    }
+
+    /// Whether one of these changes, those of the EXEC so far, is of this key, which is read: then it is kept.
+    pub fn keep<'a>(&mut self, key: &[u8], changes: impl Iterator<Item = &'a [u8]>) -> bool {
+        for changed in changes.skip(self.seen) {
+            self.changed.insert(changed.into());
+            self.seen += 1;
+        }
+        let changed = self.changed.get(key);
+        self.read.extend(changed.map(Arc::clone));
+        changed.is_some()
+    }
+
+    /// The keys, once it is committed.
+    pub fn take(&mut self) -> Vec<Name> {
+        std::mem::take(self).read
+    }
 }
 
 impl Tracking {
@@ -281,6 +316,7 @@ impl Tracking {
             options: TrackingOptions::default(),
             prefixes: BTreeSet::new(),
             caching: false,
+            own_reads: OwnReads::default(),
         };
         client.set_flag(FLAG_TRACKING, true);
         let first = tracking.set_options(options);

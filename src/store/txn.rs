@@ -413,6 +413,11 @@ impl Txn {
         self.stats_earlier = self.stats;
     }
 
+    /// Keys that earlier ones of several commands have changed, as far as anybody is told of changes.
+    pub fn changed_earlier(&self) -> impl Iterator<Item = &[u8]> {
+        self.earlier.iter().flat_map(|earlier| &earlier.staged.keys).map(|changed| &*changed.key)
+    }
+
     /// Begins the next of several commands.
     pub fn begin_command(&mut self, db: usize, seed: u64) {
         self.db = db;

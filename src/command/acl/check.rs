@@ -8,7 +8,7 @@ use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::command::client_cmd::describe;
 use crate::command::facts::model::{CommandFacts, Flag, KeyFlag, KeyFlagSet};
-use crate::command::key_finder::{find_command_keys, find_other_stores, flags_with, names_keys};
+use crate::command::key_finder::{find_command_keys, find_other_keys, flags_with, names_keys};
 use crate::command::spec::{Command, Table};
 use crate::session::acl_log::Reason;
 use crate::session::clients::ClientInfo;
@@ -55,18 +55,19 @@ fn check_selector(
         return Err(NO_COMMAND);
     }
     if !selector.allows_all_keys() && facts.keys.iter().any(names_keys) {
-        let mut denied = None;
-        let mut look = |word: usize, flags| {
-            let access = access_of(flags_with(facts.name, flags, args));
-            if denied.is_none() && !selector.allows_key(args.get(word), access) {
-                denied = Some(Denied { reason: Reason::Key, word });
-            }
+        let is_denied = |word: usize, flags| {
+            !selector.allows_key(args.get(word), access_of(flags_with(facts.name, flags, args)))
         };
-        let complete = find_command_keys(facts, args, &mut look);
-        find_other_stores(facts, args, |word| look(word, KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update])));
+        let (mut denied, mut denied_other) = (None, None);
+        let complete = find_command_keys(facts, args, |word, flags| {
+            denied = denied.or_else(|| is_denied(word, flags).then_some(word));
+        });
+        find_other_keys(facts, args, |word, flags| {
+            denied_other = denied_other.or_else(|| is_denied(word, flags).then_some(word));
+        });
         // Of words that do not fit the command no key is known; it will say what is wrong with them.
-        if let Some(denied) = denied.filter(|_| complete) {
-            return Err(denied);
+        if let Some(word) = denied.filter(|_| complete).or(denied_other) {
+            return Err(Denied { reason: Reason::Key, word });
         }
     }
     if !selector.allows_all_channels()
@@ -211,6 +212,10 @@ mod tests {
         assert_eq!(ask("+@all %R~k %W~d", "sort k store d"), Ok(()));
         assert_eq!(ask("+@all %R~k %W~d", "sort k store k"), denied(Reason::Key, 3));
         // Of several STORE the last one counts, and it is looked at too.
+        assert_eq!(
+            ask("+@all ~k ~streams ~c", "xreadgroup count 1 group streams c streams x >"),
+            denied(Reason::Key, 7)
+        );
         assert_eq!(ask("+@all ~k ~d", "georadius k 0 0 1 m store d store e"), denied(Reason::Key, 9));
     }
 
