@@ -243,6 +243,25 @@ fn broadcast_and_redirection() {
 }
 
 #[test]
+fn the_reply_of_a_wait_comes_before_what_its_change_takes_back() {
+    for server in servers("waits") {
+        let (mut reader, mut writer) = (resp3(&server), server.client());
+        call(&mut reader, "CLIENT TRACKING on");
+        for round in 0..200 {
+            call(&mut reader, "LRANGE to 0 -1");
+            reader.queue(&["BLMOVE", "from", "to", "left", "left", "0"]);
+            reader.flush().unwrap();
+            if round % 4 > 0 {
+                wait_for("the wait", || info(&mut writer, "blocked_clients") == 1);
+            }
+            call(&mut writer, "RPUSH from foo");
+            assert_eq!(read(&mut reader), "$foo", "round {round}");
+            assert_eq!(read(&mut reader), ">[$invalidate, *[$to]]");
+        }
+    }
+}
+
+#[test]
 fn the_table_is_bounded() {
     let server = start("bound", &["--tracking-table-max-keys", "100"]);
     let (mut reader, mut admin) = (resp3(&server), server.client());

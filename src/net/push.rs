@@ -2,10 +2,12 @@
 //!
 //! A push is whole, and lies between replies: while a connection's commands run, its worker reads no mail. While a pool runs one of
 //! its commands, pushes wait until its reply is there: the command may be the SUBSCRIBE that they are for, or the read
-//! whose answer they take back.
+//! whose answer they take back. So they do while somebody serves a command that waited for keys: its change is told of before its
+//! reply is put down, and comes behind it.
 
-use crate::net::connection::Connection;
+use crate::net::connection::{Connection, Parked};
 use crate::net::output::Deferred;
+use crate::session::session::Block;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
 use std::sync::atomic::Ordering;
@@ -20,7 +22,7 @@ pub fn append(
 ) {
     let protocol = if connection.info.resp() == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
     let flags = connection.info.flags();
-    if connection.session.is_none() {
+    if connection.session.is_none() || is_being_served(connection) {
         write(&mut connection.deferred.bytes, protocol, flags);
         connection.deferred.need = connection.deferred.need.max(need);
         return;
@@ -37,9 +39,18 @@ pub fn append(
     connection.info.output_bytes.store(connection.output.unsent(), Ordering::Relaxed);
 }
 
-/// Appends what waited for a reply that is there now.
+fn is_being_served(connection: &Connection) -> bool {
+    match &connection.parked {
+        Some(Parked::Block(blocked)) => {
+            matches!(&blocked.block, Block::Keys(waiter) if waiter.claim.is_served())
+        }
+        _ => false,
+    }
+}
+
+/// Appends what waited for a reply, if that is there now.
 pub fn append_deferred(connection: &mut Connection, watermark: Lsn) {
-    if !connection.deferred.is_empty() {
+    if !connection.deferred.is_empty() && !is_being_served(connection) {
         let Deferred { bytes, need } = std::mem::take(&mut connection.deferred);
         append(connection, need, watermark, |buffer, _, _| buffer.extend_from_slice(&bytes));
     }

@@ -97,6 +97,12 @@ impl<R> Claim<R> {
         }
     }
 
+    /// Whether somebody serves or has served.
+    pub fn is_served(&self) -> bool {
+        // Acquire: pairs with the swap in `decide`.
+        self.state.load(Ordering::Acquire) == SERVING
+    }
+
     /// Puts the reply down, once served. The owner's mailbox is to be posted to after.
     pub fn deliver(&self, reply: R) {
         *self.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
@@ -116,7 +122,7 @@ mod tests {
     fn the_first_decides() {
         let claim: Claim<u32> = Claim::default();
         assert!(claim.ending().is_none());
-        assert!(claim.serve());
+        assert!(!claim.is_served() && claim.serve() && claim.is_served());
         assert!(!claim.serve() && !claim.end(Ending::TimedOut) && claim.ending().is_none());
         assert!(claim.take().is_none());
         claim.deliver(5);

@@ -7,6 +7,7 @@ use crate::command::service::Service;
 use crate::net::blocking;
 use crate::net::blocking::Settled;
 use crate::net::connection::{Blocked, Connection, Parked};
+use crate::net::push;
 use crate::net::timer::Alarm;
 use crate::net::worker::mail::Work;
 use crate::net::worker::state::{Worker, alarm_of, append, set_blocked};
@@ -79,6 +80,7 @@ impl Worker {
             Settled::Served(served) => {
                 connection.parked = None;
                 blocking::append(connection, &served, muted, self.watermark);
+                push::append_deferred(connection, self.watermark);
                 connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
                 self.turn_need = self.turn_need.max(served.need);
                 self.mark_dirty(token);

@@ -180,7 +180,9 @@ impl Worker {
         connection.info.argument_bytes.store(0, RELAXED);
         self.server.look_at_memory_of(&connection.info);
         connection.session = Some(session);
-        push::append_deferred(connection, self.watermark);
+        if block.is_none() {
+            push::append_deferred(connection, self.watermark);
+        }
         if let Some((block, until_ms)) = block
             && let Some(mut connection) = self.connections.get_mut(job.token).and_then(Option::take)
         {
@@ -188,6 +190,7 @@ impl Worker {
             let args = OwnedArgs::default();
             let blocked = Blocked { block, until_ms, since_ms, args, muted, ticket: None };
             self.park_block(&mut connection, blocked);
+            push::append_deferred(&mut connection, self.watermark);
             let client = connection.info.id;
             if let Some(place) = self.connections.get_mut(job.token) {
                 *place = Some(connection);
