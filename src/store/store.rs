@@ -143,8 +143,12 @@ pub const BACKGROUND_SLOT: usize = usize::MAX;
 const RECOUNT_SLICE: usize = 10_000;
 /// How long a recount that only corrects waits for the gate.
 const GATE_PATIENCE: Duration = Duration::from_millis(5);
-/// Fewer beliefs than this start no recount of many keys.
+/// Fewer beliefs than this start no recount of many keys while there are more and more of them.
 const BELIEFS_MIN: u64 = 100_000;
+/// When no more have come for so long, keys are counted again, however many.
+const BELIEFS_QUIET_MS: u64 = 3_000;
+/// After a recount there is none of this kind for so many times as long as it took.
+const RECOUNT_REST: u64 = 20;
 
 /// An engine with databases in it.
 pub struct Store {
@@ -182,6 +186,7 @@ pub struct Store {
     /// None until it was read.
     owner_walk: Mutex<Option<OwnerWalk>>,
     recount: Mutex<Option<Recount>>,
+    recount_pace: Mutex<RecountPace>,
     /// The counts are not known yet: a recount after a crash is under way.
     counting: AtomicBool,
     /// Blind writes since the last count that believed in a record below without seeing it.
@@ -255,6 +260,7 @@ impl Store {
             dead_walk: Mutex::default(),
             owner_walk: Mutex::default(),
             recount: Mutex::new(None),
+            recount_pace: Mutex::default(),
             counting: AtomicBool::new(false),
             beliefs: AtomicU64::new(found.beliefs),
             told: AtomicU32::new(0),
@@ -530,6 +536,7 @@ impl Store {
             *lock(&self.recount) = Some(Recount::new(self.db.snapshot(), self.raw_counts()));
             drop(closed);
             self.beliefs.store(0, Relaxed);
+            lock(&self.recount_pace).begun_ms = self.clock.monotonic_ms();
         }
         self.advance_recount(false)
     }
@@ -552,16 +559,20 @@ impl Store {
         }
         *recount = None;
         self.counting.store(false, Relaxed);
+        lock(&self.recount_pace).rest(self.clock.monotonic_ms());
         Ok(false)
     }
 
     /// A filter lies once in about a hundred times, so as many beliefs as keys may have cost a hundredth of the count. Few keys
-    /// are counted again after any belief: one slice is all of them.
+    /// are counted again after any belief: one slice is all of them; many also when no more beliefs come, at a twentieth of the time
+    /// at most.
     fn recount_is_due(&self) -> bool {
         let beliefs = self.beliefs.load(Relaxed);
         beliefs > 0 && {
             let keys: i64 = self.databases.iter().map(|database| database.counts().keys).sum();
-            keys < RECOUNT_SLICE as i64 || beliefs > BELIEFS_MIN.max(keys as u64)
+            keys < RECOUNT_SLICE as i64
+                || beliefs > BELIEFS_MIN.max(keys as u64)
+                || lock(&self.recount_pace).is_quiet(beliefs, self.clock.monotonic_ms())
         }
     }
 
@@ -581,6 +592,30 @@ impl Store {
             self.db.write(&batch, &background_write())?;
         }
         self.db.close()
+    }
+}
+
+/// When to count again though little has been believed. Times are monotonic.
+#[derive(Debug, Default)]
+struct RecountPace {
+    /// The beliefs when they were last seen to be more.
+    beliefs: u64,
+    since_ms: u64,
+    begun_ms: u64,
+    rest_until_ms: u64,
+}
+
+impl RecountPace {
+    fn is_quiet(&mut self, beliefs: u64, now_ms: u64) -> bool {
+        if self.beliefs != beliefs {
+            (self.beliefs, self.since_ms) = (beliefs, now_ms);
+        }
+        now_ms.saturating_sub(self.since_ms) >= BELIEFS_QUIET_MS && now_ms >= self.rest_until_ms
+    }
+
+    fn rest(&mut self, now_ms: u64) {
+        self.rest_until_ms = now_ms + now_ms.saturating_sub(self.begun_ms).saturating_mul(RECOUNT_REST);
+        self.beliefs = 0;
     }
 }
 

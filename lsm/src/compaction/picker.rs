@@ -35,6 +35,10 @@ const DESERT_PATIENCE_MS: u64 = 10_000;
 const DESERT_DELETES_MIN: u64 = 16 << 10;
 /// Deletes are brought down when they free this much, in hundredths of what that costs.
 const TOMBSTONE_GAIN_MIN: u64 = 50;
+/// The same for those that have waited long: what is left then is a sixth of what is there.
+const OLD_TOMBSTONE_GAIN_MIN: u64 = 15;
+/// How long that is.
+const OLD_TOMBSTONE_MS: u64 = 600_000;
 
 /// All that a decision rests on.
 #[derive(Clone, Debug)]
@@ -223,28 +227,38 @@ impl<'a> Picker<'a> {
         for level in 0..LEVELS {
             for file in self.files(level).iter().filter(|file| file.deletes + file.range_deletes > 0) {
                 let gain = if level == BOTTOM { self.gain_at_bottom(file) } else { self.gain(level, file) };
-                gains.extend((gain >= TOMBSTONE_GAIN_MIN).then_some((gain, level, file)));
+                let is_old = self.input.now_ms.saturating_sub(file.created_ms) >= OLD_TOMBSTONE_MS;
+                let worthwhile = if is_old { OLD_TOMBSTONE_GAIN_MIN } else { TOMBSTONE_GAIN_MIN };
+                gains.extend((gain >= worthwhile).then_some((gain, level, file)));
             }
         }
         gains.sort_by_key(|&(gain, level, file)| (std::cmp::Reverse(gain), level, file.number));
         gains.into_iter().find_map(|(_, level, file)| self.plan(Reason::Tombstones, level, file))
     }
 
-    /// What the deletes of a file free, in hundredths of what one step down costs. A delete frees itself and at most one
-    /// entry below.
-    fn gain(&self, level: usize, file: &FileMeta) -> u64 {
+    /// What the deletes of a file, and of those that go down with it, free, in hundredths of what one step down costs. A delete frees
+    /// itself and at most one entry below.
+    fn gain(&self, level: usize, file: &Arc<FileMeta>) -> u64 {
+        let first = if level == 0 { self.l0_stack(file) } else { Some(vec![Arc::clone(file)]) };
+        let Some(first) = first else { return 0 };
+        let Some(range) = hull(refs(&first)) else { return 0 };
         let output = self.output_level(level);
-        let met = total(&self.files(output)[overlapping(self.files(output), &file.range())]);
+        let below = &self.files(output)[overlapping(self.files(output), &range)];
+        let (bytes, met) = (total(&first), total(below));
         let desert = file.deletes >= DESERT_DELETES_MIN && file.deletes >= file.entries / 2;
         let patience_ms = if desert { DESERT_PATIENCE_MS } else { L0_PATIENCE_MS };
         let young = self.input.now_ms.saturating_sub(file.created_ms) < patience_ms;
-        let mut freed = self.input.covered_bytes.get(&file.number).copied().unwrap_or(0);
+        let covered = |file: &FileMeta| self.input.covered_bytes.get(&file.number).copied().unwrap_or(0);
+        let mut freed = refs(&first).fold(0u64, |sum, file| sum.saturating_add(covered(file)));
         if level > 0 || !young {
-            let own = u128::from(file.bytes) * u128::from(file.deletes) / u128::from(file.entries.max(1));
-            let below = file.deletes.saturating_mul(self.entry_bytes).min(met);
-            freed = freed.saturating_add(below).saturating_add(u64::try_from(own).unwrap_or(u64::MAX));
+            let (deletes, entries) = (sum(&first, |file| file.deletes), sum(&first, |file| file.entries));
+            let own = u128::from(bytes) * u128::from(deletes) / u128::from(entries.max(1));
+            // Those below say best how large they are: an average over all would count the deletes themselves.
+            let entry_bytes = met / sum(below, |file| file.entries).max(1);
+            let hit = deletes.saturating_mul(entry_bytes).min(met);
+            freed = freed.saturating_add(hit).saturating_add(u64::try_from(own).unwrap_or(u64::MAX));
         }
-        percent(freed, file.bytes.saturating_add(met))
+        percent(freed, bytes.saturating_add(met))
     }
 
     /// Tombstones are in the last level only because a snapshot kept them there. Once it is gone, a rewrite drops all.
@@ -403,6 +417,10 @@ fn refs(files: &[Arc<FileMeta>]) -> impl Iterator<Item = &FileMeta> {
     files.iter().map(Arc::as_ref)
 }
 
+fn sum(files: &[Arc<FileMeta>], of: fn(&FileMeta) -> u64) -> u64 {
+    refs(files).fold(0, |sum, file| sum.saturating_add(of(file)))
+}
+
 fn total(files: &[Arc<FileMeta>]) -> u64 {
-    files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
+    sum(files, |file| file.bytes)
 }

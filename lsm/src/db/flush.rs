@@ -200,8 +200,12 @@ pub fn freeze(shared: &Shared, id: KeyspaceId) -> Result<Lsn> {
 const DESERT_DELETES_MIN: u64 = 16 << 10;
 /// A desert is left to grow for so long, so that deletes that go on are flushed together.
 const DESERT_PATIENCE: Duration = Duration::from_secs(5);
+/// Deletes that nobody trips over still hold space below: so many are flushed, too,
+const DELETES_MIN: u64 = 64;
+/// though not soon.
+const DELETES_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The memtables that are deserts, by keyspace, and since when (monotonic). Of the flush thread alone.
+/// The memtables that are to be flushed for their deletes, by keyspace, and since when (monotonic). Of the flush thread alone.
 #[derive(Debug, Default)]
 pub struct Deserts(HashMap<KeyspaceId, (u64, Duration)>);
 
@@ -214,15 +218,19 @@ impl Deserts {
         let mut due = None;
         for keyspace in view.keyspaces() {
             let memtable = &keyspace.memtable;
-            if memtable.delete_count() < DESERT_DELETES_MIN {
-                self.0.remove(&keyspace.id);
-                continue;
-            }
+            let patience = match memtable.delete_count() {
+                DESERT_DELETES_MIN.. => DESERT_PATIENCE,
+                DELETES_MIN.. => DELETES_PATIENCE,
+                _ => {
+                    self.0.remove(&keyspace.id);
+                    continue;
+                }
+            };
             let since = self.0.entry(keyspace.id).or_insert((memtable.id(), now));
             if since.0 != memtable.id() {
                 *since = (memtable.id(), now);
             }
-            if now.saturating_sub(since.1) >= DESERT_PATIENCE {
+            if now.saturating_sub(since.1) >= patience {
                 due = Some(keyspace.id);
             }
         }
