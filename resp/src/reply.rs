@@ -472,6 +472,10 @@ impl ReplyWriter {
 
     #[inline]
     fn header(&mut self, kind: u8, len: usize) {
+        // Most strings and arrays are short.
+        if len < 10 {
+            return self.buffer.extend_from_slice(&[kind, b'0' + len as u8, b'\r', b'\n']);
+        }
         let mut line = [kind; INTEGER_BYTES_MAX + 3];
         let digits = write_digits_backward(&mut line, INTEGER_BYTES_MAX + 1, len as u64);
         line[INTEGER_BYTES_MAX + 1] = b'\r';

@@ -152,9 +152,8 @@ impl Large {
                 iter.seek_before(&behind)?;
             }
         }
-        let walk = Walk { iter, to };
-        walk.charge(txn)?;
-        Ok(walk)
+        txn.charge(1, 0)?;
+        Ok(Walk { iter, to })
     }
 
     /// Position of element `index`, which is below the count.
@@ -210,10 +209,12 @@ impl Large {
         let mut walk = self.walk_from(txn, position, to)?;
         for left in (0..count).rev() {
             let Some((position, element)) = walk.standing() else { return Err(missing()) };
+            let bytes = element.len() as u64;
             if f(position, element).is_break() || left == 0 {
                 break;
             }
-            walk.advance(txn)?;
+            txn.charge(1, bytes)?;
+            walk.step()?;
         }
         Ok(())
     }
@@ -470,11 +471,17 @@ impl Walk {
         if !self.iter.valid() {
             return Ok(());
         }
+        // Whoever steps on has looked at the element here.
+        self.charge(txn)?;
+        self.step()
+    }
+
+    fn step(&mut self) -> Result<(), Stop> {
         match self.to {
             End::Right => self.iter.next()?,
             End::Left => self.iter.prev()?,
         }
-        self.charge(txn)
+        Ok(())
     }
 
     fn charge(&self, txn: &mut Txn) -> Result<(), Stop> {

@@ -29,4 +29,9 @@ pub trait InternalIterator: Send {
     fn trailer(&self) -> u64;
     /// The value here; empty for a delete.
     fn value(&self) -> &[u8];
+    /// How many steps forward from here certainly stand on keys below `bound` (any, without one) and cannot fail. 0 where that is not
+    /// known at little cost.
+    fn steps_below(&self, _bound: Option<&[u8]>) -> usize {
+        0
+    }
 }

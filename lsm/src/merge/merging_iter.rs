@@ -2,14 +2,16 @@
 //!
 //! A binary heap of source numbers: `heap[0]` is the *winner*, the source whose version comes next. In an LSM tree the same
 //! source tends to win many times in a row (most keys lie in the lowest level), so the place of the *runner-up* in the heap is
-//! remembered: while the winner stays in front of it, a step costs one comparison and leaves the heap alone. No key is copied
-//! except when the direction changes.
+//! remembered: while the winner stays in front of it, a step costs one comparison and leaves the heap alone. Not even that, once it has
+//! won [a few times](STREAK) in a row: then it is asked how many steps it has in front of the runner-up and of the reader's bound. No
+//! key is copied except when the direction changes.
 //!
 //! Invariants:
 //! - `heap` holds exactly the sources that stand on a version; it is empty when the merge stands nowhere.
 //! - Walking forward, each source but the winner stands on its first version behind the winner's; walking in reverse, on its
 //!   last version before it. Turning around moves each of them over that gap.
 //! - `runner_up` is 0 (not known) or the place of the best source after the winner, which is 1 or 2.
+//! - `free` steps forward from here leave the winner in front, and the last bound that was given above its key.
 //! - Equal versions in several sources come in the order of the sources, so the order is total and walking back retraces
 //!   exactly the steps forward.
 //!
@@ -28,6 +30,9 @@ enum Direction {
     Reverse,
 }
 
+/// So many steps of one winner are compared before it is asked how far it may go without.
+const STREAK: u32 = 4;
+
 /// Merges sources. Of equal versions the one of the source given first comes first.
 pub struct MergingIter {
     sources: Vec<Box<dyn InternalIterator>>,
@@ -35,13 +40,27 @@ pub struct MergingIter {
     runner_up: usize,
     direction: Direction,
     turning_key: Vec<u8>,
+    /// Steps forward of this winner that were compared since it was asked.
+    streak: u32,
+    free: usize,
+    /// The present place was reached by a free step.
+    is_below: bool,
 }
 
 impl MergingIter {
     /// Over `sources`; stands nowhere.
     pub fn new(sources: Vec<Box<dyn InternalIterator>>) -> MergingIter {
         let heap = Vec::with_capacity(sources.len());
-        MergingIter { sources, heap, runner_up: 0, direction: Direction::Forward, turning_key: Vec::new() }
+        MergingIter {
+            sources,
+            heap,
+            runner_up: 0,
+            direction: Direction::Forward,
+            turning_key: Vec::new(),
+            streak: 0,
+            free: 0,
+            is_below: false,
+        }
     }
 
     /// Moves every source by `each` and starts the heap anew. Stands nowhere after an error.
@@ -51,6 +70,7 @@ impl MergingIter {
         mut each: impl FnMut(&mut dyn InternalIterator) -> Result<()>,
     ) -> Result<()> {
         self.heap.clear();
+        (self.streak, self.free, self.is_below) = (0, 0, false);
         for source in &mut self.sources {
             each(source.as_mut())?;
         }
@@ -95,8 +115,42 @@ impl MergingIter {
         }
     }
 
+    /// Goes on as [`next`](InternalIterator::next) does, for a reader that ends at `bound`: the same for each step between two seeks.
+    #[inline]
+    pub fn next_towards(&mut self, bound: Option<&[u8]>) -> Result<()> {
+        if self.free > 0 {
+            self.free -= 1;
+            self.is_below = true;
+            return self.sources[self.heap[0]].next().inspect_err(|_| self.heap.clear());
+        }
+        let winner = self.heap[0];
+        self.step(Direction::Forward)?;
+        if self.heap.first() != Some(&winner) {
+            self.streak = 0;
+            return Ok(());
+        }
+        self.streak += 1;
+        if self.streak >= STREAK && (self.heap.len() == 1 || self.runner_up > 0) {
+            self.streak = 0;
+            let rival = (self.heap.len() > 1).then(|| self.sources[self.heap[self.runner_up]].key());
+            let lower = match (rival, bound) {
+                (Some(rival), Some(bound)) => Some(rival.min(bound)),
+                (rival, bound) => rival.or(bound),
+            };
+            self.free = self.sources[winner].steps_below(lower);
+        }
+        Ok(())
+    }
+
+    /// Whether the key here is known to lie below the bound that the last step was given.
+    pub fn is_below(&self) -> bool {
+        self.is_below
+    }
+
     fn step(&mut self, direction: Direction) -> Result<()> {
+        (self.free, self.is_below) = (0, false);
         if self.direction != direction {
+            self.streak = 0;
             self.turn(direction)?;
         }
         let winner = self.heap[0];
@@ -193,7 +247,7 @@ impl InternalIterator for MergingIter {
     }
 
     fn next(&mut self) -> Result<()> {
-        self.step(Direction::Forward)
+        self.next_towards(None)
     }
 
     fn prev(&mut self) -> Result<()> {

@@ -132,4 +132,10 @@ impl InternalIterator for VectorIter {
     fn value(&self) -> &[u8] {
         &self.here().2
     }
+
+    /// As of a source with blocks of eight.
+    fn steps_below(&self, bound: Option<&[u8]>) -> usize {
+        let below = |(key, _, _): &&Version| bound.is_none_or(|bound| key.as_slice() < bound);
+        self.at.map_or(0, |at| self.versions[at + 1..].iter().take(7 - at % 8).take_while(below).count())
+    }
 }

@@ -184,7 +184,7 @@ impl VisibleIter {
                 debug_assert!(false, "next on an iterator that stands nowhere");
                 return Ok(());
             }
-            State::Forward => self.source.next()?,
+            State::Forward => self.source.next_towards(self.upper.as_deref())?,
             State::Reverse => self.source.seek(oldest_of(&self.key))?,
         }
         self.find_forward(true)
@@ -212,12 +212,12 @@ impl VisibleIter {
         let mut skipped = 0;
         while self.source.valid() {
             let key = self.source.key();
-            let order = if in_group { self.key.as_slice().cmp(key) } else { Ordering::Less };
+            let order = if in_group { compare_alike(&self.key, key) } else { Ordering::Less };
             if order == Ordering::Greater {
                 return Err(out_of_order(key));
             }
             if order == Ordering::Less {
-                if self.upper.as_deref().is_some_and(|upper| key >= upper) {
+                if !self.source.is_below() && self.upper.as_deref().is_some_and(|upper| key >= upper) {
                     return Ok(());
                 }
                 self.key.clear();
@@ -235,7 +235,7 @@ impl VisibleIter {
             self.count_skipped(&mut skipped)?;
             in_row += 1;
             if in_row <= RESEEK_AFTER {
-                self.source.next()?;
+                self.source.next_towards(self.upper.as_deref())?;
                 continue;
             }
             in_row = 0;
@@ -244,7 +244,7 @@ impl VisibleIter {
             } else if !skip_group && sequence > self.read + 1 {
                 reseek(&mut self.source, VersionKey::seek(&self.key, self.read))?;
             } else {
-                self.source.next()?;
+                self.source.next_towards(self.upper.as_deref())?;
             }
         }
         Ok(())
@@ -341,6 +341,22 @@ fn reseek(source: &mut MergingIter, target: VersionKey<'_>) -> Result<()> {
     let onward =
         !source.valid() || compare_versions(target.user_key, here, source.key(), source.trailer()).is_lt();
     if onward { Ok(()) } else { Err(out_of_order(target.user_key)) }
+}
+
+/// The order of two keys that are neighbours, so begin alike: eight bytes at a time, without a call.
+#[inline]
+fn compare_alike(a: &[u8], b: &[u8]) -> Ordering {
+    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (x, y) in a_words.iter().zip(b_words) {
+        if x != y {
+            return u64::from_be_bytes(*x).cmp(&u64::from_be_bytes(*y));
+        }
+    }
+    match a_words.len().cmp(&b_words.len()) {
+        Ordering::Equal => a_rest.cmp(b_rest),
+        Ordering::Less => a_rest.cmp(b.get(a_words.len() * 8..).unwrap_or_default()),
+        Ordering::Greater => a.get(b_words.len() * 8..).unwrap_or_default().cmp(b_rest),
+    }
 }
 
 /// The last place that a version of `key` can have.
@@ -553,6 +569,18 @@ mod tests {
         assert!(iter.seek_to_last().unwrap_err().is_needs_io() && !iter.valid());
         iter.seek(&950u16.to_be_bytes()).unwrap();
         assert!(!iter.valid());
+    }
+
+    proptest! {
+        #[test]
+        fn neighbours_compare_as_slices(
+            start in proptest::collection::vec(0u8..2, 0..20),
+            a in proptest::collection::vec(any::<u8>(), 0..20),
+            b in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let (a, b) = ([start.clone(), a].concat(), [start, b].concat());
+            prop_assert_eq!(compare_alike(&a, &b), a.cmp(&b));
+        }
     }
 
     #[test]

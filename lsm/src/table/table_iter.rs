@@ -310,6 +310,13 @@ impl InternalIterator for TableIter {
         debug_assert!(self.valid);
         self.data.as_ref().map_or(&[], |data| data.value(self.at))
     }
+
+    /// Those that lie in the same block.
+    fn steps_below(&self, bound: Option<&[u8]>) -> usize {
+        let Some(data) = self.data.as_ref().filter(|_| self.valid) else { return 0 };
+        let end = bound.map_or(data.count(), |bound| data.lower_bound(bound, u64::MAX));
+        end.saturating_sub(self.at + 1)
+    }
 }
 
 impl fmt::Debug for TableIter {

@@ -159,6 +159,10 @@ impl InternalIterator for LevelIter {
     fn value(&self) -> &[u8] {
         self.current.as_ref().map_or(&[], |iter| iter.value())
     }
+
+    fn steps_below(&self, bound: Option<&[u8]>) -> usize {
+        self.current.as_ref().map_or(0, |iter| iter.steps_below(bound))
+    }
 }
 
 impl fmt::Debug for LevelIter {
