@@ -374,6 +374,15 @@ fn who_says_nothing_is_let_go_and_holds_up_nobody() {
 }
 
 #[test]
+fn an_address_may_be_named_twice_or_not_be_there() {
+    let port = free_port();
+    let flags =
+        ["--metrics-port", &port.to_string(), "--metrics-bind", "127.0.0.1", "127.0.0.1", "-192.0.2.7"];
+    let _server = Server::start("metrics-bind", &flags);
+    assert!(ask(port, "GET /metrics HTTP/1.1\r\n\r\n").0.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
 fn there_are_none_by_default() {
     let server = Server::start("metrics-none", &[]);
     let mut client = server.client();
