@@ -25,7 +25,9 @@ const LOG_FAILED: &str = "MISCONF Errors writing to the AOF file: the log has fa
 
 impl Worker {
     pub(super) fn park_block(&mut self, connection: &mut Connection, blocked: Blocked) {
-        if connection.hung_up || self.stopping.is_some() {
+        // Others have an end of their own, and an answer until then.
+        let may_last = matches!(blocked.block, Block::Keys(_) | Block::Replicas | Block::Synced { .. });
+        if may_last && (connection.hung_up || self.stopping.is_some()) {
             // Nobody will take what comes of it, and no event will say so again. What was answered before still leaves.
             blocking::abandon(&self.server.waiters, connection, Some(&blocked.block));
             connection.closing = true;
