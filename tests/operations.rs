@@ -575,6 +575,20 @@ fn config_changes_as_a_whole_or_not_at_all() {
     assert_eq!(get(&mut client), before);
     assert_eq!(call(&mut client, "CONFIG SET timeout 7 slowlog-max-len 9"), "+OK");
     assert_ne!(get(&mut client), before);
+    // Many at once, some of them on a pool: each is obeyed.
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let line =
+                        if number % 2 == 0 { "timeout 8" } else { "maxclients 100 tls-ca-cert-dir /tmp" };
+                    assert_eq!(call(&mut client, &format!("CONFIG SET {line}")), "+OK");
+                }
+            });
+        }
+    });
+    assert_eq!(call(&mut client, "CONFIG SET maxclients 100"), "+OK");
     let Value::Array(found) = client.call(&["CONFIG", "GET", "slowlog-max-len", "SLOWLOG*", "hash*"]) else {
         panic!()
     };

@@ -86,7 +86,10 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
     }
     let protected = is_enabled(ctx.server, ctx.session, "enable-protected-configs");
     let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
-    ctx.server.change_config(&names, |config| config.set_all(&pairs, protected)).map_err(ReplyError::new)?;
+    let is_on_pool = ctx.session.outside.is_some();
+    let lock = ctx.server.lock_config(is_on_pool).ok_or(Stop::Budget)?;
+    let changed = ctx.server.change_config(lock, &names, |config| config.set_all(&pairs, protected));
+    changed.map_err(ReplyError::new)?;
     ctx.reply.ok();
     Ok(())
 }

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -553,14 +553,26 @@ impl ServerState {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What whoever changes the configuration holds. `None` if another does, and the caller may not wait: that one may be reading files.
+    pub fn lock_config(&self, may_wait: bool) -> Option<MutexGuard<'_, ()>> {
+        match self.changing_config.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if may_wait => {
+                Some(self.changing_config.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Changes the configuration by `change`, which sees the one in force and sets directives of these names; in force everywhere when this
     /// returns.
     pub fn change_config(
         &self,
+        _one_at_a_time: MutexGuard<'_, ()>,
         names: &[&str],
         change: impl FnOnce(&Config) -> Result<Config, String>,
     ) -> Result<(), String> {
-        let _one_at_a_time = self.changing_config.lock().unwrap_or_else(PoisonError::into_inner);
         let config = self.config();
         let changed = change(&config)?;
         (self.reconfigure)(&config, &changed, names)?;
