@@ -3,9 +3,13 @@
 
 use haypile::base::config::Config;
 use haypile::base::config_words::arguments_text;
+use haypile::base::glob;
 use haypile::daemon;
 use haypile::server::refused;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "Usage: haypile [FILE] [--directive value ..]
@@ -114,7 +118,7 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
     if !given.is_empty() {
         text = text + "\n" + &given;
     }
-    let mut config = Config::read(&text, &read).map_err(refused)?;
+    let mut config = Config::read(&text, &read_included).map_err(refused)?;
     config.file = file.and_then(|file| std::path::absolute(file).ok()).map(|path| path.display().to_string());
     Ok(config)
 }
@@ -122,4 +126,40 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
 fn read(path: &str) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("Fatal error, can't open config file '{path}': {error}"))
+}
+
+/// What `include` names: a file, or those that a pattern finds, in order. That may be none, as in Redis.
+fn read_included(path: &str) -> Result<Vec<String>, String> {
+    if !is_pattern(path) {
+        return Ok(vec![read(path)?]);
+    }
+    let mut found = vec![PathBuf::new()];
+    for part in Path::new(path).components() {
+        let pattern = part.as_os_str();
+        if is_pattern(&pattern.to_string_lossy()) {
+            found = found.iter().flat_map(|folder| entries(folder, pattern)).collect();
+        } else {
+            found.iter_mut().for_each(|path| path.push(part));
+        }
+    }
+    found.retain(|path| path.is_file());
+    found.iter().map(|path| read(&path.display().to_string())).collect()
+}
+
+fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+/// What a pattern finds in a folder, sorted; hidden files only if it says so.
+fn entries(folder: &Path, pattern: &OsStr) -> Vec<PathBuf> {
+    let own = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(entries) = std::fs::read_dir(own) else { return Vec::new() };
+    let pattern = pattern.as_bytes();
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.retain(|name| {
+        let is_hidden = name.as_bytes().starts_with(b".");
+        (!is_hidden || pattern.starts_with(b".")) && glob::matches(pattern, name.as_bytes())
+    });
+    names.sort();
+    names.iter().map(|name| folder.join(name)).collect()
 }

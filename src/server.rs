@@ -15,11 +15,12 @@ use crate::command::connection::REDIS_VERSION;
 use crate::command::dispatch::Executor;
 use crate::command::memory_cmd::resident_bytes;
 use crate::command::save;
+use crate::command::server::saved_before_end;
 use crate::command::spec::Table;
 use crate::command::table::renamed;
 use crate::daemon;
 use crate::net::acceptor::Acceptor;
-use crate::net::listeners::{Listeners, Refusal};
+use crate::net::listeners::{Listeners, Refusal, addresses};
 use crate::net::metrics_server::{MetricsHandle, MetricsServer};
 use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
@@ -39,6 +40,7 @@ use crate::types::rdb_file::{self, Imported};
 use haypile_lsm::env::env::OpenMode;
 use haypile_lsm::{Db, Env, Error, LogProgress, Options, OsEnv};
 use mio::Poll;
+use rustix::fs::{Stat, fstat, stat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -46,7 +48,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,6 +74,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let log = Log::open(&config, clock)?;
     install_panic_hook(Arc::clone(&log));
     let open_tables = limit_descriptors(&mut config, &log);
+    check_lines(&config)?;
     let poll = Poll::new().map_err(|error| format!("cannot poll: {error}"))?;
     let listeners = Arc::new(Listeners::new(&config, &poll, &|level, line| log.write(level, line))?);
     let metrics = MetricsServer::new(&config).inspect_err(|why| log.write('#', why))?;
@@ -101,7 +104,6 @@ pub fn run(mut config: Config) -> Result<(), String> {
         Box::new(move |level, line| log.write(level, line))
     };
     let pidfile = config.text("pidfile").to_string();
-    let timeout = Duration::from_secs(config.number("shutdown-timeout").max(0) as u64);
     let sizes = (config.number("io-pool-threads") as usize, config.number("slow-pool-threads") as usize);
     let server = Arc::new(ServerState::new(Parts {
         store,
@@ -112,7 +114,7 @@ pub fn run(mut config: Config) -> Result<(), String> {
         identity,
         reconfigure: {
             let (listeners, log) = (Arc::clone(&listeners), Arc::clone(&log));
-            Box::new(move |old, new| follow(&listeners, &log, old, new))
+            Box::new(move |old, new, names| follow(&listeners, &log, open_tables, (old, new), names))
         },
         commands: table.len(),
         shutdown_trigger: Box::new(move || trigger.set()),
@@ -125,13 +127,14 @@ pub fn run(mut config: Config) -> Result<(), String> {
         .map_err(|error| format!("cannot start: {error}"))?;
     let metrics = metrics.map(|(metrics, handle)| serve_metrics(&server, table, metrics, handle)).transpose();
     let metrics = metrics.map_err(|error| format!("cannot start: {error}"))?;
-    listen_to_signals(&server).map_err(|error| format!("cannot listen to signals: {error}"))?;
+    listen_to_signals(&server, &log).map_err(|error| format!("cannot listen to signals: {error}"))?;
     write_pidfile(&pidfile, &log);
     tell_ready(&server.config(), &log);
     daemon::notify_supervisor(&server.config()).unwrap_or_else(|why| log.write('#', &why));
 
     while !latch.wait(Duration::from_secs(3600)) {}
     let request = server.shutdown_requested().unwrap_or_default();
+    let timeout = Duration::from_secs(server.config().number("shutdown-timeout").max(0) as u64);
     log.write('*', "Ending: no new commands, answering what runs");
     let compactor = running.end(&server, request, timeout);
     if let Some((thread, handle)) = metrics {
@@ -308,36 +311,57 @@ pub fn refused(why: impl std::fmt::Display) -> String {
     format!("\n*** FATAL CONFIG FILE ERROR (Redis {REDIS_VERSION}) ***\n{why}")
 }
 
-/// Does what CONFIG SET asks for beyond numbers: sockets, certificates, descriptors.
-fn follow(listeners: &Listeners, log: &Log, old: &Config, new: &Config) -> Result<(), String> {
+/// Refuses values that only those who use them can tell to be wrong, with the line that says them.
+fn check_lines(config: &Config) -> Result<(), String> {
+    for name in ["bind", "metrics-bind"] {
+        addresses(config.text(name)).map_err(|refusal| refused(config.blame(name, refusal.to_string())))?;
+    }
+    tls::check_lines(config).map_err(|(name, why)| refused(config.blame(name, why)))
+}
+
+/// Does what CONFIG SET asks for beyond numbers: sockets, certificates, descriptors, the log.
+fn follow(
+    listeners: &Listeners,
+    log: &Log,
+    open_tables: usize,
+    (old, new): (&Config, &Config),
+    names: &[&str],
+) -> Result<(), String> {
     let failed = |name: &str, why: &str| {
         format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
     };
     let changed =
         |names: &[&'static str]| names.iter().copied().find(|name| old.text(name) != new.text(name));
     if new.number("maxclients") > old.number("maxclients") {
-        let possible = raise_descriptors(new.number("maxclients") as u64 + OWN_DESCRIPTORS);
-        if possible < new.number("maxclients") as u64 + OWN_DESCRIPTORS {
-            let clients = possible.saturating_sub(OWN_DESCRIPTORS).max(1);
+        // How many tables may be open was settled at the start.
+        let own = OWN_DESCRIPTORS + open_tables as u64;
+        let possible = raise_descriptors(new.number("maxclients") as u64 + own);
+        if possible < new.number("maxclients") as u64 + own {
+            let clients = possible.saturating_sub(own).max(1);
             let why = "The operating system is not able to handle the specified number of clients, try with";
             return Err(failed("maxclients", &format!("{why} {clients}")));
         }
     }
-    let of_tls = changed(TLS_DIRECTIVES);
-    if let Some(name) = of_tls {
+    // A file may have been replaced under its name.
+    let is_set = |name: &&'static str| names.iter().any(|set| set.eq_ignore_ascii_case(name));
+    let mut tls_before = None;
+    if let Some(name) = changed(TLS_DIRECTIVES).or_else(|| TLS_FILES.iter().copied().find(is_set)) {
         let tls = tls::configure(new).map_err(|why| {
             log.write('#', &why);
             failed(name, "Unable to update TLS configuration. Check server logs.")
         })?;
         // Before there are sockets that need it.
-        listeners.set_tls(tls);
+        tls_before = Some(listeners.set_tls(tls));
     }
-    let Some(name) = changed(&["bind", "port", "tls-port"]) else { return Ok(()) };
-    listeners.change(new, &|level, line| log.write(level, line)).map_err(|refusal| {
+    let of_sockets = changed(&["bind", "port", "tls-port"]);
+    let moved = of_sockets.map_or(Ok(()), |name| {
+        let change = listeners.change(new, &|level, line| log.write(level, line));
+        change.map_err(|refusal| (name, refusal))
+    });
+    moved.map_err(|(name, refusal)| {
         log.write('#', &refusal.to_string());
-        if of_tls.is_some() {
-            // It was in force a moment ago.
-            listeners.set_tls(tls::configure(old).unwrap_or_default());
+        if let Some(before) = tls_before {
+            listeners.set_tls(before);
         }
         let why = match refusal {
             Refusal::Address(_) => "Failed to bind to specified addresses.",
@@ -349,8 +373,13 @@ fn follow(listeners: &Listeners, log: &Log, old: &Config, new: &Config) -> Resul
             _ => name,
         };
         failed(name, why)
-    })
+    })?;
+    log.set_level(new);
+    Ok(())
 }
+
+/// Files that connections by TLS are made by.
+const TLS_FILES: &[&str] = &["tls-cert-file", "tls-key-file", "tls-ca-cert-file", "tls-ca-cert-dir"];
 
 /// What connections by TLS are made by.
 const TLS_DIRECTIVES: &[&str] = &[
@@ -515,7 +544,6 @@ fn start(
     let mut threads = Vec::new();
     for (index, (poll, shared)) in polls.into_iter().enumerate() {
         let executor = Executor::new(Arc::clone(server), table, index);
-        let (name, state) = (format!("worker-{index}"), Arc::clone(server));
         let worker = Worker::new(
             index,
             poll,
@@ -525,25 +553,33 @@ fn start(
             Arc::clone(&pools),
             Arc::clone(&watch),
         );
-        // Commands' panics are caught one by one. One that comes through here left the worker's own state half-done.
-        let run = move || {
-            if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-                state.fail(format!("worker {index} panicked"));
-            }
-        };
-        let thread = std::thread::Builder::new().name(name).spawn(run)?;
-        threads.push((shared, thread));
+        threads.push((shared, spawn(server, &format!("worker-{index}"), move || worker.run())?));
     }
     let stop_background: Arc<Latch> = Arc::default();
     let background = |name: &str, run: fn(&Arc<ServerState>, &Latch)| {
-        let (server, stop) = (Arc::clone(server), Arc::clone(&stop_background));
-        std::thread::Builder::new().name(name.into()).spawn(move || run(&server, &stop))
+        let (own, stop) = (Arc::clone(server), Arc::clone(&stop_background));
+        spawn(server, name, move || run(&own, &stop))
     };
     let compactor = background("compact", compact_on_request)?;
     let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
     let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners, poll);
-    let acceptor = std::thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run())?;
+    let acceptor = spawn(server, "acceptor", move || acceptor.run())?;
     Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
+}
+
+/// Starts a thread that the server cannot do without. Commands' panics are caught one by one; one that comes through here left the thread's
+/// own state half-done, and ends the server.
+fn spawn(
+    server: &Arc<ServerState>,
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let (server, own_name) = (Arc::clone(server), name.to_string());
+    std::thread::Builder::new().name(name.to_string()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            server.fail(format!("{own_name} panicked"));
+        }
+    })
 }
 
 fn serve_metrics(
@@ -553,6 +589,7 @@ fn serve_metrics(
     handle: MetricsHandle,
 ) -> std::io::Result<(JoinHandle<()>, MetricsHandle)> {
     let server = Arc::clone(server);
+    // The server can do without it.
     let run = move || metrics.run(&server, table);
     Ok((std::thread::Builder::new().name("metrics".into()).spawn(run)?, handle))
 }
@@ -691,12 +728,14 @@ fn compact_on_request(server: &Arc<ServerState>, stop: &Latch) {
     }
 }
 
-fn listen_to_signals(server: &Arc<ServerState>) -> std::io::Result<()> {
+fn listen_to_signals(server: &Arc<ServerState>, log: &Arc<Log>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let server = Arc::clone(server);
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
+    let (own, log) = (Arc::clone(server), Arc::clone(log));
+    spawn(server, "signals", move || {
+        let server = own;
         for signal in signals.forever() {
             if signal == SIGHUP {
+                log.look_for_file();
                 continue;
             }
             let (name, directive) = match signal {
@@ -707,6 +746,10 @@ fn listen_to_signals(server: &Arc<ServerState>) -> std::io::Result<()> {
             let asked = |word: &str| how.text(directive).split(' ').any(|one| one == word);
             let request = ShutdownRequest { save: asked("save"), now: asked("now"), force: asked("force") };
             server.log('*', &format!("Received {name}"));
+            if server.shutdown_requested().is_none() && !saved_before_end(&server, request) {
+                server.log('#', "Errors trying to shut down the server, going on");
+                continue;
+            }
             if !server.request_shutdown(request) && signal == SIGINT {
                 server.log('#', "Received SIGINT twice, exiting at once");
                 std::process::exit(1);
@@ -736,11 +779,42 @@ fn write_pidfile(path: &str, log: &Log) {
 
 // ---- the log ----
 
-/// Where the server's own lines go: a file, or standard output.
+/// Where the server's own lines go: a file, or standard output. A file that was moved away (by logrotate) gets a new one in its place.
 struct Log {
-    file: Option<Mutex<File>>,
+    file: Option<Mutex<LogFile>>,
     clock: Clock,
-    least: u8,
+    /// The least weight that is written. Relaxed: a setting, nothing is ordered by it.
+    least: AtomicU8,
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// When it was last seen at its path (monotonic ms).
+    seen_ms: u64,
+}
+
+/// How long lines may still go to a log file that was moved away.
+const LOG_FILE_GLANCE_MS: u64 = 1000;
+
+impl LogFile {
+    fn open(path: &Path) -> std::io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(path)
+    }
+
+    /// Opens the file anew if another one, or none, is at its path.
+    fn look(&mut self, now_ms: u64) {
+        self.seen_ms = now_ms;
+        let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let (Ok(own), there) = (fstat(&self.file), stat(&self.path)) else { return };
+        if there.is_ok_and(|there| identity(there) == identity(own)) {
+            return;
+        }
+        // If it cannot be, the old one still takes lines.
+        if let Ok(file) = LogFile::open(&self.path) {
+            self.file = file;
+        }
+    }
 }
 
 fn weight(level: char) -> u8 {
@@ -758,10 +832,18 @@ impl Log {
         let file = match path {
             "" => None,
             path => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                Some(Mutex::new(file.map_err(|error| format!("cannot open the log file {path}: {error}"))?))
+                let path = absolute(path);
+                let file = LogFile::open(&path)
+                    .map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?;
+                Some(Mutex::new(LogFile { path, file, seen_ms: clock.monotonic_ms() }))
             }
         };
+        let log = Log { file, clock, least: AtomicU8::new(0) };
+        log.set_level(config);
+        Ok(Arc::new(log))
+    }
+
+    fn set_level(&self, config: &Config) {
         let least = match config.text("loglevel") {
             "debug" => 0,
             "verbose" => 1,
@@ -769,18 +851,30 @@ impl Log {
             "nothing" => 4,
             _ => 2,
         };
-        Ok(Arc::new(Log { file, clock, least }))
+        self.least.store(least, Ordering::Relaxed);
+    }
+
+    /// Looks at once whether the file was moved away.
+    fn look_for_file(&self) {
+        if let Some(file) = &self.file {
+            file.lock().unwrap_or_else(PoisonError::into_inner).look(self.clock.monotonic_ms());
+        }
     }
 
     /// Writes a line. A full disk or a closed pipe must not stop the server: failures are ignored.
     fn write(&self, level: char, line: &str) {
-        if weight(level) < self.least {
+        if weight(level) < self.least.load(Ordering::Relaxed) {
             return;
         }
         let line = format!("{} {level} {line}\n", timestamp(self.clock.unix_ms()));
         match &self.file {
             Some(file) => {
-                let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+                let mut own = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let now_ms = self.clock.monotonic_ms();
+                if now_ms >= own.seen_ms + LOG_FILE_GLANCE_MS {
+                    own.look(now_ms);
+                }
+                let _ = own.file.write_all(line.as_bytes());
             }
             None => {
                 let mut out = std::io::stdout().lock();

@@ -99,6 +99,20 @@ fn clients_come_in_by_the_unix_socket() {
 }
 
 #[test]
+fn a_unix_socket_is_not_taken_from_who_listens() {
+    let folder = Folder::new("taken-socket");
+    let path = folder.path().join("socket");
+    let text = path.display().to_string();
+    let server = Server::start("taken-socket", &["--unixsocket", &text]);
+    if server.family() == Family::Redis {
+        return;
+    }
+    let said = refusal(&folder, &["--port", "0", "--unixsocket", &text, "--dir", "other"], "");
+    assert!(said.contains("Failed opening Unix socket") && said.contains("Address already in use"), "{said}");
+    assert_eq!(ask_unix(&path, "PING\r\n", 1), ["+PONG"]);
+}
+
+#[test]
 fn a_server_may_have_nothing_but_a_unix_socket() {
     let folder = Folder::new("only-unix");
     let path = folder.path().join("socket");
@@ -225,6 +239,56 @@ fn too_many_clients_are_told_so() {
 }
 
 #[test]
+fn the_log_follows_its_name_and_its_level() {
+    let folder = Folder::new("log");
+    let port = free_port();
+    let mut child =
+        spawn(&folder, &["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", "own.log"]);
+    let (path, moved) = (folder.path().join("own.log"), folder.path().join("moved.log"));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    wait_for("the server", || Client::connect(address).is_ok());
+    let mut client = Client::connect(address).unwrap();
+    let mut set =
+        |name: &str, value: &str| assert_eq!(client.call(&["CONFIG", "SET", name, value]), simple("OK"));
+    let logged =
+        |path: &Path, what: &str| std::fs::read_to_string(path).is_ok_and(|text| text.contains(what));
+    wait_for("its first lines", || logged(&path, "Ready to accept"));
+    std::fs::rename(&path, &moved).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    wait_for("a new file", || path.exists());
+    std::fs::remove_file(&path).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    set("bind", "127.0.0.1 -192.0.2.7");
+    assert!(logged(&path, "192.0.2.7"), "looked for once a second");
+    assert!(!logged(&moved, "192.0.2.7"));
+    set("loglevel", "nothing");
+    set("bind", "127.0.0.1 -192.0.2.8");
+    assert!(!logged(&path, "192.0.2.8"));
+    stop(&mut child);
+    assert!(!logged(&path, "Bye"));
+}
+
+#[test]
+fn a_checkpoint_may_be_asked_for_at_the_end_by_signal() {
+    for (ending, is_made) in [("default", false), ("save", true), ("save force", true)] {
+        let folder = Folder::new("sigterm");
+        let port = free_port();
+        let mut arguments = vec!["--port".to_string(), port.to_string(), "--bind".into(), "127.0.0.1".into()];
+        arguments.push("--shutdown-on-sigterm".into());
+        arguments.extend(ending.split(' ').map(str::to_string));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut child = spawn(&folder, &[&arguments[..], &["--logfile", "own.log"]].concat());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        wait_for("the server", || Client::connect(address).is_ok());
+        assert_eq!(Client::connect(address).unwrap().call(&["SET", "a", "b"]), simple("OK"));
+        stop(&mut child);
+        let log = std::fs::read_to_string(folder.path().join("own.log")).unwrap();
+        assert_eq!(log.contains("heckpoint"), is_made, "{ending}: {log}");
+    }
+}
+
+#[test]
 fn an_idle_client_is_let_go() {
     let server = Server::start("idle", &["--timeout", "1"]);
     let mut idle = server.client();
@@ -302,6 +366,8 @@ fn a_bad_configuration_is_refused_with_its_line() {
     let folder = Folder::new("refused");
     std::fs::write(folder.path().join("a.conf"), "# first\nport 7000\nhz many\n").unwrap();
     std::fs::write(folder.path().join("b.conf"), "\ninclude a.conf\n").unwrap();
+    std::fs::write(folder.path().join("c.conf"), "port 7000\n").unwrap();
+    std::fs::write(folder.path().join("d.conf"), "include none*.conf\ninclude ./[a-c].conf\n").unwrap();
     let fatal = |line: usize, text: &str, why: &str| {
         format!(
             "\n*** FATAL CONFIG FILE ERROR (Redis 7.4.0) ***\nReading the configuration file, at line {line}\n>>> '{text}'\n{why}\n"
@@ -331,6 +397,17 @@ fn a_bad_configuration_is_refused_with_its_line() {
         (&["--port", "1", "--hz"], "", fatal(3, "hz", "wrong number of arguments")),
         (&["--appendfsync", "never"], "", fatal(2, "appendfsync \"never\"", one_of)),
         (&["-", "--hz", "x"], "port 1\n", fatal(3, "hz \"x\"", number)),
+        (
+            &["-"],
+            "\nbind ::1 nowhere\n",
+            fatal(2, "bind ::1 nowhere", "bind: 'nowhere' is not an IP address"),
+        ),
+        (
+            &["-"],
+            "tls-port 1\ntls-protocols TLSv1.1",
+            fatal(2, "tls-protocols TLSv1.1", "tls-protocols: TLSv1.1 is not safe, and not supported"),
+        ),
+        (&["d.conf"], "", fatal(3, "hz many", number)),
     ] {
         assert_eq!(refusal(&folder, arguments, input), wanted, "{arguments:?} {input:?}");
     }

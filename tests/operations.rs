@@ -575,10 +575,39 @@ fn config_changes_as_a_whole_or_not_at_all() {
     assert_eq!(get(&mut client), before);
     assert_eq!(call(&mut client, "CONFIG SET timeout 7 slowlog-max-len 9"), "+OK");
     assert_ne!(get(&mut client), before);
+    // Many at once, some of them on a pool: each is obeyed.
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let line =
+                        if number % 2 == 0 { "timeout 8" } else { "maxclients 100 tls-ca-cert-dir /tmp" };
+                    assert_eq!(call(&mut client, &format!("CONFIG SET {line}")), "+OK");
+                }
+            });
+        }
+    });
+    assert_eq!(call(&mut client, "CONFIG SET maxclients 100"), "+OK");
     let Value::Array(found) = client.call(&["CONFIG", "GET", "slowlog-max-len", "SLOWLOG*", "hash*"]) else {
         panic!()
     };
     assert!(found.len() >= 12 && found.len() % 2 == 0);
+}
+
+#[test]
+fn the_time_for_the_end_can_be_changed() {
+    let mut server = Server::start("operations-timeout", &["--shutdown-timeout", "600"]);
+    let mut client = server.client();
+    client.call(&[b"SET".as_slice(), b"big", &vec![b'x'; 32 << 20]]);
+    let mut slow = server.client();
+    send(&mut slow, "GET big");
+    slow.stream().peek(&mut [0]).unwrap();
+    assert_eq!(call(&mut client, "CONFIG SET shutdown-timeout 1"), "+OK");
+    let start = Instant::now();
+    server.terminate();
+    assert!(server.wait_exit().success());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -599,6 +628,15 @@ fn a_rewritten_file_keeps_what_people_wrote() {
     let place = |line: &str| lines.iter().position(|own| *own == line);
     assert!(place("# mine") < place("maxclients 200") && place("maxclients 200") < place("# and this"));
     assert!(place("# last") < place("latency-monitor-threshold 5"), "{found}");
+    // Two at once do not meet, and nobody else may read the passwords from then on.
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut others: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    others.iter_mut().for_each(|other| send(other, "CONFIG REWRITE"));
+    for other in &mut others {
+        assert_eq!(render(&other.read().unwrap()), "+OK");
+    }
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     // Again: nothing more changes.
     assert_eq!(call(&mut client, "CONFIG REWRITE"), "+OK");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), found);

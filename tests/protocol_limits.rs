@@ -10,12 +10,14 @@
 #[expect(dead_code, reason = "each test binary takes its part of what they share")]
 mod support;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use haypile_resp::Value;
 
 use support::client::{Client, encode, render};
+use support::folder::Folder;
 use support::program::Family;
 use support::random::Random;
 use support::server::{Server, wait_for};
@@ -361,6 +363,107 @@ fn a_reader_that_does_not_read_is_bounded() {
     assert!(most < 128 * MIB, "a reader that does not read cost {most} bytes");
     drop(slow);
     wait_for("the slow reader to be gone", || client.text(&["CLIENT", "LIST"]).lines().count() == 1);
+}
+
+/// How often the workers turn in half a second in which nothing happens.
+fn turns_while_nothing_happens(client: &mut Client) -> u64 {
+    let before = info_number(client, "stats", "eventloop_cycles");
+    std::thread::sleep(Duration::from_millis(500));
+    info_number(client, "stats", "eventloop_cycles") - before
+}
+
+#[test]
+fn a_reader_that_has_stopped_costs_no_time() {
+    let server = Server::start("stopped-reader", &[]);
+    if server.family() == Family::Redis {
+        return;
+    }
+    let mut client = server.client();
+    client.call(&[b"SET".as_slice(), b"big", &vec![b'x'; 700_000]]);
+    // Some of what waits has left already, whatever the sockets hold.
+    for answers in [4, 8, 16, 32] {
+        let mut slow = server.client();
+        for _ in 0..300 {
+            slow.queue(&["GET", "big"]);
+        }
+        slow.flush().expect("send");
+        for _ in 0..answers {
+            slow.read().expect("an answer");
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let turns = turns_while_nothing_happens(&mut client);
+        assert!(turns < 50, "{turns} turns for nothing behind {answers} answers");
+        // It goes on as soon as it reads.
+        for _ in answers..300 {
+            slow.read().expect("an answer");
+        }
+    }
+}
+
+#[test]
+fn what_has_arrived_is_run_though_the_client_has_gone() {
+    let folder = Folder::new("gone-socket");
+    let path = folder.path().join("socket");
+    let server = Server::start("gone", &["--unixsocket", &path.display().to_string()]);
+    let mut client = server.client();
+    client.call(&[b"SET".as_slice(), b"big", &vec![b'x'; 100_000]]);
+    for round in 0..200 {
+        let mut stream = UnixStream::connect(&path).expect("connect");
+        stream.write_all(format!("SET unix:{round} 1\r\nSET unix:{round} 2\r\n").as_bytes()).expect("send");
+    }
+    for round in 0..200 {
+        let mut stream = server.client();
+        // The system resets a connection that is closed with answers unread.
+        stream.queue(&["GET", "big"]);
+        stream.queue(&["SET", &format!("tcp:{round}"), "1"]);
+        stream.flush().expect("send");
+        if round % 2 == 0 {
+            wait_until_readable(&stream);
+        }
+    }
+    // More than is read at once.
+    let mut stream = UnixStream::connect(&path).expect("connect");
+    stream.write_all(&b"INCR counted\r\n".repeat(10_000)).expect("send");
+    drop(stream);
+    wait_for("all to be gone", || client.text(&["CLIENT", "LIST"]).lines().count() == 1);
+    for round in 0..200 {
+        assert_eq!(client.text(&["GET", &format!("unix:{round}")]), "2", "{round}");
+        assert_eq!(client.integer(&["EXISTS", &format!("tcp:{round}")]), 1, "{round}");
+    }
+    assert_eq!(client.text(&["GET", "counted"]), "10000");
+}
+
+fn wait_until_readable(client: &Client) {
+    client.stream().peek(&mut [0]).expect("an answer");
+}
+
+#[test]
+fn nobody_waits_for_a_client_that_sends_no_more() {
+    let server = Server::start("half-closed", &[]);
+    let mut client = server.client();
+    for command in ["WAIT 1 0", "BLPOP none 0", "WAITAOF 0 1 0"] {
+        let mut half = server.client();
+        half.send_raw(format!("{command}\r\n").as_bytes()).expect("send");
+        half.finish_sending().expect("send");
+        wait_for(command, || client.text(&["CLIENT", "LIST"]).lines().count() == 1);
+    }
+}
+
+#[test]
+fn a_client_that_receives_all_the_time_is_not_idle() {
+    let server = Server::start("receives", &["--timeout", "2"]);
+    let mut client = server.client();
+    let mut slow = server.client();
+    client.call(&[b"SET".as_slice(), b"big", &vec![b'x'; 48 << 20]]);
+    slow.queue(&["GET", "big"]);
+    slow.flush().expect("send");
+    // What the sockets hold is long sent; each second some more is.
+    for _ in 0..6 {
+        let mut chunk = vec![0; 7 << 20];
+        slow.stream().read_exact(&mut chunk).expect("not closed");
+        std::thread::sleep(Duration::from_millis(900));
+        assert_eq!(client.text(&["PING"]), "PONG");
+    }
 }
 
 #[test]

@@ -386,6 +386,42 @@ fn certificates_are_replaced_while_clients_stay() {
 }
 
 #[test]
+fn certificates_are_renewed_under_their_names_and_survive_a_refused_change() {
+    let certificates = Certificates::new("tls-renewed");
+    certificates.sign("second", "rsa:2048");
+    let (server, port) = start("tls-renewed", &certificates, &[]);
+    let mut plain = server.client();
+    let shown = || {
+        let mut client = certificates.connect(port, TLS13, true);
+        client.call(&["PING"]);
+        client.peer_certificate()
+    };
+    let first = shown();
+    for name in ["crt", "key"] {
+        std::fs::copy(
+            certificates.path(&format!("second.{name}")),
+            certificates.path(&format!("server.{name}")),
+        )
+        .unwrap();
+    }
+    assert_eq!(shown(), first, "read when it is asked for");
+    let path = certificates.text("server.crt");
+    assert_eq!(plain.call(&["CONFIG", "SET", "tls-cert-file", &path]), simple("OK"));
+    let second = shown();
+    assert_ne!(second, first);
+
+    // What is in force stays so when a change is refused, whatever became of its files.
+    certificates.sign("third", "rsa:2048");
+    std::fs::remove_file(certificates.path("server.crt")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port().to_string();
+    let (certificate, key) = (certificates.text("third.crt"), certificates.text("third.key"));
+    let set = ["CONFIG", "SET", "tls-cert-file", &certificate, "tls-key-file", &key, "port", &taken];
+    assert!(render(&plain.call(&set)).contains("Unable to listen on this port"));
+    assert_eq!(shown(), second);
+}
+
+#[test]
 fn who_does_not_speak_tls_is_let_go_and_holds_up_nobody() {
     let certificates = Certificates::new("tls-strangers");
     let (server, port) = start("tls-strangers", &certificates, &["--workers", "1"]);

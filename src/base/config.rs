@@ -4,7 +4,7 @@
 //! command. This file touches no disk: [`Config::read`] is given the text, and a callback that reads included files.
 
 use crate::base::config_values::canonical;
-use crate::base::config_words::{quoted, split_bytes, split_words};
+use crate::base::config_words::{quoted_if_needed, split_bytes, split_words};
 use crate::base::directive::{Class, Kind, When};
 use crate::base::directives::{DIRECTIVES, REFUSED_IN_FILES, find};
 use std::fmt::{self, Write as _};
@@ -21,6 +21,8 @@ pub struct Config {
     values: Vec<String>,
     /// Given in the file or on the command line, or changed since.
     given: Vec<bool>,
+    /// The last line that said something of it.
+    lines: Vec<Option<Line>>,
     /// The file it was read from.
     pub file: Option<String>,
     /// Commands that are to be renamed, in the order of their lines.
@@ -34,6 +36,7 @@ impl Default for Config {
         Config {
             values: DIRECTIVES.iter().map(|directive| directive.default.to_string()).collect(),
             given: vec![false; DIRECTIVES.len()],
+            lines: vec![None; DIRECTIVES.len()],
             file: None,
             renames: Vec::new(),
             users: Vec::new(),
@@ -154,6 +157,14 @@ impl Config {
         find(name).and_then(|index| self.given.get(index)).copied().unwrap_or_default()
     }
 
+    /// What is wrong with a directive, together with the line that said so if there was one: for what only its user can tell.
+    pub fn blame(&self, name: &str, why: String) -> ConfigError {
+        match find(name).and_then(|index| self.lines.get(index)?.clone()) {
+            Some(line) => ConfigError::Line(line, why),
+            None => ConfigError::File(why),
+        }
+    }
+
     /// Names that were given and have no effect.
     pub fn inert_given(&self) -> Vec<&'static str> {
         DIRECTIVES
@@ -224,8 +235,12 @@ impl Config {
     }
 
     /// The configuration that `text` describes: a file's, what standard input said and what the command line said (see
-    /// `arguments_text`), one behind the other as in Redis, with lines counted through. `include` reads an included file.
-    pub fn read(text: &str, include: &dyn Fn(&str) -> Result<String, String>) -> Result<Config, ConfigError> {
+    /// `arguments_text`), one behind the other as in Redis, with lines counted through. `include` reads
+    /// included files: one, or those that a pattern finds.
+    pub fn read(
+        text: &str,
+        include: &dyn Fn(&str) -> Result<Vec<String>, String>,
+    ) -> Result<Config, ConfigError> {
         let mut reading = Reading { config: Config::default(), save_given: false, include };
         reading.apply(text, 0)?;
         Ok(reading.config)
@@ -316,10 +331,11 @@ impl Config {
         out
     }
 
-    /// Whether a line with these words says what is in force already.
+    /// Whether a line with these words says what is in force already. Of those that take several lines none says all of it.
     fn says(&self, index: usize, words: &[String]) -> bool {
         let (directive, value) = (&DIRECTIVES[index], &self.values[index]);
-        directive.kind != Kind::Save && canonical(directive, value, words).as_ref() == Ok(value)
+        !matches!(directive.kind, Kind::Save | Kind::OutputLimits)
+            && canonical(directive, value, words).as_ref() == Ok(value)
     }
 
     fn write_line(&self, index: usize, out: &mut String) {
@@ -339,13 +355,11 @@ impl Config {
                 }
             }
             Kind::Words | Kind::Flags(_) if !value.is_empty() => {
-                let _ = writeln!(out, "{} {value}", directive.name);
-            }
-            _ if value.is_empty() || value.contains(|c: char| c.is_whitespace() || "\"'\\".contains(c)) => {
-                let _ = writeln!(out, "{} {}", directive.name, quoted(value));
+                let words: Vec<String> = value.split(' ').map(quoted_if_needed).collect();
+                let _ = writeln!(out, "{} {}", directive.name, words.join(" "));
             }
             _ => {
-                let _ = writeln!(out, "{} {value}", directive.name);
+                let _ = writeln!(out, "{} {}", directive.name, quoted_if_needed(value));
             }
         }
     }
@@ -356,7 +370,7 @@ struct Reading<'a> {
     config: Config,
     /// A `save` line was read: the first one replaces the default, each later one adds to it.
     save_given: bool,
-    include: &'a dyn Fn(&str) -> Result<String, String>,
+    include: &'a dyn Fn(&str) -> Result<Vec<String>, String>,
 }
 
 impl Reading<'_> {
@@ -392,8 +406,10 @@ impl Reading<'_> {
                 if depth >= INCLUDE_DEPTH_MAX {
                     return Err(Err("files include each other too deep".into()));
                 }
-                let text = (self.include)(path).map_err(|why| Ok(ConfigError::File(why)))?;
-                return self.apply(&text, depth + 1).map_err(Ok);
+                for text in (self.include)(path).map_err(|why| Ok(ConfigError::File(why)))? {
+                    self.apply(&text, depth + 1).map_err(Ok)?;
+                }
+                return Ok(());
             }
             ("rename-command", [from, to]) => {
                 let (from, to) = (from.clone(), to.clone());
@@ -403,7 +419,11 @@ impl Reading<'_> {
             ("save", _) if !std::mem::replace(&mut self.save_given, true) => self.config.begin_save(),
             _ => {}
         }
-        self.config.apply_directive(name, values).map_err(Err)
+        self.config.apply_directive(name, values).map_err(Err)?;
+        if let Some(slot) = find(name).and_then(|index| self.config.lines.get_mut(index)) {
+            *slot = Some(line.clone());
+        }
+        Ok(())
     }
 
     fn add_user(&mut self, line: &Line, name: &[u8], rules: &[Vec<u8>]) -> Result<(), String> {
@@ -423,7 +443,7 @@ mod tests {
     use super::*;
     use crate::base::config_words::arguments_text;
 
-    fn no_include(_: &str) -> Result<String, String> {
+    fn no_include(_: &str) -> Result<Vec<String>, String> {
         Err("no such file".into())
     }
 
@@ -488,10 +508,19 @@ mod tests {
         assert!(from("cluster-enabled no").is_ok());
         assert!(from("maxmemory-policy allkeys-lru").unwrap_err().contains("refused"));
         assert!(from("port 70000").unwrap_err().contains("between 0 and 65535"));
-        let include = |path: &str| Ok(if path == "a" { "port 1\ninclude b\n" } else { "\nhz x" }.to_string());
+        let include =
+            |path: &str| Ok(vec![if path == "a" { "port 1\ninclude b\n" } else { "\nhz x" }.to_string()]);
         let error = Config::read("include a", &include).unwrap_err().to_string();
         assert!(error.starts_with("Reading the configuration file, at line 2\n>>> 'hz x'\n"), "{error}");
-        let error = Config::read("include a", &|_| Ok("include a".into())).unwrap_err().to_string();
+        let several = Config::read("include *", &|_| Ok(vec!["port 1".into(), "port 2\nhz x".into()]));
+        assert!(
+            several
+                .unwrap_err()
+                .to_string()
+                .starts_with("Reading the configuration file, at line 2\n>>> 'hz x'\n")
+        );
+        assert!(Config::read("include *", &|_| Ok(Vec::new())).is_ok());
+        let error = Config::read("include a", &|_| Ok(vec!["include a".into()])).unwrap_err().to_string();
         assert!(error.ends_with("too deep"), "{error}");
     }
 
@@ -567,7 +596,7 @@ mod tests {
             ),
             (
                 vec![pair("dir", "1")],
-                "ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config",
+                "ERR CONFIG SET failed (possibly related to argument 'dir') - changing it needs a restart",
             ),
             (
                 vec![pair("hz", "1"), pair("hz", "2")],
@@ -599,5 +628,35 @@ mod tests {
         assert_eq!(again.values, config.values);
         assert_eq!(again.text("notify-keyspace-events"), "AKE");
         assert_eq!(config.rewritten(&rewritten, &[]), rewritten, "stable");
+    }
+
+    #[test]
+    fn rewrite_keeps_every_class_of_output_limits() {
+        let name = "client-output-buffer-limit";
+        let text =
+            format!("{name} normal 0 0 0\nport 1\n{name} replica 256mb 64mb 60\n{name} pubsub 32mb 8mb 60\n");
+        let set = |value: &str| from(&text).unwrap().set_all(&[(name.into(), value.into())], false).unwrap();
+        for value in ["normal 1 2 3", "replica 4 5 6", "pubsub 7 8 9 normal 1 1 1"] {
+            let config = set(value);
+            let rewritten = config.rewritten(&text, &[]);
+            assert_eq!(from(&rewritten).unwrap().text(name), config.text(name), "{rewritten}");
+            assert_eq!(config.rewritten(&rewritten, &[]), rewritten, "stable");
+        }
+    }
+
+    #[test]
+    fn rewrite_quotes_what_would_not_be_read_back() {
+        for (name, value) in [
+            ("requirepass", "a\0b\u{b}c\u{7f}"),
+            ("requirepass", "\u{a0}x"),
+            ("proc-title-template", "#"),
+            ("latency-tracking-info-percentiles", "50 99"),
+            ("oom-score-adj-values", "\"a b c"),
+        ] {
+            let config = Config::default().set_all(&[(name.into(), value.into())], true);
+            let config = config.unwrap_or_else(|why| panic!("{name}: {why}"));
+            let rewritten = config.rewritten("", &[]);
+            assert_eq!(from(&rewritten).unwrap().text(name), config.text(name), "{rewritten:?}");
+        }
     }
 }

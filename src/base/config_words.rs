@@ -24,6 +24,12 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// The text as one word of a line: in quotes if it would not be read back as it is.
+pub fn quoted_if_needed(text: &str) -> String {
+    let needs_quotes = |c: char| c.is_whitespace() || c.is_control() || "\"'\\".contains(c);
+    if text.is_empty() || text.contains(needs_quotes) { quoted(text) } else { text.to_string() }
+}
+
 /// A word of any bytes in quotes, in printable ASCII.
 pub fn quoted_bytes(word: &[u8]) -> String {
     let mut text = String::from("\"");

@@ -1,10 +1,11 @@
 //! CONFIG GET, SET, REWRITE, RESETSTAT.
 
+use crate::base::args::{Args, is_keyword};
 use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::acl::file::lines_for_config;
-use crate::command::spec::Context;
+use crate::command::spec::{Class, Context};
 use crate::command::text_files::{read, replace};
 use crate::session::clients::FLAG_UNIX;
 use crate::session::server_state::ServerState;
@@ -54,6 +55,19 @@ pub fn is_enabled(server: &ServerState, session: &Session, name: &str) -> bool {
     }
 }
 
+/// How CONFIG SET runs: what reads files, opens sockets or asks the system for limits does so where it keeps nobody waiting.
+pub fn class(args: &Args<'_>) -> Class {
+    let takes_long = |name: &[u8]| {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        is("bind")
+            || is("port")
+            || is("maxclients")
+            || name.get(..4).is_some_and(|four| is_keyword(four, "TLS-"))
+    };
+    let slow = (2..args.len()).step_by(2).any(|at| takes_long(args.get(at)));
+    if slow { Class::Slow } else { Class::Inline }
+}
+
 /// CONFIG SET.
 pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
@@ -71,7 +85,11 @@ pub fn set(ctx: &mut Context<'_>) -> Result<(), Stop> {
         pairs.push((name, value.to_string()));
     }
     let protected = is_enabled(ctx.server, ctx.session, "enable-protected-configs");
-    ctx.server.change_config(|config| config.set_all(&pairs, protected)).map_err(ReplyError::new)?;
+    let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+    let is_on_pool = ctx.session.outside.is_some();
+    let lock = ctx.server.lock_config(is_on_pool).ok_or(Stop::Budget)?;
+    let changed = ctx.server.change_config(lock, &names, |config| config.set_all(&pairs, protected));
+    changed.map_err(ReplyError::new)?;
     ctx.reply.ok();
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::save;
 use crate::command::spec::Context;
-use crate::session::server_state::ShutdownRequest;
+use crate::session::server_state::{ServerState, ShutdownRequest};
 use crate::session::session::Block;
 use haypile_resp::parse_i64;
 
@@ -258,6 +258,20 @@ pub fn lolwut(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Makes the checkpoint that a request to end the server asks for. False if that failed and the server is to go on.
+pub fn saved_before_end(server: &ServerState, request: ShutdownRequest) -> bool {
+    if !request.save {
+        return true;
+    }
+    match save::save_now(server) {
+        Ok(()) => true,
+        Err(error) => {
+            server.log('#', &format!("The checkpoint before the end failed: {error}"));
+            request.force
+        }
+    }
+}
+
 /// SHUTDOWN.
 pub fn shutdown(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut request = ShutdownRequest::default();
@@ -283,13 +297,8 @@ pub fn shutdown(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if abort {
         return Err(ReplyError::fixed("ERR No shutdown in progress.").into());
     }
-    if request.save
-        && let Err(error) = save::save_now(ctx.server)
-    {
-        ctx.server.log('#', &format!("SHUTDOWN SAVE: {error}"));
-        if !request.force {
-            return Err(ReplyError::fixed("ERR Errors trying to SHUTDOWN. Check logs.").into());
-        }
+    if !saved_before_end(ctx.server, request) {
+        return Err(ReplyError::fixed("ERR Errors trying to SHUTDOWN. Check logs.").into());
     }
     ctx.session.close_after_reply = true;
     ctx.server.request_shutdown(request);

@@ -134,7 +134,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("config|help", help::help, Inline),
     ("config|resetstat", config_cmd::resetstat, Inline),
     ("config|rewrite", config_cmd::rewrite, Slow),
-    ("config|set", config_cmd::set, Inline),
+    ("config|set", config_cmd::set, ByWords(config_cmd::class)),
     ("copy", keys::copy, Inline),
     ("dbsize", keys::dbsize, Inline),
     ("debug", debug::debug, ByWords(debug::class)),

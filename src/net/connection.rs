@@ -15,6 +15,7 @@ use crate::session::in_flight::Ticket;
 use crate::session::session::{Block, Session};
 use crate::store::txn::Draws;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Why a connection runs nothing at the moment.
 #[derive(Debug)]
@@ -72,9 +73,11 @@ pub struct Connection {
     pub readable: bool,
     /// The socket may take bytes.
     pub writable: bool,
-    /// The peer has closed its sending side (or all): reading goes on until it says so itself.
+    /// The peer has closed its sending side (or all): reading goes on until that says so itself.
     pub hung_up: bool,
-    /// Reading said so.
+    /// The peer takes nothing any more: what has arrived is run still, and its answers are thrown away.
+    pub unheard: bool,
+    /// Reading said that the peer sends nothing any more.
     pub ended: bool,
     /// In the worker's ready queue.
     pub queued: bool,
@@ -117,6 +120,7 @@ impl Connection {
             readable: false,
             writable: true,
             hung_up: false,
+            unheard: false,
             ended: false,
             queued: false,
             dirty: false,
@@ -142,6 +146,37 @@ impl Connection {
             && !self.output.is_full()
             && !self.waits_for_memory()
             && (self.pending.is_some() || self.tail.is_unparsed() || (self.readable && !self.ended))
+    }
+
+    /// Notes that the peer has gone: what it sent before is still there to be read, and no edge will tell of it.
+    pub fn peer_has_gone(&mut self) {
+        self.hung_up = true;
+        self.unheard = true;
+        self.readable = true;
+        if let Some(flow) = &self.flow {
+            flow.close();
+        }
+    }
+
+    /// Whether the peer has gone and nothing of what it sent will be run: it waits for something that is to be told to the peer, or that
+    /// others need more.
+    pub fn is_given_up(&self) -> bool {
+        let waits = matches!(self.parked, Some(Parked::Block(_)));
+        self.unheard && (waits || self.waits_for_memory() || self.stream.is_handshaking())
+    }
+
+    /// Throws away what waits to be sent if nobody is to get it.
+    pub fn drop_unheard(&mut self) {
+        if self.unheard || self.session.as_ref().is_some_and(|session| session.drop_replies) {
+            self.output.discard();
+            self.deferred = Deferred::default();
+        }
+    }
+
+    /// Says to others how much it has still to send, pushes that wait for a reply included.
+    pub fn tell_output(&self) {
+        // Relaxed: a number for people and for `maxmemory-clients`; nothing is ordered by it.
+        self.info.output_bytes.store(self.output.unsent() + self.deferred.len(), Ordering::Relaxed);
     }
 
     /// Whether its request is large, and there is no memory for it yet. It is not read meanwhile.

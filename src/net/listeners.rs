@@ -14,7 +14,8 @@ use mio::{Interest, Poll, Registry, Token, Waker};
 use rustix::fs::{FileType, Mode, chmod, lstat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, ipproto, listen, socket_with,
+    sockopt,
 };
 use rustls::ServerConfig;
 use std::io::{self, ErrorKind};
@@ -140,9 +141,9 @@ impl Listeners {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// New TLS connections get this configuration from now on.
-    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
-        self.lock().tls = tls;
+    /// New TLS connections get this configuration from now on. The one before it.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) -> Option<Arc<ServerConfig>> {
+        std::mem::replace(&mut self.lock().tls, tls)
     }
 
     /// Wakes the acceptor.
@@ -171,9 +172,7 @@ impl Listeners {
                 Ok(()) => opened.push(one),
                 Err(error) => {
                     log('#', &format!("Warning: Could not create server {}: {error}", one.place));
-                    if is_absent(&error)
-                        || one.optional && error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error())
-                    {
+                    if is_tolerable(&error, one.optional) {
                         continue;
                     }
                     let (new, old) = std::mem::take(&mut inner.open)
@@ -306,21 +305,22 @@ fn mode(config: &Config) -> Option<Mode> {
         .map(Mode::from_raw_mode)
 }
 
-/// Addresses as `bind` holds them: a `-` in front of one says "if there is such" (then true comes with it), `*` and `::*` are all.
+/// Addresses as `bind` holds them, each once: a `-` in front of one says "if there is such" (then true comes with it), `*` and `::*` are all.
 pub fn addresses(words: &str) -> Result<Vec<(IpAddr, bool)>, Refusal> {
-    words
-        .split_ascii_whitespace()
-        .map(|word| {
-            let (name, optional) = word.strip_prefix('-').map_or((word, false), |name| (name, true));
-            let address = match name {
-                "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-                "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                name => name.parse().map_err(|_| Refusal::Address(name.to_string()))?,
-            };
-            Ok((address, optional))
-        })
-        .collect()
+    let mut all = Vec::new();
+    for word in words.split_ascii_whitespace() {
+        let (name, optional) = word.strip_prefix('-').map_or((word, false), |name| (name, true));
+        let address = match name {
+            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            name => name.parse().map_err(|_| Refusal::Address(name.to_string()))?,
+        };
+        if all.iter().all(|(known, _)| *known != address) {
+            all.push((address, optional));
+        }
+    }
+    Ok(all)
 }
 
 /// What the configuration asks for.
@@ -332,9 +332,8 @@ fn wanted(config: &Config) -> Result<Vec<Wanted>, Refusal> {
         for (port, place) in
             [(port("port"), Place::Tcp as fn(SocketAddr) -> Place), (port("tls-port"), Place::Tls)]
         {
-            let one = Wanted { place: place(SocketAddr::new(address, port)), optional };
-            if port != 0 && !wanted.contains(&one) {
-                wanted.push(one);
+            if port != 0 {
+                wanted.push(Wanted { place: place(SocketAddr::new(address, port)), optional });
             }
         }
     }
@@ -359,12 +358,19 @@ impl Opening {
     }
 
     fn open_unix(&self, path: &str) -> io::Result<UnixListener> {
-        // Left behind by a server that was killed. Whoever is there still loses it, as in Redis.
+        let address = SocketAddrUnix::new(path)?;
+        let new_socket =
+            |flags| socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | flags, None);
         if lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket) {
-            unlink(path)?;
+            // Left behind by a server that was killed, unless somebody listens. Unlike Redis we do not take it away from them.
+            match connect(new_socket(SocketFlags::NONBLOCK)?, &address) {
+                // With many waiting already, it says to try again.
+                Ok(()) | Err(Errno::AGAIN) => return Err(Errno::ADDRINUSE.into()),
+                Err(_) => unlink(path)?,
+            }
         }
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        bind(&socket, &SocketAddrUnix::new(path)?)?;
+        let socket = new_socket(SocketFlags::empty())?;
+        bind(&socket, &address)?;
         if let Some(mode) = self.mode {
             chmod(path, mode)?;
         }
@@ -390,11 +396,17 @@ pub fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> 
     Ok(TcpListener::from_std(listener))
 }
 
-/// The machine knows no such kind of address.
-fn is_absent(error: &io::Error) -> bool {
-    [Errno::NOPROTOOPT, Errno::PROTONOSUPPORT, Errno::SOCKTNOSUPPORT, Errno::PFNOSUPPORT, Errno::AFNOSUPPORT]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+/// Whether we do without a socket: the machine knows no such kind of address, or an optional one is none of its own.
+pub fn is_tolerable(error: &io::Error, optional: bool) -> bool {
+    let is = |errno: &Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    let absent = [
+        Errno::NOPROTOOPT,
+        Errno::PROTONOSUPPORT,
+        Errno::SOCKTNOSUPPORT,
+        Errno::PFNOSUPPORT,
+        Errno::AFNOSUPPORT,
+    ];
+    absent.iter().any(is) || optional && is(&Errno::ADDRNOTAVAIL)
 }
 
 /// Whether it is an address by which a machine reaches itself.

@@ -8,7 +8,7 @@
 use crate::base::config::Config;
 use crate::command::metrics::render;
 use crate::command::spec::Table;
-use crate::net::listeners::{addresses, is_loopback, listen_tcp};
+use crate::net::listeners::{addresses, is_loopback, is_tolerable, listen_tcp};
 use crate::session::server_state::ServerState;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -90,7 +90,7 @@ impl MetricsServer {
                     poll.registry().register(&mut listener, token, Interest::READABLE).map_err(failed)?;
                     listeners.push(listener);
                 }
-                Err(_) if optional => {}
+                Err(error) if is_tolerable(&error, optional) => {}
                 Err(error) => {
                     return Err(format!("metrics-port: cannot listen on {address} port {port}: {error}"));
                 }
@@ -159,7 +159,7 @@ impl MetricsServer {
             }
             let settings = &server.settings;
             let is_refused = settings.protected_mode.load(Ordering::Relaxed)
-                && !server.users.asks_for_password()
+                && server.users.is_open()
                 && !is_loopback(address.ip());
             let deadline_ms = now_ms + CONNECTION_MS_MAX;
             let (request, answer) = (Vec::new(), Vec::new());

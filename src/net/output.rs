@@ -112,6 +112,20 @@ impl Output {
         })
     }
 
+    /// Bytes at the front of the [taken](Self::take) buffer that were sent already.
+    pub fn sent_front(&self) -> usize {
+        self.sent
+    }
+
+    /// Throws away what was not sent, to be called with the buffer put back.
+    pub fn discard(&mut self) {
+        self.base += self.buffer.len() as u64;
+        self.sent = 0;
+        self.buffer.clear();
+        self.fences.clear();
+        self.open = false;
+    }
+
     /// Bytes not sent yet.
     pub fn unsent(&self) -> usize {
         self.buffer.len().saturating_sub(self.sent)
@@ -202,7 +216,7 @@ mod tests {
         /// Against a model in which each reply knows what it needs: nothing leaves too early, everything leaves in the end,
         /// in order.
         #[test]
-        fn never_too_early_never_lost(steps in prop::collection::vec((0u8..4, 1usize..400, 0u64..6), 1..200)) {
+        fn never_too_early_never_lost(steps in prop::collection::vec((0u8..5, 1usize..400, 0u64..6), 1..200)) {
             let mut output = Output::default();
             let (mut appended, mut needs, mut sent) = (Vec::new(), Vec::new(), Vec::new());
             let (mut committed, mut watermark) = (0u64, 0u64);
@@ -216,6 +230,12 @@ mod tests {
                         needs.resize(appended.len(), need);
                     }
                     1 => output.end_turn(),
+                    4 => {
+                        output.discard();
+                        prop_assert!(output.is_empty() && output.waits_for().is_none());
+                        appended.truncate(sent.len());
+                        needs.truncate(sent.len());
+                    }
                     2 => watermark = (watermark + lsn).min(committed),
                     _ => {
                         let bytes = output.sendable(watermark);

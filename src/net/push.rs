@@ -10,7 +10,6 @@ use crate::net::output::Deferred;
 use crate::session::session::Block;
 use haypile_lsm::Lsn;
 use haypile_resp::Protocol;
-use std::sync::atomic::Ordering;
 
 /// Appends a push that may leave once the log has reached `need`. `watermark` is where the log is; `write` is told the client's protocol and
 /// flags.
@@ -25,6 +24,7 @@ pub fn append(
     if connection.session.is_none() || is_being_served(connection) {
         write(&mut connection.deferred.bytes, protocol, flags);
         connection.deferred.need = connection.deferred.need.max(need);
+        connection.tell_output();
         return;
     }
     let mut buffer = connection.output.take();
@@ -36,7 +36,7 @@ pub fn append(
         connection.output.fence(position, need);
         connection.output.end_turn();
     }
-    connection.info.output_bytes.store(connection.output.unsent(), Ordering::Relaxed);
+    connection.tell_output();
 }
 
 fn is_being_served(connection: &Connection) -> bool {

@@ -69,6 +69,20 @@ pub fn configure(config: &Config) -> Result<Option<Arc<ServerConfig>>, String> {
     Ok(Some(Arc::new(made)))
 }
 
+/// What is wrong with words of directives, if there is a TLS port: the directive, and why.
+pub fn check_lines(config: &Config) -> Result<(), (&'static str, String)> {
+    if config.number("tls-port") == 0 {
+        return Ok(());
+    }
+    protocols(config.text("tls-protocols")).map_err(|why| ("tls-protocols", why))?;
+    let all = rustls_graviola::default_provider().cipher_suites;
+    for (directive, version) in CIPHER_DIRECTIVES {
+        chosen_ciphers(config.text(directive), version, &all)
+            .map_err(|why| (*directive, format!("{directive}: {why}")))?;
+    }
+    Ok(())
+}
+
 /// One certificate for all names.
 #[derive(Debug)]
 struct OneKey(Arc<CertifiedKey>);
@@ -205,28 +219,39 @@ fn protocols(text: &str) -> Result<Vec<&'static SupportedProtocolVersion>, Strin
     Ok(if versions.is_empty() { vec![&TLS13, &TLS12] } else { versions })
 }
 
+const CIPHER_DIRECTIVES: &[(&str, &SupportedProtocolVersion)] =
+    &[("tls-ciphersuites", &TLS13), ("tls-ciphers", &TLS12)];
+
 /// `tls-ciphers` (TLS 1.2) and `tls-ciphersuites` (TLS 1.3), each in its order.
 fn ciphers(config: &Config) -> Result<Vec<SupportedCipherSuite>, String> {
     let all = rustls_graviola::default_provider().cipher_suites;
     let mut chosen = Vec::new();
-    for (directive, version) in [("tls-ciphersuites", &TLS13), ("tls-ciphers", &TLS12)] {
-        let of_version = || all.iter().filter(move |suite| suite.version() == version);
-        let text = config.text(directive);
-        if text.is_empty() || text == "DEFAULT" {
-            chosen.extend(of_version());
-            continue;
-        }
-        for name in text.split(':') {
-            let known = CIPHERS.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
-            let suite = known.and_then(|(suite, _)| of_version().find(|own| own.suite() == *suite));
-            chosen.push(*suite.ok_or_else(|| {
-                let names = CIPHERS.iter().filter(|(suite, _)| of_version().any(|own| own.suite() == *suite));
-                let names: Vec<&str> = names.map(|(_, name)| *name).collect();
-                format!("{directive}: '{name}' is none of {}", names.join(", "))
-            })?);
-        }
+    for (directive, version) in CIPHER_DIRECTIVES {
+        let own = chosen_ciphers(config.text(directive), version, &all);
+        chosen.extend(own.map_err(|why| format!("{directive}: {why}"))?);
     }
     Ok(chosen)
+}
+
+fn chosen_ciphers(
+    text: &str,
+    version: &SupportedProtocolVersion,
+    all: &[SupportedCipherSuite],
+) -> Result<Vec<SupportedCipherSuite>, String> {
+    let of_version = || all.iter().filter(|suite| suite.version() == version);
+    if text.is_empty() || text == "DEFAULT" {
+        return Ok(of_version().copied().collect());
+    }
+    let chosen = text.split(':').map(|name| {
+        let known = CIPHERS.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
+        let suite = known.and_then(|(suite, _)| of_version().find(|own| own.suite() == *suite));
+        suite.copied().ok_or_else(|| {
+            let names = CIPHERS.iter().filter(|(suite, _)| of_version().any(|own| own.suite() == *suite));
+            let names: Vec<&str> = names.map(|(_, name)| *name).collect();
+            format!("'{name}' is none of {}", names.join(", "))
+        })
+    });
+    chosen.collect()
 }
 
 #[cfg(test)]

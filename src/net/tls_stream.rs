@@ -23,6 +23,8 @@ const UNSENT_BYTES_MAX: usize = 64 << 10;
 pub struct TlsStream {
     socket: TcpStream,
     session: ServerConnection,
+    /// Why the next read fails.
+    failed: Option<io::Error>,
 }
 
 impl TlsStream {
@@ -30,7 +32,7 @@ impl TlsStream {
     pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream, Error> {
         let mut session = ServerConnection::new(config)?;
         session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        Ok(TlsStream { socket, session })
+        Ok(TlsStream { socket, session, failed: None })
     }
 
     /// The socket, for the poll.
@@ -101,17 +103,38 @@ impl TlsStream {
 }
 
 impl Read for TlsStream {
-    /// As of a socket that does not wait: 0 at the end, with or without a goodbye.
+    /// As of a socket that does not wait: 0 at the end, with or without a goodbye. Fills the buffer if so much
+    /// is there.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.session.reader().read(buffer) {
-                Ok(count) => return Ok(count),
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            self.take_records()?;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let failed = match self.session.reader().read(rest) {
+                // The end says so again.
+                Ok(0) => break,
+                Ok(count) => {
+                    filled += count;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.take_records().err(),
+                Err(error) => Some(error),
+            };
+            match failed {
+                Some(error) if filled == 0 => return Err(error),
+                Some(error) => {
+                    // What came before it goes first.
+                    if error.kind() != ErrorKind::WouldBlock {
+                        self.failed = Some(error);
+                    }
+                    break;
+                }
+                None => {}
+            }
+        }
+        Ok(filled)
     }
 }
 

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -362,8 +362,9 @@ pub type Opener = Box<dyn Fn() -> Result<Arc<Store>, haypile_lsm::Error> + Send 
 pub type Logger = Box<dyn Fn(char, &str) + Send + Sync>;
 
 /// Does what a change of the configuration asks for outside of what reads it: sockets, limits of the system. It is given the configuration
-/// in force and the new one, and may refuse: the whole reply text.
-pub type Reconfigure = Box<dyn Fn(&Config, &Config) -> Result<(), String> + Send + Sync>;
+/// in force, the new one, and the names that were set (to the same value, perhaps: a file may say something else by now). It may refuse:
+/// the whole reply text.
+pub type Reconfigure = Box<dyn Fn(&Config, &Config, &[&str]) -> Result<(), String> + Send + Sync>;
 
 /// Wakes whoever ends the server.
 pub type ShutdownTrigger = Box<dyn Fn() + Send + Sync>;
@@ -552,15 +553,29 @@ impl ServerState {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the configuration by `change`, which sees the one in force; in force everywhere when this returns.
+    /// What whoever changes the configuration holds. `None` if another does, and the caller may not wait: that one may be reading files.
+    pub fn lock_config(&self, may_wait: bool) -> Option<MutexGuard<'_, ()>> {
+        match self.changing_config.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if may_wait => {
+                Some(self.changing_config.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Changes the configuration by `change`, which sees the one in force and sets directives of these names; in force everywhere when this
+    /// returns.
     pub fn change_config(
         &self,
+        _one_at_a_time: MutexGuard<'_, ()>,
+        names: &[&str],
         change: impl FnOnce(&Config) -> Result<Config, String>,
     ) -> Result<(), String> {
-        let _one_at_a_time = self.changing_config.lock().unwrap_or_else(PoisonError::into_inner);
         let config = self.config();
         let changed = change(&config)?;
-        (self.reconfigure)(&config, &changed)?;
+        (self.reconfigure)(&config, &changed, names)?;
         self.settings.apply(&changed);
         let before = self.config();
         let password = changed.text("requirepass");

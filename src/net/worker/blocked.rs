@@ -21,17 +21,21 @@ use std::time::Duration;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
+const LOG_FAILED: &str = "MISCONF Errors writing to the AOF file: the log has failed";
+
 impl Worker {
     pub(super) fn park_block(&mut self, connection: &mut Connection, blocked: Blocked) {
-        if let Block::Synced { .. } = blocked.block {
-            self.blocked_on_log.push(connection.token);
-            self.executor.db().request_sync();
-        }
-        if matches!(blocked.block, Block::Keys(_)) && (connection.hung_up || self.stopping.is_some()) {
-            // Nobody will take what is served, and no event will say so again. What was answered before still leaves.
+        // Others have an end of their own, and an answer until then.
+        let may_last = matches!(blocked.block, Block::Keys(_) | Block::Replicas | Block::Synced { .. });
+        if may_last && (connection.hung_up || self.stopping.is_some()) {
+            // Nobody will take what comes of it, and no event will say so again. What was answered before still leaves.
             blocking::abandon(&self.server.waiters, connection, Some(&blocked.block));
             connection.closing = true;
             return;
+        }
+        if let Block::Synced { .. } = blocked.block {
+            self.blocked_on_log.insert(connection.token);
+            self.executor.db().request_sync();
         }
         self.timers.add(alarm_of(connection, &blocked));
         // Who waits only for others to end is not blocked in the eyes of others: CLIENT UNBLOCK is none of its business.
@@ -81,7 +85,7 @@ impl Worker {
                 connection.parked = None;
                 blocking::append(connection, &served, muted, self.watermark);
                 push::append_deferred(connection, self.watermark);
-                connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+                connection.tell_output();
                 self.turn_need = self.turn_need.max(served.need);
                 self.mark_dirty(token);
                 self.make_ready(token);
@@ -149,8 +153,11 @@ impl Worker {
         self.make_ready(token);
     }
 
+    /// Ends the waits for the disk that are over, all of them if the log has failed: what was not synced then never will be.
     pub(super) fn end_blocks_on_log(&mut self) {
-        let synced = self.log.synced();
+        // The failure first: whoever sees it sees how far the log came.
+        let poisoned = self.log.is_poisoned();
+        self.synced = self.log.synced();
         let waiting = std::mem::take(&mut self.blocked_on_log);
         for token in waiting {
             let Some(Some(connection)) = self.connections.get(token) else { continue };
@@ -159,10 +166,12 @@ impl Worker {
             else {
                 continue;
             };
-            if lsn <= synced && !replicas {
+            if lsn <= self.synced && !replicas {
                 self.end_block(token, None);
-            } else if !self.blocked_on_log.contains(&token) {
-                self.blocked_on_log.push(token);
+            } else if poisoned {
+                self.end_block(token, Some(LOG_FAILED));
+            } else {
+                self.blocked_on_log.insert(token);
             }
         }
     }

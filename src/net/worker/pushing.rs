@@ -53,7 +53,7 @@ impl Worker {
         write: impl FnOnce(&mut Vec<u8>, Protocol, u32),
     ) {
         let Some(Some(connection)) = self.connections.get_mut(to.place) else { return };
-        if connection.info.id != to.client || connection.closing {
+        if connection.info.id != to.client || connection.closing || connection.unheard {
             return;
         }
         if !connection.output.has_buffer()

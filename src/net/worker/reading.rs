@@ -6,6 +6,7 @@
 use crate::base::args::Args;
 use crate::net::buffer::{READ_BYTES_MAX, cut_front};
 use crate::net::connection::{Connection, Parked, Pending};
+use crate::net::output::UNSENT_BYTES_MAX;
 use crate::net::worker::state::{Fate, Worker, set_blocked};
 use crate::session::allowance::{Charge, LARGE_REQUEST_BYTES};
 use crate::session::clients::{FLAG_CLOSING, FLAG_MONITOR, FLAG_PUBSUB, FLAG_TRACKING};
@@ -58,7 +59,8 @@ impl Worker {
         };
         connection.output.put_back(reply.take_buffer());
         connection.output.end_turn();
-        connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        connection.drop_unheard();
+        connection.tell_output();
         self.server.look_at_memory_of(&connection.info);
         if connection.closing {
             connection.info.set_flag(FLAG_CLOSING, true);
@@ -68,7 +70,7 @@ impl Worker {
             connection.dirty = true;
             self.dirty.push(connection.token);
         }
-        (fate, ran)
+        if connection.is_given_up() { (Fate::Closes, ran) } else { (fate, ran) }
     }
 
     /// One step of finding out how to encrypt: as far as what has arrived goes. It counts as many commands, as it costs about as much.
@@ -180,8 +182,10 @@ impl Worker {
     ) -> (usize, Option<usize>) {
         let mut taken = 0;
         let before = *ran;
+        // As `Output::is_full` counts: else a connection that is not full ran nothing, turn after turn.
+        let full = connection.output.sent_front() + UNSENT_BYTES_MAX;
         loop {
-            if *ran >= COMMANDS_PER_TURN || reply.len() >= crate::net::output::UNSENT_BYTES_MAX {
+            if *ran >= COMMANDS_PER_TURN || reply.len() >= full {
                 connection.info.commands.fetch_add((*ran - before) as u64, RELAXED);
                 return (taken, None);
             }
@@ -247,7 +251,8 @@ impl Worker {
                     connection.info.touch(self.now_ms);
                     return Ok(count);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // All that a peer sent before it went has been run.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !connection.unheard => {
                     connection.readable = false;
                     return Ok(0);
                 }

@@ -58,9 +58,6 @@ impl Worker {
                 if session.close_after_reply {
                     connection.closing = true;
                 }
-                if session.drop_replies {
-                    reply.clear();
-                }
                 if let Some((block, until_ms)) = session.block.take() {
                     let sleeps = matches!(block, Block::Sleep);
                     let args = if sleeps { args.to_owned() } else { OwnedArgs::default() };
@@ -140,7 +137,8 @@ impl Worker {
     pub(super) fn take_piece(&mut self, piece: Piece) {
         let connection = self.connections.get_mut(piece.token).and_then(Option::as_mut);
         let connection = connection.filter(|own| own.info.id == piece.client && own.session.is_none());
-        let Some(connection) = connection.filter(|_| self.stopping != Some(true)) else {
+        let stops = self.stopping == Some(true);
+        let Some(connection) = connection.filter(|own| !own.unheard && !stops) else {
             piece.flow.close();
             return;
         };
@@ -175,11 +173,12 @@ impl Worker {
         }
         let block = session.block.take();
         let muted = std::mem::take(&mut session.block_muted);
-        connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        connection.session = Some(session);
+        connection.drop_unheard();
+        connection.tell_output();
         connection.info.touch(self.now_ms);
         connection.info.argument_bytes.store(0, RELAXED);
         self.server.look_at_memory_of(&connection.info);
-        connection.session = Some(session);
         if block.is_none() {
             push::append_deferred(connection, self.watermark);
         }

@@ -9,6 +9,9 @@ use std::sync::atomic::Ordering;
 const RELAXED: Ordering = Ordering::Relaxed;
 /// What may wait for a client that has not said a password, beyond what is free for all.
 const STRANGER_BYTES_MAX: u64 = 1024;
+/// What one connection is sent in one turn. The system bounds it for those without TLS, too, but not where the peer reads as fast as we
+/// write.
+const SEND_BYTES_PER_TURN: usize = 1 << 20;
 /// Spare buffers kept by a worker.
 const SPARE_BUFFERS_MAX: usize = 64;
 
@@ -42,6 +45,8 @@ impl Worker {
         for token in dirty.drain(..) {
             self.send(token);
         }
+        // Those that had more to send than their share.
+        dirty.append(&mut self.dirty);
         self.dirty = dirty;
         self.counters().worker_turns.fetch_add(1, RELAXED);
     }
@@ -50,6 +55,7 @@ impl Worker {
     pub(super) fn send(&mut self, token: usize) {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         connection.dirty = false;
+        connection.drop_unheard();
         let limit = self.server.settings.output_limit(connection.info.flags());
         let mut broken = limit.hard_bytes > 0 && limited_bytes(connection) > limit.hard_bytes;
         if broken {
@@ -58,14 +64,20 @@ impl Worker {
         let is_stranger = connection.session.as_ref().is_some_and(|session| !session.authenticated);
         let mut sent = 0u64;
         let mut writes = 0u64;
+        let mut has_more = false;
         if connection.writable
             && let Err(error) = connection.stream.send_unsent()
         {
             connection.writable = false;
-            broken |= error.kind() != ErrorKind::WouldBlock;
+            if error.kind() != ErrorKind::WouldBlock {
+                connection.peer_has_gone();
+            }
         }
-        while connection.writable && !broken {
+        while connection.writable && !broken && !connection.unheard {
             let bytes = connection.output.sendable(self.watermark);
+            let share = (SEND_BYTES_PER_TURN as u64).saturating_sub(sent) as usize;
+            has_more = bytes.len() > share;
+            let bytes = bytes.get(..share).unwrap_or(bytes);
             if bytes.is_empty() {
                 break;
             }
@@ -80,10 +92,7 @@ impl Worker {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    broken = true;
-                    break;
-                }
+                Err(_) => connection.peer_has_gone(),
             }
         }
         // Whoever has not said a password gets little that it does not take.
@@ -100,8 +109,12 @@ impl Worker {
             let since_ms = connection.soft_limit_since_ms.unwrap_or(self.now_ms);
             connection.soft_limit_since_ms = is_over.then_some(since_ms);
         }
+        connection.drop_unheard();
+        if sent > 0 {
+            connection.info.touch(self.now_ms);
+        }
         connection.info.net_output_bytes.fetch_add(sent, RELAXED);
-        connection.info.output_bytes.store(connection.output.unsent(), RELAXED);
+        connection.tell_output();
         if let Some(flow) = &connection.flow {
             flow.sent(connection.output.unsent());
         }
@@ -112,7 +125,9 @@ impl Worker {
         }
         // Nothing will lift a fence above what the failed log wrote: the outcome is unknown, and the client learns it so.
         broken |= waits && self.log.is_poisoned();
-        broken |= connection.is_finished() && connection.output.is_empty() && !connection.stream.has_unsent();
+        let is_sent = connection.output.is_empty() && !connection.stream.has_unsent();
+        broken |= connection.is_given_up();
+        broken |= connection.is_finished() && (is_sent || connection.unheard);
         if let Some(buffer) = connection.output.release()
             && buffer.capacity() <= BUFFER_KEPT_BYTES
             && self.spare_buffers.len() < SPARE_BUFFERS_MAX
@@ -125,6 +140,10 @@ impl Worker {
         if broken {
             self.close(token);
         } else {
+            if has_more && connection.writable && !connection.unheard && !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(token);
+            }
             // It may have been too full to go on.
             self.make_ready(token);
         }

@@ -15,7 +15,7 @@ use crate::session::stats::Counters;
 use haypile_lsm::Lsn;
 use haypile_resp::RequestParser;
 use mio::Poll;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -36,7 +36,9 @@ pub struct Worker {
     pub(super) fenced: Vec<usize>,
     pub(super) timers: Timers,
     /// Connections whose blocking command waits for the disk (WAITAOF).
-    pub(super) blocked_on_log: Vec<usize>,
+    pub(super) blocked_on_log: BTreeSet<usize>,
+    /// How far the log was synced when they were last looked at.
+    pub(super) synced: Lsn,
     /// Service that waits for the end of a pause.
     pub(super) held: Held,
     /// Connections (place, client) that wait for memory for a large request, and the allowance's changes that they know of.
@@ -87,7 +89,8 @@ impl Worker {
             dirty: Vec::new(),
             fenced: Vec::new(),
             timers: Timers::default(),
-            blocked_on_log: Vec::new(),
+            blocked_on_log: BTreeSet::new(),
+            synced: 0,
             held: Held::default(),
             waiting_for_memory: Vec::new(),
             memory_changes: 0,
@@ -144,7 +147,7 @@ pub(super) fn append(connection: &mut Connection, bytes: Vec<u8>, need: Lsn, wat
         connection.output.fence(position, need);
     }
     connection.output.end_turn();
-    connection.info.output_bytes.store(connection.output.unsent(), Relaxed);
+    connection.tell_output();
 }
 
 /// The timer of a blocking command.

@@ -1,7 +1,7 @@
 //! A worker: one thread, one poll, its share of the connections.
 //!
 //! ```text
-//! turn = letters (new connections, finished pool jobs, kills) -> socket events -> timers -> ready connections: read, parse, run
+//! turn = socket events -> letters (new connections, finished pool jobs, kills) -> timers -> ready connections: read, parse, run
 //!        -> one write of the log -> send what the log's watermark allows -> sleep, unless something is ready
 //! ```
 //!
@@ -39,9 +39,10 @@ impl Worker {
                 self.server.log('#', &format!("worker {}: poll: {error}", self.index));
             }
             self.now_ms = self.server.clock.monotonic_ms();
+            // Before letters, which may bring a new connection to the place of one that an event is for.
+            self.note_events(&events);
             self.read_letters();
             self.release_held();
-            self.note_events(&events);
             self.fire_timers();
             self.look_for_memory();
             self.serve_ready();
@@ -56,11 +57,11 @@ impl Worker {
         }
     }
 
-    /// Polls: without waiting if something is ready, else until an event, a letter or a timer.
+    /// Polls: without waiting if something is ready, or more is to be sent than was a turn's share, else until an event, a letter or a timer.
     pub(super) fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let mut timeout = Some(Duration::ZERO);
         let mut announced = false;
-        if self.ready.is_empty() {
+        if self.ready.is_empty() && self.dirty.is_empty() {
             let mut wake_ms = self.timers.next_ms().unwrap_or(u64::MAX).min(self.last_tick_ms + TICK_MS);
             if !self.waiting_for_memory.is_empty() {
                 wake_ms = wake_ms.min(self.now_ms + MEMORY_TICK_MS);
@@ -90,6 +91,7 @@ impl Worker {
     pub(super) fn log_has_moved(&self) -> bool {
         self.log.is_poisoned()
             || self.log.watermark(self.server.settings.fsync(), self.now_ms) > self.watermark
+            || !self.blocked_on_log.is_empty() && self.log.synced() > self.synced
     }
 
     pub(super) fn read_letters(&mut self) {
@@ -122,10 +124,12 @@ impl Worker {
             if event.is_read_closed() || event.is_error() {
                 connection.hung_up = true;
             }
-            // A client that is gone waits for nothing; one that only ends its requests still takes answers.
-            if event.is_error()
-                || event.is_write_closed()
-                || matches!(connection.parked, Some(Parked::Block(_))) && connection.hung_up
+            if event.is_error() || event.is_write_closed() {
+                connection.peer_has_gone();
+            }
+            // A client that is gone, or ends its requests, waits for nothing; what it sent before is run.
+            if matches!(connection.parked, Some(Parked::Block(_))) && connection.hung_up
+                || connection.is_given_up()
             {
                 self.close(token);
                 continue;
@@ -133,9 +137,9 @@ impl Worker {
             if event.is_readable() || connection.hung_up {
                 connection.readable = true;
             }
-            if event.is_writable() {
+            if event.is_writable() || connection.unheard {
                 connection.writable = true;
-                if !connection.output.is_empty() || connection.stream.has_unsent() {
+                if !connection.output.is_empty() || connection.stream.has_unsent() || connection.unheard {
                     self.mark_dirty(token);
                 }
             }
