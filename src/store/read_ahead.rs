@@ -18,13 +18,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// So many elements are worth reading at once.
+/// So many members of a set are worth reading at once.
 pub const AHEAD: usize = 16;
+/// So many elements of a list, where they have to be in memory.
+pub const AHEAD_INLINE: usize = 48;
+/// So many where a read may wait: going to a pool and back costs more than reading them, and other clients of the list wait meanwhile.
+pub const AHEAD_POOL: usize = 256;
+/// Elements of one end together, in bytes.
+const END_BYTES_MAX: usize = 8 << 10;
 /// Longer elements are not kept, in bytes.
 pub const ELEMENT_BYTES_MAX: usize = 256;
 const SHARDS: usize = 16;
 /// Collections in one shard; a full one starts over.
-const IDS_MAX: usize = 32;
+const IDS_MAX: usize = 16;
 
 /// An end of a list.
 pub type ListEnd = (u64, bool);
@@ -128,8 +134,13 @@ impl ReadAhead {
 
     /// Leaves elements that lie at the end of a list, from outside in; perhaps none, as a mark that one was popped.
     pub fn leave_elements(&self, end: ListEnd, elements: impl Iterator<Item = (u64, Vec<u8>)>) {
-        let short = elements.take_while(|(_, element)| element.len() <= ELEMENT_BYTES_MAX);
-        let elements: VecDeque<_> = short.take(AHEAD).collect();
+        let mut left_bytes = END_BYTES_MAX;
+        let fits = |(_, element): &(u64, Vec<u8>)| {
+            let left = left_bytes.checked_sub(element.len()).filter(|_| element.len() <= ELEMENT_BYTES_MAX);
+            left_bytes = left.unwrap_or(0);
+            left.is_some()
+        };
+        let elements: VecDeque<_> = elements.take_while(fits).take(AHEAD_POOL).collect();
         let mut shard = self.shard(end.0);
         let before = shard.ends.len();
         if before >= IDS_MAX && !shard.ends.contains_key(&end) {
@@ -139,7 +150,7 @@ impl ReadAhead {
         self.count(before, shard.ends.len());
     }
 
-    /// An element of a list is written at `position`.
+    /// An element of a list is written at `position`. What is kept of an end is in order, so where it lies is seen by both its ends.
     pub fn forget_element(&self, id: u64, position: u64) {
         if self.is_empty() {
             return;
@@ -147,7 +158,8 @@ impl ReadAhead {
         let mut shard = self.shard(id);
         for right in [false, true] {
             if let Some(elements) = shard.ends.get_mut(&(id, right))
-                && elements.iter().any(|(own, _)| *own == position)
+                && let (Some((front, _)), Some((back, _))) = (elements.front(), elements.back())
+                && (*front.min(back)..=*front.max(back)).contains(&position)
             {
                 elements.clear();
             }
@@ -196,10 +208,13 @@ mod tests {
         let ahead = ReadAhead::default();
         for id in 0..10_000 {
             ahead.leave_members(id, std::iter::repeat_n(vec![1], 100));
-            ahead.leave_elements((id, true), (0..100).map(|at| (at, vec![1])));
+            ahead.leave_elements((id, true), (0..1000).map(|at| (at, vec![1; 50])));
         }
         assert!(ahead.known.load(Relaxed) <= 2 * SHARDS * IDS_MAX);
         let shard = ahead.shard(9_999);
-        assert_eq!((shard.members[&9_999].len(), shard.ends[&(9_999, true)].len()), (AHEAD, AHEAD));
+        assert_eq!(
+            (shard.members[&9_999].len(), shard.ends[&(9_999, true)].len()),
+            (AHEAD, END_BYTES_MAX / 50)
+        );
     }
 }

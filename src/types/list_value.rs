@@ -16,8 +16,8 @@ use crate::encoding::data::list_element_key;
 use crate::encoding::list::{Layout, Place, STRIDE};
 use crate::encoding::meta::{Head, Kind, Space, damaged};
 use crate::encoding::packed::put_item;
-use crate::store::read_ahead::{AHEAD, AtEnd, ELEMENT_BYTES_MAX};
-use crate::store::txn::{At, Before, Builder, Txn};
+use crate::store::read_ahead::{AHEAD_INLINE, AHEAD_POOL, AtEnd, ELEMENT_BYTES_MAX};
+use crate::store::txn::{At, Before, Builder, Mode, Txn};
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::varint_len;
 use std::collections::VecDeque;
@@ -363,8 +363,9 @@ impl Large {
                 Ok(element)
             }
             AtEnd::Popped => {
-                let mut elements = VecDeque::with_capacity(AHEAD + 1);
-                let count = self.layout.count.min(AHEAD as u64 + 1);
+                let ahead = if txn.mode() == Mode::Pool { AHEAD_POOL } else { AHEAD_INLINE };
+                let mut elements = VecDeque::with_capacity(ahead + 1);
+                let count = self.layout.count.min(ahead as u64 + 1);
                 self.walk(txn, index, count, end.opposite(), |position, element| {
                     elements.push_back((position, element.to_vec()));
                     match element.len() <= ELEMENT_BYTES_MAX {
