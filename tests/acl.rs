@@ -168,6 +168,59 @@ fn patterns_of_sort_need_all_keys() {
 }
 
 #[test]
+fn extensions_that_walk_the_keys_need_all_of_them() {
+    const CHANGED: &str = "-NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is \
+                           no longer allowed for the following reason: no permission to touch the specified keys";
+    let server = start("walks", &[]);
+    let mut admin = server.client();
+    for line in ["SET mine 1", "SET secret 2", "ACL SETUSER bob on nopass +@all ~mine"] {
+        call(&mut admin, line);
+    }
+    let mut bob = user(&server, "bob");
+    play(
+        &mut bob,
+        &[
+            // Names are shown, as by SCAN and KEYS.
+            ("PKSCANRANGE string '' ''", "*[$\"\", *[$mine, $secret]]"),
+            ("PKSCANRANGE string_with_value '' ''", NO_KEY),
+            ("PKRSCANRANGE String_With_Value '' ''", NO_KEY),
+            ("PKPATTERNMATCHDEL secret", NO_KEY),
+            ("ACL DRYRUN bob PKSCANRANGE all a z", "+OK"),
+            (
+                "ACL DRYRUN bob PKRSCANRANGE string_with_value a z",
+                "$\"User bob has no permissions to access the 'string_with_value' key\"",
+            ),
+            (
+                "ACL DRYRUN bob PKPATTERNMATCHDEL sec*",
+                "$\"User bob has no permissions to access the 'sec*' key\"",
+            ),
+        ],
+    );
+    assert!(call(&mut admin, "ACL LOG").contains("$string_with_value, $username, $bob"));
+    assert_eq!(call(&mut admin, "MGET mine secret"), "*[$1, $2]");
+    // One selector has to allow all of it.
+    call(&mut admin, "ACL SETUSER bob (+get ~*) (+pkscanrange %R~*)");
+    play(
+        &mut bob,
+        &[
+            ("PKSCANRANGE string_with_value '' ''", "*[$\"\", *[$mine, $1, $secret, $2]]"),
+            ("PKRSCANRANGE string_with_value '' ''", NO_KEY),
+            ("MULTI", "+OK"),
+            ("PKSCANRANGE string_with_value m n", "+QUEUED"),
+        ],
+    );
+    call(&mut admin, "ACL SETUSER bob clearselectors %W~*");
+    play(
+        &mut bob,
+        &[
+            ("EXEC", &format!("*[{CHANGED}]")),
+            ("PKSCANRANGE string_with_value '' ''", NO_KEY),
+            ("PKPATTERNMATCHDEL secret", ":1"),
+        ],
+    );
+}
+
+#[test]
 fn changes_reach_clients_on_all_workers() {
     for server in servers("changes") {
         let mut admin = server.client();

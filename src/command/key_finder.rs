@@ -105,6 +105,11 @@ fn streams_word(args: &Args<'_>) -> Option<usize> {
     None
 }
 
+/// Whether a PKSCANRANGE or PKRSCANRANGE with these words tells values, too.
+pub fn shows_values(args: &Args<'_>) -> bool {
+    is_keyword(args.get(1), "string_with_value")
+}
+
 /// What a command does to its key with these very words, where the facts say that it depends.
 pub fn flags_with(name: &str, flags: KeyFlagSet, args: &Args<'_>) -> KeyFlagSet {
     if !flags.has(KeyFlag::VariableFlags) {

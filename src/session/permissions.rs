@@ -49,6 +49,8 @@ pub struct Access {
 impl Access {
     /// Reading only.
     pub const READ: Access = Access { reads: true, writes: false };
+    /// Changing only.
+    pub const WRITE: Access = Access { reads: false, writes: true };
     /// Everything.
     pub const ALL: Access = Access { reads: true, writes: true };
 
