@@ -221,6 +221,36 @@ fn extensions_that_walk_the_keys_need_all_of_them() {
 }
 
 #[test]
+fn a_command_that_waits_for_a_pool_is_looked_at_again() {
+    let server = start("pool", &[]);
+    let mut admin = server.client();
+    for line in ["SET k v", "ACL SETUSER bob on nopass ~* +@all"] {
+        call(&mut admin, line);
+    }
+    let on_pools = |admin: &mut Client, count: &str| {
+        wait_for("the command", || {
+            text(admin, "INFO engine").contains(&format!("engine_commands_on_pools:{count}\r"))
+        });
+    };
+    // Whoever is asked does not answer: the first one keeps the key, and the second waits for it.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let (mut holder, mut bob) = (server.client(), user(&server, "bob"));
+    let line = format!("MIGRATE 127.0.0.1 {port} k 0 60000");
+    holder.queue(&words(&line));
+    holder.flush().unwrap();
+    on_pools(&mut admin, "1");
+    bob.queue(&words(&format!("MIGRATE 127.0.0.1 {} k 0 100", server.port())));
+    bob.flush().unwrap();
+    on_pools(&mut admin, "2");
+    call(&mut admin, "ACL SETUSER bob -migrate");
+    drop(mute);
+    assert!(render(&holder.read().unwrap()).starts_with("-IOERR"));
+    assert_eq!(render(&bob.read().unwrap()).replace("\\'", "'"), no_command("migrate"));
+    assert!(call(&mut admin, "ACL LOG").contains("$migrate, $username, $bob"));
+}
+
+#[test]
 fn changes_reach_clients_on_all_workers() {
     for server in servers("changes") {
         let mut admin = server.client();

@@ -251,9 +251,8 @@ impl Executor {
                 return self.refuse(find(table, &request.args), session, reply, error);
             }
         };
-        if session.users_generation != self.server.users.generation()
-            && !session.follow_user(&self.server.users)
-        {
+        let users_changed = session.users_generation != self.server.users.generation();
+        if users_changed && !session.follow_user(&self.server.users) {
             // Its user was removed.
             session.drop_replies = true;
             session.close_after_reply = true;
@@ -262,6 +261,10 @@ impl Executor {
         let queues = session.multi.is_some() && !command.is_never_queued;
         let admitted = match place {
             Place::Worker => self.admit(command, session, &request, queues),
+            // It was admitted before it came here; its user's rights may have gone while it waited.
+            Place::Pool if users_changed && !session.may_do_all => {
+                self.check_user(command, session, &request.args).map(|()| None)
+            }
             Place::Pool => Ok(None),
         };
         match admitted {
