@@ -561,6 +561,14 @@ fn secrets_are_not_shown() {
         call(&mut watcher, "MONITOR");
         let lines = [
             (
+                "MIGRATE 127.0.0.1 1 none 0 10 AUTH secret COPY AUTH2 bob secret",
+                "*[$MIGRATE, $127.0.0.1, $1, $none, $0, $10, $AUTH, $(redacted), $COPY, $AUTH2, $(redacted), $(redacted)]",
+            ),
+            (
+                "MIGRATE 127.0.0.1 1 '' 0 10 AUTH secret KEYS AUTH none",
+                "*[$MIGRATE, $127.0.0.1, $1, $\"\", $0, $10, $AUTH, $(redacted), $KEYS, $AUTH, $none]",
+            ),
+            (
                 "ACL SETUSER bob on >secret +@all",
                 "*[$ACL, $SETUSER, $(redacted), $(redacted), $(redacted), $(redacted)]",
             ),
@@ -572,6 +580,10 @@ fn secrets_are_not_shown() {
             (
                 "HELLO 2 AUTH bob secret SETNAME me",
                 "*[$HELLO, $2, $AUTH, $(redacted), $(redacted), $SETNAME, $me]",
+            ),
+            (
+                "HELLO 2 SETNAME AUTH AUTH bob secret AUTH bob secret",
+                "*[$HELLO, $2, $SETNAME, $AUTH, $AUTH, $(redacted), $(redacted), $AUTH, $(redacted), $(redacted)]",
             ),
             ("CONFIG SET masterauth secret hz 10", "*[$CONFIG, $SET, $masterauth, $(redacted), $hz, $10]"),
         ];
@@ -591,6 +603,41 @@ fn secrets_are_not_shown() {
             if line.contains("PING") {
                 break;
             }
+        }
+    }
+}
+
+#[test]
+fn secrets_of_renamed_commands_are_not_shown_either() {
+    let mut flags = Vec::new();
+    for (from, to) in [("AUTH", "login"), ("ACL", "users"), ("CONFIG", "settings"), ("HELLO", "greet")] {
+        flags.extend(["--rename-command", from, to]);
+    }
+    let server = start("renamed", &flags);
+    let (mut admin, mut watcher) = (server.client(), server.client());
+    call(&mut admin, "SETTINGS SET slowlog-log-slower-than 0");
+    call(&mut watcher, "MONITOR");
+    // The last ones do not fit their commands.
+    for line in [
+        "USERS SETUSER bob on >secret +@all ~*",
+        "LOGIN bob secret",
+        "GREET 2 AUTH bob secret",
+        "SETTINGS SET masterauth secret",
+        "GREET 2 WORD AUTH bob secret",
+        "GREET 2 AUTH secret",
+        "SETTINGS SET hz masterauth secret",
+        "MIGRATE 127.0.0.1 1 none 0 10 WORD AUTH secret",
+    ] {
+        call(&mut admin, line);
+    }
+    call(&mut admin, "PING");
+    let log = call(&mut admin, "SLOWLOG GET 100");
+    assert!(log.contains("(redacted)") && !log.contains("secret"), "{log}");
+    loop {
+        let line = render(&watcher.read().unwrap());
+        assert!(!line.contains("secret"), "{line}");
+        if line.contains("PING") {
+            break;
         }
     }
 }
