@@ -643,6 +643,33 @@ fn secrets_of_renamed_commands_are_not_shown_either() {
 }
 
 #[test]
+fn long_names_of_clients_are_counted_and_logged_in_part() {
+    let server = start("names", &[]);
+    let mut admin = server.client();
+    call(&mut admin, "CONFIG SET slowlog-log-slower-than 0");
+    call(&mut admin, "ACL SETUSER bob on nopass +client +hello");
+    let mut bob = user(&server, "bob");
+    let name = "n".repeat(100_000);
+    let memory = |client: &mut Client| -> usize {
+        let line = text(client, "CLIENT INFO");
+        let field = line.split(' ').find_map(|field| field.strip_prefix("tot-mem=")).unwrap();
+        field.parse().unwrap()
+    };
+    let before = memory(&mut bob);
+    for line in [format!("CLIENT SETNAME {name}"), format!("CLIENT SETINFO LIB-NAME {name}")] {
+        assert_eq!(call(&mut bob, &line), "+OK");
+    }
+    assert!(memory(&mut bob) >= before + 200_000);
+    assert_eq!(text(&mut bob, "CLIENT GETNAME"), name);
+    assert_eq!(call(&mut bob, "GET k"), no_command("get"));
+    let length = |reply: Value| whole(&reply).len();
+    assert!(length(admin.call(&["ACL", "LOG"])) < 100_000);
+    assert!(length(admin.call(&["SLOWLOG", "GET", "2"])) < 100_000);
+    assert_eq!(call(&mut bob, "RESET"), "+RESET");
+    assert!(memory(&mut bob) < before + 150_000);
+}
+
+#[test]
 fn users_in_a_file() {
     let folder = Folder::new("acl-users");
     let file = folder.path().join("users.acl");

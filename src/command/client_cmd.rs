@@ -20,8 +20,8 @@ use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// One line of CLIENT LIST, without its end.
-pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
+/// One line of CLIENT LIST, without its end; of each name so many bytes at most.
+pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64, name_bytes_max: usize) -> String {
     let mut flags = String::new();
     for (flag, letter) in [
         (FLAG_MONITOR, 'O'),
@@ -52,9 +52,10 @@ pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let (multi, multi_bytes) = info.multi();
     // As in Redis, who knows already that a key has changed watches none.
     let watched = if info.flags() & FLAG_DIRTY == 0 { info.watched() } else { 0 };
-    let names = info.names().clone();
+    let names = info.names(name_bytes_max);
     let user = info.user();
-    let user = user.as_ref().map_or_else(Default::default, |user| String::from_utf8_lossy(&user.name));
+    let user = user.as_ref().map_or(&b""[..], |user| &user.name);
+    let user = String::from_utf8_lossy(user.get(..name_bytes_max).unwrap_or(user));
     let mut line = String::with_capacity(320);
     let _ = write!(
         line,
@@ -91,7 +92,7 @@ pub fn id(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// CLIENT INFO.
 pub fn info(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let line = describe(&ctx.session.info, ctx.table, ctx.server.clock.monotonic_ms());
+    let line = describe(&ctx.session.info, ctx.table, ctx.server.clock.monotonic_ms(), usize::MAX);
     ctx.reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
     Ok(())
 }
@@ -144,7 +145,7 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let now_ms = ctx.server.clock.monotonic_ms();
     let mut text = String::new();
     for client in clients {
-        text.push_str(&describe(&client, ctx.table, now_ms));
+        text.push_str(&describe(&client, ctx.table, now_ms, usize::MAX));
         text.push('\n');
     }
     ctx.reply.verbatim(*b"txt", text.as_bytes());
@@ -272,14 +273,14 @@ fn kill_filter(ctx: &Context<'_>) -> Result<Filter, ReplyError> {
 /// CLIENT SETNAME.
 pub fn setname(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let name = client_name(ctx.args.get(2))?;
-    ctx.session.info.names().name = name;
+    ctx.session.info.change_names(|names| names.name = name);
     ctx.reply.ok();
     Ok(())
 }
 
 /// CLIENT GETNAME.
 pub fn getname(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let name = ctx.session.info.names().name.clone();
+    let name = ctx.session.info.names(usize::MAX).name;
     if name.is_empty() {
         ctx.reply.null()
     } else {
@@ -302,13 +303,10 @@ pub fn setinfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::new(text).into());
     }
     let value = String::from_utf8_lossy(value).into_owned();
-    let mut names = ctx.session.info.names();
-    if library {
-        names.lib_name = value;
-    } else {
-        names.lib_version = value;
-    }
-    drop(names);
+    ctx.session.info.change_names(|names| match library {
+        true => names.lib_name = value,
+        false => names.lib_version = value,
+    });
     ctx.reply.ok();
     Ok(())
 }

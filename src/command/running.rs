@@ -6,6 +6,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
 use crate::command::spec::{Command, Context, Handler};
+use crate::session::acl_log::WORD_BYTES_MAX;
 use crate::session::clients::ClientInfo;
 use crate::session::latency::{COMMAND, FAST_COMMAND};
 use crate::session::monitors::line;
@@ -118,7 +119,7 @@ fn note_slow_words<'a>(
             duration_us: us,
             arguments: Vec::new(),
             address: client.address.clone(),
-            name: client.names().name.clone(),
+            name: client.names(WORD_BYTES_MAX).name,
         };
         let length_max = server.settings.slowlog_max_len.load(RELAXED) as usize;
         server.slowlog.add(entry, words().into_iter(), length_max);

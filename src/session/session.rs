@@ -284,7 +284,7 @@ impl Session {
         self.subscriptions = None;
         self.tracking = None;
         self.monitoring = None;
-        self.info.names().name.clear();
+        self.info.change_names(|names| names.name = String::new());
         self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
         self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);
     }

@@ -10,7 +10,7 @@ use crate::command::client_cmd::describe;
 use crate::command::facts::model::{CommandFacts, Flag, KeyFlag, KeyFlagSet};
 use crate::command::key_finder::{find_command_keys, find_other_keys, flags_with, names_keys, shows_values};
 use crate::command::spec::{Command, Table};
-use crate::session::acl_log::Reason;
+use crate::session::acl_log::{Reason, WORD_BYTES_MAX};
 use crate::session::clients::ClientInfo;
 use crate::session::permissions::{Access, Selector, User};
 use crate::session::server_state::ServerState;
@@ -152,7 +152,7 @@ pub fn note(
     object: &[u8],
     user: &[u8],
 ) {
-    let line = describe(client, table, server.clock.monotonic_ms());
+    let line = describe(client, table, server.clock.monotonic_ms(), WORD_BYTES_MAX);
     let length_max = server.config().number("acllog-max-len").max(0) as usize;
     server.acl_log.add((reason, in_multi), object, user, line, server.clock.unix_ms(), length_max);
 }
