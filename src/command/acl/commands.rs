@@ -24,11 +24,14 @@ const NO_FILE: ReplyError = ReplyError::fixed(
 
 /// Bytes of words above which digests of passwords take too long for a worker.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// How many words, each of them a rule or a user, a worker has time for.
+const INLINE_WORDS_MAX: usize = 256;
 
-/// Where commands run that make digests of their words.
+/// Where commands run that change users.
 pub fn class(args: &Args<'_>) -> Class {
-    let bytes: usize = args.iter().map(<[u8]>::len).sum();
-    if bytes > INLINE_BYTES_MAX { Class::Slow } else { Class::Inline }
+    let is_long =
+        args.len() > INLINE_WORDS_MAX || args.iter().map(<[u8]>::len).sum::<usize>() > INLINE_BYTES_MAX;
+    if is_long { Class::Slow } else { Class::Inline }
 }
 
 fn wrong_words(ctx: &Context<'_>) -> Stop {
@@ -71,7 +74,7 @@ pub fn getuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
     flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
     reply.bulk(b"passwords");
     reply.array(user.passwords.len());
-    user.passwords.iter().for_each(|digest| reply.bulk(hex(digest).as_bytes()));
+    user.passwords.iter().for_each(|(_, digest)| reply.bulk(hex(digest).as_bytes()));
     let Some((root, others)) = user.selectors.split_first() else { return Ok(()) };
     write_selector(reply, root);
     reply.bulk(b"selectors");
