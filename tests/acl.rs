@@ -251,6 +251,36 @@ fn a_command_that_waits_for_a_pool_is_looked_at_again() {
 }
 
 #[test]
+fn what_a_removed_user_had_begun_has_ended_with_the_answer() {
+    let server = start("ending", &[]);
+    let mut admin = server.client();
+    for round in 0..20 {
+        call(&mut admin, "ACL SETUSER bob on nopass ~* +@all");
+        let mut bob = user(&server, "bob");
+        let counter = format!("counter:{round}");
+        (0..3000).for_each(|_| bob.queue(&["INCR", &counter]));
+        bob.flush().unwrap();
+        assert_eq!(call(&mut admin, "ACL DELUSER bob"), ":1");
+        let counted = call(&mut admin, &format!("GET {counter}"));
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(call(&mut admin, &format!("GET {counter}")), counted);
+    }
+    // One that removes itself and others is answered, and in a transaction nobody waits.
+    call(&mut admin, "ACL SETUSER bob on nopass ~* +@all");
+    call(&mut admin, "ACL SETUSER eve on nopass ~* +@all");
+    let (mut bob, mut eve) = (user(&server, "bob"), user(&server, "eve"));
+    assert_eq!(call(&mut bob, "ACL DELUSER bob eve"), ":2");
+    assert!(bob.read().is_err() && eve.read().is_err());
+    call(&mut admin, "ACL SETUSER bob on nopass ~* +@all");
+    let mut bob = user(&server, "bob");
+    play(
+        &mut admin,
+        &[("MULTI", "+OK"), ("ACL DELUSER bob", "+QUEUED"), ("PING", "+QUEUED"), ("EXEC", "*[:1, +PONG]")],
+    );
+    assert!(bob.read().is_err());
+}
+
+#[test]
 fn changes_reach_clients_on_all_workers() {
     for server in servers("changes") {
         let mut admin = server.client();

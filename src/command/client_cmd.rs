@@ -11,9 +11,9 @@ use crate::session::clients::{
     WorkerHandle, after_turns,
 };
 use crate::session::in_flight::{Answer, Work};
-use crate::session::session::{Block, ReplyMode};
+use crate::session::session::{Block, ReplyMode, Session};
 use haypile_resp::parse_i64;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -195,7 +195,39 @@ fn answer_after(
     after_turns(workers.iter(), Box::new(move || in_flight.after(concerns, give)));
 }
 
-/// CLIENT KILL: answers when nothing that those clients sent can commit any more.
+/// Clients that a command has killed. It answers when nothing that they sent can commit any more.
+#[derive(Default)]
+pub struct Killed {
+    clients: HashSet<u64>,
+    workers: BTreeMap<usize, Arc<dyn WorkerHandle>>,
+}
+
+impl Killed {
+    /// Kills a client; whoever asks for it itself is closed behind its answer.
+    pub fn kill(&mut self, client: &ClientInfo, asking: &mut Session) {
+        if client.id == asking.id {
+            asking.close_after_reply = true;
+            return;
+        }
+        client.kill();
+        self.clients.insert(client.id);
+        self.workers.entry(client.worker).or_insert_with(|| Arc::clone(client.worker_handle()));
+    }
+
+    /// Answers.
+    pub fn answer(self, ctx: &mut Context<'_>, reply: Vec<u8>) {
+        if self.clients.is_empty() {
+            ctx.reply.raw(&reply);
+            return;
+        }
+        let clients = self.clients;
+        let concerns =
+            move |work| matches!(work, Work::Command { client, writes: true } if clients.contains(&client));
+        answer_after(ctx, self.workers.into_values().collect(), concerns, move || reply);
+    }
+}
+
+/// CLIENT KILL.
 pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let old_format = args.len() == 3;
@@ -205,29 +237,17 @@ pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
         kill_filter(ctx)?
     };
     let now_ms = ctx.server.clock.monotonic_ms();
-    let (mut killed, mut workers, mut gone) = (0, Vec::new(), HashSet::new());
+    let (mut count, mut killed) = (0, Killed::default());
     for client in ctx.server.clients.all() {
         if filter.wants(&client, ctx.session.id, now_ms) {
-            killed += 1;
-            if client.id == ctx.session.id {
-                ctx.session.close_after_reply = true;
-                continue;
-            }
-            client.kill();
-            gone.insert(client.id);
-            if !workers.iter().any(|(number, _)| *number == client.worker) {
-                workers.push((client.worker, Arc::clone(client.worker_handle())));
-            }
+            count += 1;
+            killed.kill(&client, ctx.session);
         }
     }
-    if old_format && killed == 0 {
+    if old_format && count == 0 {
         return Err(ReplyError::fixed("ERR No such client").into());
     }
-    let reply = if old_format { b"+OK\r\n".to_vec() } else { format!(":{killed}\r\n").into_bytes() };
-    let workers: Vec<_> = workers.into_iter().map(|(_, handle)| handle).collect();
-    let concerns =
-        move |work| matches!(work, Work::Command { client, writes: true } if gone.contains(&client));
-    answer_after(ctx, workers, concerns, move || reply);
+    killed.answer(ctx, if old_format { b"+OK\r\n".to_vec() } else { format!(":{count}\r\n").into_bytes() });
     Ok(())
 }
 

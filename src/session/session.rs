@@ -49,7 +49,7 @@ pub enum Block {
     },
     /// BLPOP and its kin: answer when served.
     Keys(Arc<Waiter>),
-    /// CLIENT PAUSE, KILL, UNBLOCK: answer when what they concern has ended.
+    /// CLIENT PAUSE, KILL, UNBLOCK, and changes of users that end clients: answer when what they concern has ended.
     Others(Arc<Answer>),
 }
 

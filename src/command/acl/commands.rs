@@ -5,7 +5,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::sha256::hex;
 use crate::base::stop::Stop;
 use crate::command::acl::check::check;
-use crate::command::acl::ending::{end_clients, end_listeners};
+use crate::command::acl::ending::{Change, end_clients};
 use crate::command::acl::file::{all_channels, load, path, save};
 use crate::command::acl::rules::{changed, has_blanks};
 use crate::command::facts::catalogue::catalogue;
@@ -109,10 +109,8 @@ pub fn setuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
         .users
         .change(name, |old| changed(old, name, ctx.args.from(3), all_channels))
         .map_err(|why| ReplyError::new(format!("ERR {}", why.replace(['\r', '\n'], " "))))?;
-    if let Some(old) = old {
-        end_listeners(ctx.server, ctx.session, &old, &new);
-    }
-    ctx.reply.ok();
+    let changes: Vec<Change> = old.map(|old| (old, Some(new))).into_iter().collect();
+    end_clients(ctx.server, ctx.session, &changes).answer(ctx, b"+OK\r\n".to_vec());
     Ok(())
 }
 
@@ -122,8 +120,9 @@ pub fn deluser(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::fixed("ERR The 'default' user cannot be removed").into());
     }
     let removed = ctx.server.users.remove(ctx.args.from(2));
-    removed.iter().for_each(|user| end_clients(ctx.server, ctx.session, user));
-    ctx.reply.integer(removed.len() as i64);
+    let reply = format!(":{}\r\n", removed.len()).into_bytes();
+    let changes: Vec<Change> = removed.into_iter().map(|user| (user, None)).collect();
+    end_clients(ctx.server, ctx.session, &changes).answer(ctx, reply);
     Ok(())
 }
 
@@ -271,13 +270,8 @@ fn file(ctx: &Context<'_>) -> Result<PathBuf, Stop> {
 pub fn load_file(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let path = file(ctx)?;
     let users = load(&ctx.server.config(), &path).map_err(|why| ReplyError::new(format!("ERR {why}")))?;
-    for (old, new) in ctx.server.users.replace_all(users) {
-        match new {
-            Some(new) => end_listeners(ctx.server, ctx.session, &old, &new),
-            None => end_clients(ctx.server, ctx.session, &old),
-        }
-    }
-    ctx.reply.ok();
+    let changes = ctx.server.users.replace_all(users);
+    end_clients(ctx.server, ctx.session, &changes).answer(ctx, b"+OK\r\n".to_vec());
     Ok(())
 }
 
