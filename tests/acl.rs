@@ -700,6 +700,17 @@ fn long_names_of_clients_are_counted_and_logged_in_part() {
 }
 
 #[test]
+fn web_pages_do_not_fill_the_log() {
+    let server = start("web-pages", &["--requirepass", "winter"]);
+    for _ in 0..20 {
+        let mut page = server.client();
+        page.send_raw(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        assert_eq!(page.read_to_close().unwrap(), b"");
+    }
+    assert_eq!(server.log_tail().matches("web page").count(), 1);
+}
+
+#[test]
 fn users_in_a_file() {
     let folder = Folder::new("acl-users");
     let file = folder.path().join("users.acl");
