@@ -383,6 +383,22 @@ fn exec_looks_at_each_command_again() {
 }
 
 #[test]
+fn what_a_user_is_denied_after_it_was_removed_is_logged_under_its_name() {
+    let server = start("removed", &[]);
+    let mut admin = server.client();
+    call(&mut admin, "ACL SETUSER bob on nopass ~* +@all");
+    let mut bob = user(&server, "bob");
+    for line in ["MULTI", "ACL DELUSER bob", "SET k v", "AUTH default any", "SET k v"] {
+        call(&mut bob, line);
+    }
+    try_call(&mut bob, "EXEC");
+    assert_eq!(try_call(&mut bob, "PING"), CLOSED);
+    assert_eq!(call(&mut admin, "GET k"), "(nil)");
+    let log = call(&mut admin, "ACL LOG");
+    assert!(log.contains("$set, $username, $bob") && !log.contains("$username, $default"), "{log}");
+}
+
+#[test]
 fn subscribers_to_what_is_taken_away_are_closed() {
     for server in servers("subscribers") {
         let mut admin = server.client();
