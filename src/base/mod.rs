@@ -3,6 +3,7 @@
 pub mod sync;
 pub mod clock;
 pub mod extended;
+pub mod ordered;
 pub mod number;
 pub mod double;
 pub mod glob;

@@ -11,17 +11,17 @@ use crate::session::clients::{
     WorkerHandle, after_turns,
 };
 use crate::session::in_flight::{Answer, Work};
-use crate::session::session::{Block, ReplyMode};
+use crate::session::session::{Block, ReplyMode, Session};
 use haypile_resp::parse_i64;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// One line of CLIENT LIST, without its end.
-pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
+/// One line of CLIENT LIST, without its end; of each name so many bytes at most.
+pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64, name_bytes_max: usize) -> String {
     let mut flags = String::new();
     for (flag, letter) in [
         (FLAG_MONITOR, 'O'),
@@ -52,9 +52,10 @@ pub fn describe(info: &ClientInfo, table: &Table, now_ms: u64) -> String {
     let (multi, multi_bytes) = info.multi();
     // As in Redis, who knows already that a key has changed watches none.
     let watched = if info.flags() & FLAG_DIRTY == 0 { info.watched() } else { 0 };
-    let names = info.names().clone();
+    let names = info.names(name_bytes_max);
     let user = info.user();
-    let user = user.as_ref().map_or_else(Default::default, |user| String::from_utf8_lossy(&user.name));
+    let user = user.as_ref().map_or(&b""[..], |user| &user.name);
+    let user = String::from_utf8_lossy(user.get(..name_bytes_max).unwrap_or(user));
     let mut line = String::with_capacity(320);
     let _ = write!(
         line,
@@ -91,7 +92,7 @@ pub fn id(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// CLIENT INFO.
 pub fn info(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let line = describe(&ctx.session.info, ctx.table, ctx.server.clock.monotonic_ms());
+    let line = describe(&ctx.session.info, ctx.table, ctx.server.clock.monotonic_ms(), usize::MAX);
     ctx.reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
     Ok(())
 }
@@ -144,7 +145,7 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let now_ms = ctx.server.clock.monotonic_ms();
     let mut text = String::new();
     for client in clients {
-        text.push_str(&describe(&client, ctx.table, now_ms));
+        text.push_str(&describe(&client, ctx.table, now_ms, usize::MAX));
         text.push('\n');
     }
     ctx.reply.verbatim(*b"txt", text.as_bytes());
@@ -194,7 +195,39 @@ fn answer_after(
     after_turns(workers.iter(), Box::new(move || in_flight.after(concerns, give)));
 }
 
-/// CLIENT KILL: answers when nothing that those clients sent can commit any more.
+/// Clients that a command has killed. It answers when nothing that they sent can commit any more.
+#[derive(Default)]
+pub struct Killed {
+    clients: HashSet<u64>,
+    workers: BTreeMap<usize, Arc<dyn WorkerHandle>>,
+}
+
+impl Killed {
+    /// Kills a client; whoever asks for it itself is closed behind its answer.
+    pub fn kill(&mut self, client: &ClientInfo, asking: &mut Session) {
+        if client.id == asking.id {
+            asking.close_after_reply = true;
+            return;
+        }
+        client.kill();
+        self.clients.insert(client.id);
+        self.workers.entry(client.worker).or_insert_with(|| Arc::clone(client.worker_handle()));
+    }
+
+    /// Answers.
+    pub fn answer(self, ctx: &mut Context<'_>, reply: Vec<u8>) {
+        if self.clients.is_empty() {
+            ctx.reply.raw(&reply);
+            return;
+        }
+        let clients = self.clients;
+        let concerns =
+            move |work| matches!(work, Work::Command { client, writes: true } if clients.contains(&client));
+        answer_after(ctx, self.workers.into_values().collect(), concerns, move || reply);
+    }
+}
+
+/// CLIENT KILL.
 pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let old_format = args.len() == 3;
@@ -204,29 +237,17 @@ pub fn kill(ctx: &mut Context<'_>) -> Result<(), Stop> {
         kill_filter(ctx)?
     };
     let now_ms = ctx.server.clock.monotonic_ms();
-    let (mut killed, mut workers, mut gone) = (0, Vec::new(), HashSet::new());
+    let (mut count, mut killed) = (0, Killed::default());
     for client in ctx.server.clients.all() {
         if filter.wants(&client, ctx.session.id, now_ms) {
-            killed += 1;
-            if client.id == ctx.session.id {
-                ctx.session.close_after_reply = true;
-                continue;
-            }
-            client.kill();
-            gone.insert(client.id);
-            if !workers.iter().any(|(number, _)| *number == client.worker) {
-                workers.push((client.worker, Arc::clone(client.worker_handle())));
-            }
+            count += 1;
+            killed.kill(&client, ctx.session);
         }
     }
-    if old_format && killed == 0 {
+    if old_format && count == 0 {
         return Err(ReplyError::fixed("ERR No such client").into());
     }
-    let reply = if old_format { b"+OK\r\n".to_vec() } else { format!(":{killed}\r\n").into_bytes() };
-    let workers: Vec<_> = workers.into_iter().map(|(_, handle)| handle).collect();
-    let concerns =
-        move |work| matches!(work, Work::Command { client, writes: true } if gone.contains(&client));
-    answer_after(ctx, workers, concerns, move || reply);
+    killed.answer(ctx, if old_format { b"+OK\r\n".to_vec() } else { format!(":{count}\r\n").into_bytes() });
     Ok(())
 }
 
@@ -272,14 +293,14 @@ fn kill_filter(ctx: &Context<'_>) -> Result<Filter, ReplyError> {
 /// CLIENT SETNAME.
 pub fn setname(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let name = client_name(ctx.args.get(2))?;
-    ctx.session.info.names().name = name;
+    ctx.session.info.change_names(|names| names.name = name);
     ctx.reply.ok();
     Ok(())
 }
 
 /// CLIENT GETNAME.
 pub fn getname(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    let name = ctx.session.info.names().name.clone();
+    let name = ctx.session.info.names(usize::MAX).name;
     if name.is_empty() {
         ctx.reply.null()
     } else {
@@ -302,13 +323,10 @@ pub fn setinfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::new(text).into());
     }
     let value = String::from_utf8_lossy(value).into_owned();
-    let mut names = ctx.session.info.names();
-    if library {
-        names.lib_name = value;
-    } else {
-        names.lib_version = value;
-    }
-    drop(names);
+    ctx.session.info.change_names(|names| match library {
+        true => names.lib_name = value,
+        false => names.lib_version = value,
+    });
     ctx.reply.ok();
     Ok(())
 }

@@ -239,9 +239,14 @@ impl Executor {
         let command = match look_up(table, &request.args) {
             Ok(command) => command,
             Err(_) if is_web_page(request.args.name()) => {
-                let client = &session.info.address;
-                self.server
-                    .log('#', &format!("A web page tried to speak to the server through {client}; closed"));
+                // No password is needed to come here.
+                if self.server.web_page_lines.may_pass(self.server.clock.monotonic_ms()) {
+                    let client = &session.info.address;
+                    self.server.log(
+                        '#',
+                        &format!("A web page tried to speak to the server through {client}; closed"),
+                    );
+                }
                 session.drop_replies = true;
                 session.close_after_reply = true;
                 return Outcome::Done { need: 0 };
@@ -251,9 +256,8 @@ impl Executor {
                 return self.refuse(find(table, &request.args), session, reply, error);
             }
         };
-        if session.users_generation != self.server.users.generation()
-            && !session.follow_user(&self.server.users)
-        {
+        let users_changed = session.users_generation != self.server.users.generation();
+        if users_changed && !session.follow_user(&self.server.users) {
             // Its user was removed.
             session.drop_replies = true;
             session.close_after_reply = true;
@@ -262,6 +266,10 @@ impl Executor {
         let queues = session.multi.is_some() && !command.is_never_queued;
         let admitted = match place {
             Place::Worker => self.admit(command, session, &request, queues),
+            // It was admitted before it came here; its user's rights may have gone while it waited.
+            Place::Pool if users_changed && !session.may_do_all => {
+                self.check_user(command, session, &request.args).map(|()| None)
+            }
             Place::Pool => Ok(None),
         };
         match admitted {

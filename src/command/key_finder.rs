@@ -72,7 +72,8 @@ pub fn find_other_keys(facts: &CommandFacts, args: &Args<'_>, mut found: impl Fn
             let flags = KeyFlagSet::of(&[KeyFlag::Ow, KeyFlag::Update]);
             let is_store =
                 |at: &usize| is_keyword(args.get(*at), "STORE") || is_keyword(args.get(*at), "STOREDIST");
-            (5..args.len().saturating_sub(1)).filter(is_store).for_each(|at| found(at + 1, flags));
+            let options = if facts.name == "georadius" { 6 } else { 5 };
+            (options..args.len().saturating_sub(1)).filter(is_store).for_each(|at| found(at + 1, flags));
         }
         "xreadgroup" => {
             let is_streams = |word: &&[u8]| is_keyword(word, "STREAMS");
@@ -81,10 +82,6 @@ pub fn find_other_keys(facts: &CommandFacts, args: &Args<'_>, mut found: impl Fn
             {
                 (at + 1..at + 1 + (args.len() - at - 1) / 2).for_each(|at| found(at, spec.flags));
             }
-        }
-        // KEYS with nothing behind it does not replace the key in its place.
-        "migrate" if !args.get(3).is_empty() && is_keyword(args.get(args.len() - 1), "KEYS") => {
-            facts.keys.iter().take(1).for_each(|spec| found(3, spec.flags));
         }
         _ => {}
     }
@@ -103,6 +100,11 @@ fn streams_word(args: &Args<'_>) -> Option<usize> {
         };
     }
     None
+}
+
+/// Whether a PKSCANRANGE or PKRSCANRANGE with these words tells values, too.
+pub fn shows_values(args: &Args<'_>) -> bool {
+    is_keyword(args.get(1), "string_with_value")
 }
 
 /// What a command does to its key with these very words, where the facts say that it depends.
@@ -182,7 +184,7 @@ fn find_sort_keys(
     complete
 }
 
-/// The key in its place, or, where that is empty, all behind KEYS.
+/// The key in its place, or, where that is empty, all behind KEYS. With nothing behind it, KEYS does not replace that key.
 fn find_migrate_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize, KeyFlagSet)) -> bool {
     let mut at = 6;
     while at < args.len() {
@@ -192,7 +194,7 @@ fn find_migrate_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usiz
             at += 1;
         } else if is_keyword(word, "AUTH2") {
             at += 2;
-        } else if is_keyword(word, "KEYS") {
+        } else if is_keyword(word, "KEYS") && at < args.len() {
             (at..args.len()).for_each(|index| found(index, spec.flags));
             return args.get(3).is_empty();
         }
@@ -208,7 +210,8 @@ fn find_keys(spec: &KeySpec, args: &Args<'_>, mut found: impl FnMut(usize)) -> b
         BeginSearch::Keyword { keyword, start } => {
             let start = i64::from(start);
             let position = if start >= 0 {
-                (start..count).find(|&at| is_keyword(args.get(at as usize), keyword))
+                // As in Redis, behind the last word there is nothing to name.
+                (start..count - 1).find(|&at| is_keyword(args.get(at as usize), keyword))
             } else {
                 (1..=count + start).rev().find(|&at| is_keyword(args.get(at as usize), keyword))
             };
@@ -307,7 +310,7 @@ mod tests {
         assert_eq!(keys(KeySpec::after_keyword("STORE", 1, &[]), "sort k"), Some(vec![]));
         let store = KeySpec::one_after_keyword("STORE", 5, &[]);
         assert_eq!(keys(store, "georadiusbymember k m 1 km asc store d"), Some(vec![7]));
-        assert_eq!(keys(store, "georadiusbymember k m 1 km asc store"), None);
+        assert_eq!(keys(store, "georadiusbymember k m 1 km asc store"), Some(vec![]));
         assert_eq!(keys(KeySpec::unknown(&[]), "sort k"), None);
     }
 
@@ -326,6 +329,7 @@ mod tests {
         assert_eq!(keys("migrate host 1 k 0 9 copy"), Some(vec![3]));
         assert_eq!(keys("migrate host 1  0 9 auth keys keys a b"), Some(vec![9, 10]));
         assert_eq!(keys("migrate host 1 k 0 9 keys a"), None);
+        assert_eq!(keys("migrate host 1 k 0 9 keys"), Some(vec![3]));
         assert_eq!(keys("zunionstore d 3 a b"), None);
     }
 }

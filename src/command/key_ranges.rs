@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::changes::{record, tell};
+use crate::command::key_finder::shows_values;
 use crate::command::scans::page_limit;
 use crate::command::service::{Line, Servant};
 use crate::command::spec::Context;
@@ -29,7 +30,7 @@ pub fn pkrscanrange(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 fn scan_range(ctx: &mut Context<'_>, reverse: bool) -> Result<(), Stop> {
     let word = ctx.args.get(1);
-    let with_values = is_keyword(word, "string_with_value");
+    let with_values = shows_values(&ctx.args);
     let kind = match word {
         _ if with_values => Some(Kind::String),
         _ if is_keyword(word, "all") => None,

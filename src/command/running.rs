@@ -6,6 +6,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::facts::model::Flag;
 use crate::command::spec::{Command, Context, Handler};
+use crate::session::acl_log::WORD_BYTES_MAX;
 use crate::session::clients::ClientInfo;
 use crate::session::latency::{COMMAND, FAST_COMMAND};
 use crate::session::monitors::line;
@@ -86,7 +87,7 @@ pub fn account(
     let flags = command.facts.flags;
     let publisher = &server.publisher;
     if !publisher.monitors().is_empty() && !flags.has(Flag::SkipMonitor) && !flags.has(Flag::Admin) {
-        let words = without_secrets(args).into_iter();
+        let words = without_secrets(command, args).into_iter();
         publisher.show(line(server.clock.unix_us(), session.db, &session.info.address, words));
     }
     let event = if flags.has(Flag::Fast) { FAST_COMMAND } else { COMMAND };
@@ -94,12 +95,22 @@ pub fn account(
     // One that waits for keys is noted when the wait has ended.
     let waits = matches!(session.block, Some((Block::Keys(_), _)));
     if !waits && !sleeps && !flags.has(Flag::SkipSlowlog) {
-        note_slow(server, &session.info, args, ns / 1000);
+        note_slow_words(server, &session.info, ns / 1000, || without_secrets(command, args));
     }
 }
 
-/// Puts a command that took `us` microseconds into the slow log, if that is slow.
+/// Puts a command that waited, and took `us` microseconds, into the slow log, if that is slow. No command that waits has secrets among
+/// its words.
 pub fn note_slow(server: &ServerState, client: &ClientInfo, args: &Args<'_>, us: u64) {
+    note_slow_words(server, client, us, || args.iter().collect());
+}
+
+fn note_slow_words<'a>(
+    server: &ServerState,
+    client: &ClientInfo,
+    us: u64,
+    words: impl FnOnce() -> Vec<&'a [u8]>,
+) {
     let slower_than_us = server.settings.slowlog_slower_than_us.load(RELAXED);
     if slower_than_us >= 0 && us as i64 >= slower_than_us {
         let entry = SlowEntry {
@@ -108,13 +119,10 @@ pub fn note_slow(server: &ServerState, client: &ClientInfo, args: &Args<'_>, us:
             duration_us: us,
             arguments: Vec::new(),
             address: client.address.clone(),
-            name: client.names().name.clone(),
+            name: client.names(WORD_BYTES_MAX).name,
         };
-        server.slowlog.add(
-            entry,
-            without_secrets(args).into_iter(),
-            server.settings.slowlog_max_len.load(RELAXED) as usize,
-        );
+        let length_max = server.settings.slowlog_max_len.load(RELAXED) as usize;
+        server.slowlog.add(entry, words().into_iter(), length_max);
     }
 }
 
@@ -122,37 +130,56 @@ pub fn note_slow(server: &ServerState, client: &ClientInfo, args: &Args<'_>, us:
 const SECRET_DIRECTIVES: &[&str] =
     &["requirepass", "masterauth", "masteruser", "tls-key-file-pass", "tls-client-key-file-pass"];
 
-/// A command's words with passwords taken out.
-fn without_secrets<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
-    const REDACTED: &[u8] = b"(redacted)";
+/// A command's words with passwords taken out. What it is called counts for nothing: the configuration may have renamed it. Options are
+/// read as the command reads them; from where they stop making sense to it, everything might be a password.
+fn without_secrets<'a>(command: &Command, args: &Args<'a>) -> Vec<&'a [u8]> {
     let mut words: Vec<&[u8]> = args.iter().collect();
-    if is_keyword(args.name(), "AUTH") {
-        words.iter_mut().skip(1).for_each(|word| *word = REDACTED);
-    } else if is_keyword(args.name(), "HELLO") {
-        if let Some(at) = words.iter().position(|word| is_keyword(word, "AUTH")) {
-            words.iter_mut().skip(at + 1).take(2).for_each(|word| *word = REDACTED);
+    match command.facts.name {
+        "auth" => redact(&mut words, 1, usize::MAX),
+        "acl|setuser" | "acl|deluser" | "acl|getuser" => redact(&mut words, 2, usize::MAX),
+        "config|set" => {
+            // Also what stands at a value's place: a word too few or too many shows nothing.
+            let is_secret = |at: &usize| SECRET_DIRECTIVES.iter().any(|name| is_keyword(args.get(*at), name));
+            (2..args.len()).filter(is_secret).for_each(|at| redact(&mut words, at + 1, 1));
         }
-    } else if is_keyword(args.name(), "CONFIG") && is_keyword(args.get(1), "SET") {
-        for at in (2..words.len().saturating_sub(1)).step_by(2) {
-            if SECRET_DIRECTIVES.iter().any(|name| is_keyword(words[at], name)) {
-                words[at + 1] = REDACTED;
+        "hello" => {
+            let mut at = 2;
+            while at < args.len() {
+                let (word, left) = (args.get(at), args.len() - at - 1);
+                at += match word {
+                    _ if is_keyword(word, "SETNAME") && left >= 1 => 2,
+                    _ if is_keyword(word, "AUTH") && left >= 2 => {
+                        redact(&mut words, at + 1, 2);
+                        3
+                    }
+                    _ => {
+                        redact(&mut words, at + 1, usize::MAX);
+                        break;
+                    }
+                };
             }
         }
-    } else if is_keyword(args.name(), "MIGRATE") {
-        let secrets = |word: &&[u8]| match () {
-            () if is_keyword(word, "AUTH") => Some(1),
-            () if is_keyword(word, "AUTH2") => Some(2),
-            () => None,
-        };
-        // Behind host, port, key, database and timeout.
-        let found = words.iter().enumerate().skip(6).find_map(|(at, word)| Some((at, secrets(word)?)));
-        if let Some((at, count)) = found {
-            words.iter_mut().skip(at + 1).take(count).for_each(|word| *word = REDACTED);
+        "migrate" => {
+            // Behind host, port, key, database and timeout.
+            let mut at = 6;
+            while at < args.len() && !is_keyword(args.get(at), "KEYS") {
+                let word = args.get(at);
+                let secrets = match word {
+                    _ if is_keyword(word, "COPY") || is_keyword(word, "REPLACE") => 0,
+                    _ if is_keyword(word, "AUTH") => 1,
+                    _ if is_keyword(word, "AUTH2") => 2,
+                    _ => usize::MAX,
+                };
+                redact(&mut words, at + 1, secrets);
+                at = at.saturating_add(secrets).saturating_add(1);
+            }
         }
-    } else if is_keyword(args.name(), "ACL")
-        && ["SETUSER", "DELUSER", "GETUSER"].iter().any(|sub| is_keyword(args.get(1), sub))
-    {
-        words.iter_mut().skip(2).for_each(|word| *word = REDACTED);
+        _ => {}
     }
     words
+}
+
+/// Takes out so many words from `start` on.
+fn redact(words: &mut [&[u8]], start: usize, count: usize) {
+    words.iter_mut().skip(start).take(count).for_each(|word| *word = b"(redacted)");
 }

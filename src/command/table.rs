@@ -45,7 +45,7 @@ use Class::{ByWords, Exclusive, Inline, Slow};
 /// Name, function and class of every command; subcommands as `container|name`.
 const HANDLERS: &[(&str, Handler, Class)] = &[
     ("acl|cat", commands::cat, Inline),
-    ("acl|deluser", commands::deluser, Inline),
+    ("acl|deluser", commands::deluser, ByWords(commands::class)),
     ("acl|dryrun", commands::dryrun, Inline),
     ("acl|genpass", commands::genpass, Inline),
     ("acl|getuser", commands::getuser, Inline),

@@ -243,8 +243,6 @@ fn denied_now(ctx: &mut Context<'_>, command: &Command, args: &Args<'_>) -> Opti
     if ctx.session.users_generation != users.generation() && !ctx.session.follow_user(users) {
         ctx.session.close_after_reply = true;
         ctx.session.drop_replies = true;
-    }
-    if ctx.session.close_after_reply && ctx.session.drop_replies {
         return Some(Denied { reason: Reason::Command, word: 0 });
     }
     match ctx.session.may_do_all {

@@ -11,7 +11,7 @@ const LIKE_MS_MAX: u64 = 60_000;
 /// How many are looked at for one like it.
 const LIKE_AMONG: usize = 10;
 /// What is kept of an object and of a name, in bytes.
-const WORD_BYTES_MAX: usize = 4096;
+pub const WORD_BYTES_MAX: usize = 4096;
 
 /// Why something was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

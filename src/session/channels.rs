@@ -235,15 +235,18 @@ impl Channels {
         }
     }
 
-    /// Clients that are subscribed to a channel, or to a pattern, of which `may_stay` says no.
-    pub fn subscribers_without(&self, may_stay: &dyn Fn(&[u8], bool) -> bool) -> Vec<u64> {
-        let mut found = Vec::new();
+    /// Clients of whom one of their subscriptions is chosen: `choose` is given each channel, or pattern, and keeps those that it wants of
+    /// the clients that are subscribed to it.
+    pub fn subscribers_where(&self, choose: &mut dyn FnMut(&[u8], bool, &mut Vec<u64>)) -> Vec<u64> {
+        let (mut found, mut clients) = (Vec::new(), Vec::new());
         for local in &self.locals {
             let local = lock(local);
             for kind in [Channel, Pattern, Shard] {
-                let names = local.names[kind as usize].iter();
-                for (_, subscribers) in names.filter(|(name, _)| !may_stay(name, kind == Pattern)) {
-                    found.extend(subscribers.iter().map(|subscriber| subscriber.client));
+                for (name, subscribers) in &local.names[kind as usize] {
+                    clients.clear();
+                    clients.extend(subscribers.iter().map(|subscriber| subscriber.client));
+                    choose(name, kind == Pattern, &mut clients);
+                    found.append(&mut clients);
                 }
             }
         }

@@ -55,6 +55,8 @@ pub enum Holding {
     Watches,
     /// Prefixes that it is told of.
     Prefixes,
+    /// What it calls itself.
+    Names,
 }
 
 /// No command was run yet.
@@ -158,7 +160,7 @@ pub struct ClientInfo {
     /// Bytes of the words of a command that waits, or that a pool runs.
     pub argument_bytes: AtomicUsize,
     /// By [`Holding`].
-    held_bytes: [AtomicUsize; 3],
+    held_bytes: [AtomicUsize; 4],
     /// What of it is in the sum of all clients.
     accounted_bytes: AtomicUsize,
     /// Counts it in its registry as long as anybody holds it.
@@ -251,9 +253,19 @@ impl ClientInfo {
             + buffers.into_iter().chain(&self.held_bytes).map(|bytes| bytes.load(RELAXED)).sum::<usize>()
     }
 
-    /// What it calls itself, locked.
-    pub fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What it calls itself; of each name so many bytes at most.
+    pub fn names(&self, bytes_max: usize) -> Names {
+        // Names are ASCII.
+        let cut = |name: &String| name.get(..bytes_max).unwrap_or(name).to_string();
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        Names { name: cut(&names.name), lib_name: cut(&names.lib_name), lib_version: cut(&names.lib_version) }
+    }
+
+    /// Changes what it calls itself.
+    pub fn change_names(&self, change: impl FnOnce(&mut Names)) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut names);
+        self.hold(Holding::Names, names.name.len() + names.lib_name.len() + names.lib_version.len());
     }
 
     /// Its user as it was when the client became it. `None`: it is no client that ever ran a command.

@@ -10,6 +10,7 @@
 //! came from, in order and without those that later ones made void, since that is how users are shown and saved.
 
 use crate::base::glob::matches;
+use crate::base::ordered::Ordered;
 use crate::base::sha256::{Digest256, hex, same, sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Access {
 impl Access {
     /// Reading only.
     pub const READ: Access = Access { reads: true, writes: false };
+    /// Changing only.
+    pub const WRITE: Access = Access { reads: false, writes: true };
     /// Everything.
     pub const ALL: Access = Access { reads: true, writes: true };
 
@@ -61,30 +64,14 @@ impl Access {
     }
 }
 
-/// Keys, and what may be done to them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct KeyPattern {
-    access: Access,
-    pattern: Box<[u8]>,
-}
-
-impl KeyPattern {
-    fn describe(&self) -> Vec<u8> {
-        let sign: &[u8] = match (self.access.reads, self.access.writes) {
-            (true, false) => b"%R~",
-            (false, true) => b"%W~",
-            _ => b"~",
-        };
-        [sign, &*self.pattern].concat()
-    }
-}
-
-/// A rule about commands: a category with `@`, a command, or a command and its first word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    allows: bool,
-    /// In lower case.
-    what: Box<[u8]>,
+/// A pattern of keys as the rule that allows them.
+fn key_word(pattern: &[u8], access: Access) -> Vec<u8> {
+    let sign: &[u8] = match (access.reads, access.writes) {
+        (true, false) => b"%R~",
+        (false, true) => b"%W~",
+        _ => b"~",
+    };
+    [sign, pattern].concat()
 }
 
 /// Rights that belong together. See the module.
@@ -95,11 +82,12 @@ pub struct Selector {
     begins_with_all: bool,
     /// Commands that are allowed with one of these as their first word, in lower case.
     first_words: BTreeMap<u16, BTreeSet<Vec<u8>>>,
-    rules: Vec<Rule>,
+    /// Categories with `@`, commands, or commands and their first words, in lower case; whether each is allowed.
+    rules: Ordered<bool>,
     all_keys: bool,
-    keys: Vec<KeyPattern>,
+    keys: Ordered<Access>,
     all_channels: bool,
-    channels: Vec<Box<[u8]>>,
+    channels: Ordered<()>,
 }
 
 /// A pattern was added where everything is allowed already.
@@ -113,11 +101,11 @@ impl Selector {
             commands: CommandSet::NONE,
             begins_with_all: false,
             first_words: BTreeMap::new(),
-            rules: Vec::new(),
+            rules: Ordered::default(),
             all_keys: false,
-            keys: Vec::new(),
+            keys: Ordered::default(),
             all_channels,
-            channels: Vec::new(),
+            channels: Ordered::default(),
         }
     }
 
@@ -147,10 +135,9 @@ impl Selector {
     /// Notes the rule that the last change came from. Earlier ones about the same, or a part of it, are void.
     pub fn note_rule(&mut self, what: &[u8], allows: bool) {
         let what = what.to_ascii_lowercase();
-        self.rules.retain(|rule| {
-            rule.what.strip_prefix(&*what).is_none_or(|rest| !(rest.is_empty() || rest.starts_with(b"|")))
-        });
-        self.rules.push(Rule { allows, what: what.into() });
+        self.rules.remove(&what);
+        self.rules.remove_all_below(&[&*what, b"|"].concat());
+        self.rules.insert(&what, allows);
     }
 
     /// All keys, or none.
@@ -164,10 +151,8 @@ impl Selector {
         if self.all_keys {
             return Err(Superfluous);
         }
-        match self.keys.iter_mut().find(|known| *known.pattern == *pattern) {
-            Some(known) => known.access = known.access.and(access),
-            None => self.keys.push(KeyPattern { access, pattern: pattern.into() }),
-        }
+        let known = self.keys.get(pattern).copied().unwrap_or_default();
+        self.keys.insert(pattern, known.and(access));
         Ok(())
     }
 
@@ -182,9 +167,7 @@ impl Selector {
         if self.all_channels {
             return Err(Superfluous);
         }
-        if !self.channels.iter().any(|known| **known == *pattern) {
-            self.channels.push(pattern.into());
-        }
+        self.channels.insert(pattern, ());
         Ok(())
     }
 
@@ -206,12 +189,12 @@ impl Selector {
 
     /// Whether this may be done to a key.
     pub fn allows_key(&self, key: &[u8], access: Access) -> bool {
-        self.all_keys || self.keys.iter().any(|own| own.access.covers(access) && matches(&own.pattern, key))
+        self.all_keys || self.keys.iter().any(|(pattern, own)| own.covers(access) && matches(pattern, key))
     }
 
     /// Whether this may be done to every key.
     pub fn allows_every_key(&self, access: Access) -> bool {
-        self.all_keys || self.keys.iter().any(|own| own.access.covers(access) && *own.pattern == *b"*")
+        self.all_keys || self.keys.get(b"*").is_some_and(|own| own.covers(access))
     }
 
     /// Whether all channels are allowed.
@@ -221,7 +204,11 @@ impl Selector {
 
     /// Whether a channel is allowed, or a pattern of channels: that only as it is written.
     pub fn allows_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
-        self.all_channels || channel_is_among(&self.channels, channel, is_pattern)
+        self.all_channels
+            || match is_pattern {
+                true => self.channels.get(channel).is_some(),
+                false => self.channels.iter().any(|(own, ())| matches(own, channel)),
+            }
     }
 
     // What is shown.
@@ -234,7 +221,7 @@ impl Selector {
     fn command_words(&self) -> Vec<Vec<u8>> {
         let base = if self.begins_with_all { "+@all" } else { "-@all" };
         let rules =
-            self.rules.iter().map(|rule| [if rule.allows { b"+" } else { b"-" }, &*rule.what].concat());
+            self.rules.iter().map(|(what, allows)| [if *allows { b"+" } else { b"-" }, what].concat());
         std::iter::once(base.as_bytes().to_vec()).chain(rules).collect()
     }
 
@@ -247,7 +234,7 @@ impl Selector {
         if self.all_keys {
             vec![b"~*".to_vec()]
         } else {
-            self.keys.iter().map(KeyPattern::describe).collect()
+            self.keys.iter().map(|(pattern, access)| key_word(pattern, *access)).collect()
         }
     }
 
@@ -260,7 +247,7 @@ impl Selector {
         if self.all_channels {
             return vec![b"&*".to_vec()];
         }
-        self.channels.iter().map(|channel| [b"&", &**channel].concat()).collect()
+        self.channels.iter().map(|(channel, ())| [b"&", channel].concat()).collect()
     }
 
     /// All its rules.
@@ -273,13 +260,6 @@ impl Selector {
         words.extend(self.command_words());
         words
     }
-}
-
-fn channel_is_among(patterns: &[impl AsRef<[u8]>], channel: &[u8], is_pattern: bool) -> bool {
-    patterns
-        .iter()
-        .map(AsRef::as_ref)
-        .any(|own| if is_pattern { own == channel } else { matches(own, channel) })
 }
 
 /// A name that new connections have.
@@ -299,7 +279,7 @@ pub struct User {
     /// Whether dumps it restores are looked at closely. (Here all are.)
     pub sanitizes_payload: bool,
     /// Digests of the passwords.
-    pub passwords: Vec<Digest256>,
+    pub passwords: Ordered<Digest256>,
     /// The root first.
     pub selectors: Vec<Selector>,
 }
@@ -334,7 +314,7 @@ impl User {
             is_on: false,
             needs_no_password: false,
             sanitizes_payload: true,
-            passwords: Vec::new(),
+            passwords: Ordered::default(),
             selectors: vec![Selector::new(all_channels)],
         }
     }
@@ -360,14 +340,16 @@ impl User {
     /// Replaces all passwords by one, or by none that is needed (`requirepass`).
     pub fn set_password(&mut self, password: Option<&[u8]>) {
         self.passwords.clear();
-        self.passwords.extend(password.map(sha256));
+        if let Some(digest) = password.map(sha256) {
+            self.passwords.insert(&digest, digest);
+        }
         self.needs_no_password = password.is_none();
     }
 
     /// Whether somebody who gives this password may become this user. The time it takes tells nothing about passwords.
     pub fn accepts(&self, password: &[u8]) -> bool {
         let digest = sha256(password);
-        let matching = self.passwords.iter().fold(false, |found, own| found | same(own, &digest));
+        let matching = self.passwords.iter().fold(false, |found, (_, own)| found | same(own, &digest));
         self.is_on && (self.needs_no_password || matching)
     }
 
@@ -389,7 +371,7 @@ impl User {
     /// The rules that make this user, a word each; one for each selector in brackets.
     pub fn describe(&self) -> Vec<Vec<u8>> {
         let mut words: Vec<Vec<u8>> = self.flags().iter().map(|flag| flag.as_bytes().to_vec()).collect();
-        words.extend(self.passwords.iter().map(|digest| format!("#{}", hex(digest)).into_bytes()));
+        words.extend(self.passwords.iter().map(|(_, digest)| format!("#{}", hex(digest)).into_bytes()));
         for (index, selector) in self.selectors.iter().enumerate() {
             let own = selector.words();
             if index == 0 {
@@ -416,7 +398,7 @@ fn in_brackets(word: Vec<u8>) -> Vec<u8> {
 
 /// The channels that a user may use after a change, if the change may have taken some away.
 #[derive(Debug)]
-pub struct LeftChannels(Vec<Box<[u8]>>);
+pub struct LeftChannels(BTreeSet<Box<[u8]>>);
 
 impl LeftChannels {
     /// `None` if everything that was allowed still is.
@@ -424,17 +406,21 @@ impl LeftChannels {
         if new.selectors.iter().any(|selector| selector.all_channels) {
             return None;
         }
-        let all =
-            |user: &User| user.selectors.iter().flat_map(|own| own.channels.clone()).collect::<Vec<_>>();
+        let all = |user: &User| -> BTreeSet<Box<[u8]>> {
+            let channels = user.selectors.iter().flat_map(|own| own.channels.iter());
+            channels.map(|(channel, ())| channel.into()).collect()
+        };
         let left = all(new);
-        let kept = !old.selectors.iter().any(|own| own.all_channels)
-            && all(old).iter().all(|own| left.contains(own));
+        let kept = !old.selectors.iter().any(|own| own.all_channels) && all(old).is_subset(&left);
         (!kept).then_some(LeftChannels(left))
     }
 
     /// Whether a subscription to a channel, or to a pattern, may stay.
     pub fn has(&self, channel: &[u8], is_pattern: bool) -> bool {
-        channel_is_among(&self.0, channel, is_pattern)
+        match is_pattern {
+            true => self.0.contains(channel),
+            false => self.0.iter().any(|own| matches(own, channel)),
+        }
     }
 }
 

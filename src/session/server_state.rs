@@ -183,6 +183,21 @@ impl Settings {
     }
 }
 
+/// Lets through once a minute what anybody could otherwise repeat without end.
+#[derive(Debug, Default)]
+pub struct OnceAMinute {
+    /// Monotonic ms.
+    next_ms: AtomicU64,
+}
+
+impl OnceAMinute {
+    /// Whether it is time; of several who ask at once, one is told so.
+    pub fn may_pass(&self, now_ms: u64) -> bool {
+        let later = |next_ms| (now_ms >= next_ms).then_some(now_ms + 60_000);
+        self.next_ms.fetch_update(RELAXED, RELAXED, later).is_ok()
+    }
+}
+
 /// CLIENT PAUSE: which commands wait, and until when.
 #[derive(Debug, Default)]
 pub struct Pause {
@@ -392,6 +407,8 @@ pub struct ServerState {
     pub users: Users,
     /// What users were denied.
     pub acl_log: AclLog,
+    /// Lines about web pages in the log.
+    pub web_page_lines: OnceAMinute,
     /// What is under way outside the workers' loops.
     pub in_flight: Arc<InFlight>,
     /// LATENCY.
@@ -485,6 +502,7 @@ impl ServerState {
             clients,
             users: parts.users,
             acl_log: AclLog::default(),
+            web_page_lines: OnceAMinute::default(),
             in_flight: Arc::default(),
             latency: parts.latency,
             allowance: Arc::new(Allowance::new(parts.identity.memory_budget_bytes as usize)),

@@ -49,7 +49,7 @@ pub enum Block {
     },
     /// BLPOP and its kin: answer when served.
     Keys(Arc<Waiter>),
-    /// CLIENT PAUSE, KILL, UNBLOCK: answer when what they concern has ended.
+    /// CLIENT PAUSE, KILL, UNBLOCK, and changes of users that end clients: answer when what they concern has ended.
     Others(Arc<Answer>),
 }
 
@@ -189,23 +189,17 @@ impl Session {
         self.users_generation = users_generation;
     }
 
-    /// Takes its user's rights as they are now. False if the user was removed: then it is the default one, may do nothing, and is
-    /// to be closed.
+    /// Takes its user's rights as they are now. False if the user was removed: then it may do nothing, and is to be closed. As its
+    /// generation stays what it was, whoever looks again is told the same.
     pub fn follow_user(&mut self, users: &Users) -> bool {
-        let (user, generation) = users.current(&self.user);
-        match user {
-            Some(user) => {
-                self.may_do_all = user.may_do_all();
-                self.user = user;
-                self.users_generation = generation;
-                true
-            }
-            None => {
-                self.become_default(users);
-                self.authenticated = false;
-                false
-            }
-        }
+        let (Some(user), generation) = users.current(&self.user) else {
+            (self.may_do_all, self.authenticated) = (false, false);
+            return false;
+        };
+        self.may_do_all = user.may_do_all();
+        self.user = user;
+        self.users_generation = generation;
+        true
     }
 
     fn become_default(&mut self, users: &Users) {
@@ -284,7 +278,7 @@ impl Session {
         self.subscriptions = None;
         self.tracking = None;
         self.monitoring = None;
-        self.info.names().name.clear();
+        self.info.change_names(|names| names.name = String::new());
         self.info.set_flag(crate::session::clients::FLAG_NO_EVICT, false);
         self.info.set_flag(crate::session::clients::FLAG_NO_TOUCH, false);
     }

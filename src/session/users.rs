@@ -20,11 +20,17 @@ const RELAXED: Ordering = Ordering::Relaxed;
 /// Users by name.
 pub type UserMap = BTreeMap<Arc<[u8]>, Arc<User>>;
 
+/// How often users have changed. Every command reads it, on every core: nothing that is written more often may lie on its cache line (or on
+/// the one beside it, which some processors fetch together).
+#[derive(Debug)]
+#[repr(align(128))]
+struct Generation(AtomicU64);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Users {
     all: RwLock<UserMap>,
-    generation: AtomicU64,
+    generation: Generation,
     next_id: AtomicU64,
     /// Whether new connections have to say a password before anything else.
     asks: AtomicBool,
@@ -37,7 +43,7 @@ impl Users {
     pub fn new(users: impl IntoIterator<Item = User>) -> Users {
         let own = Users {
             all: RwLock::default(),
-            generation: AtomicU64::new(1),
+            generation: Generation(AtomicU64::new(1)),
             next_id: AtomicU64::new(1),
             asks: AtomicBool::new(false),
             is_open: AtomicBool::new(true),
@@ -58,7 +64,7 @@ impl Users {
     #[inline]
     pub fn generation(&self) -> u64 {
         // Relaxed: a change is in force once its store is visible here; what changed is read under the lock.
-        self.generation.load(RELAXED)
+        self.generation.0.load(RELAXED)
     }
 
     /// Whether new connections have to say a password before anything else.
@@ -99,7 +105,7 @@ impl Users {
         let is_open = default.is_some_and(|user| user.needs_no_password);
         self.is_open.store(is_open, RELAXED);
         self.asks.store(!(is_open && default.is_some_and(|user| user.is_on)), RELAXED);
-        self.generation.fetch_add(1, RELAXED);
+        self.generation.0.fetch_add(1, RELAXED);
     }
 
     fn enter(&self, all: &mut UserMap, mut user: User) -> Arc<User> {
@@ -109,18 +115,24 @@ impl Users {
         user
     }
 
-    /// Makes a user, or changes it: `change` is given what there is. Returns the user before and after.
+    /// Makes a user, or changes it: `change` is given what there is, and may take its time, as no lock is held meanwhile. If somebody else
+    /// has changed the same user first, it is called again. Returns the user before and after.
     pub fn change<E>(
         &self,
         name: &[u8],
-        change: impl FnOnce(Option<&User>) -> Result<User, E>,
+        mut change: impl FnMut(Option<&User>) -> Result<User, E>,
     ) -> Result<(Option<Arc<User>>, Arc<User>), E> {
-        let mut all = self.write();
-        let old = all.get(name).cloned();
-        let new = change(old.as_deref())?;
-        let new = self.enter(&mut all, new);
-        self.changed(&all);
-        Ok((old, new))
+        loop {
+            let old = self.get(name);
+            let new = change(old.as_deref())?;
+            let mut all = self.write();
+            // As long as `old` is held, no other user can lie where it does.
+            if all.get(name).map(Arc::as_ptr) == old.as_ref().map(Arc::as_ptr) {
+                let new = self.enter(&mut all, new);
+                self.changed(&all);
+                return Ok((old, new));
+            }
+        }
     }
 
     /// Removes users. Those that there were.
@@ -134,19 +146,29 @@ impl Users {
     /// Replaces all users by these, and the default one as it is at first if it is not among them. A user of the same name stays the same for its
     /// clients. Returns each user that there was, with what became of it.
     pub fn replace_all(&self, users: impl IntoIterator<Item = User>) -> Vec<(Arc<User>, Option<Arc<User>>)> {
-        let mut all = self.write();
-        let old = std::mem::take(&mut *all);
-        for mut user in users {
-            user.id = old.get(&user.name).map_or_else(|| self.next_id.fetch_add(1, RELAXED), |old| old.id);
-            all.insert(Arc::clone(&user.name), Arc::new(user));
+        // If they name it, theirs comes later.
+        let users: Vec<User> = std::iter::once(User::new_default()).chain(users).collect();
+        loop {
+            // As in `change`, what takes long is done without the lock.
+            let (old, generation) = {
+                let all = self.read();
+                (all.clone(), self.generation())
+            };
+            let mut new = UserMap::new();
+            for user in &users {
+                let known = old.get(&user.name).map(|old| old.id);
+                let id = known.unwrap_or_else(|| self.next_id.fetch_add(1, RELAXED));
+                new.insert(Arc::clone(&user.name), Arc::new(User { id, ..user.clone() }));
+            }
+            let fates =
+                old.values().map(|old| (Arc::clone(old), new.get(&old.name).cloned())).collect::<Vec<_>>();
+            let mut all = self.write();
+            if self.generation() == generation {
+                *all = new;
+                self.changed(&all);
+                return fates;
+            }
         }
-        if !all.contains_key(DEFAULT_USER) {
-            let mut user = User::new_default();
-            user.id = old.get(DEFAULT_USER).map_or_else(|| self.next_id.fetch_add(1, RELAXED), |old| old.id);
-            all.insert(Arc::clone(&user.name), Arc::new(user));
-        }
-        self.changed(&all);
-        old.into_values().map(|old| (Arc::clone(&old), all.get(&old.name).cloned())).collect()
     }
 
     /// `requirepass`: the one password of the default user; empty for none.
@@ -184,6 +206,30 @@ mod tests {
         let generation = users.generation();
         assert!(users.change(b"u", |_| Err(())).is_err());
         assert_eq!(users.generation(), generation, "nothing happened");
+    }
+
+    #[test]
+    fn a_change_takes_no_lock_and_is_not_lost_to_another() {
+        let users = Users::new([]);
+        let mut asked = 0;
+        let change = |old: Option<&User>| {
+            asked += 1;
+            if asked == 1 {
+                users.change(b"u", turn_on).unwrap();
+            }
+            let old = old.cloned().unwrap_or_else(|| User::new(b"u", false));
+            Ok::<_, ()>(User { needs_no_password: true, ..old })
+        };
+        let (old, new) = users.change(b"u", change).unwrap();
+        assert!(asked == 2 && old.is_some() && new.is_on && new.needs_no_password);
+        // One that was removed meanwhile is made anew.
+        let mut removed = Vec::new();
+        let change = |old: Option<&User>| {
+            removed.extend(users.remove([&b"u"[..]]));
+            turn_on(old)
+        };
+        let (old, anew) = users.change(b"u", change).unwrap();
+        assert!(old.is_none() && removed.len() == 1 && anew.id != new.id && !anew.needs_no_password);
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub fn hello(ctx: &mut Context<'_>) -> Result<(), Stop> {
         .into());
     }
     if let Some(name) = name {
-        ctx.session.info.names().name = name;
+        ctx.session.info.change_names(|names| names.name = name);
     }
     if let Some(protocol) = protocol {
         ctx.session.set_protocol(protocol);

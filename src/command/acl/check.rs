@@ -8,9 +8,9 @@ use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::command::client_cmd::describe;
 use crate::command::facts::model::{CommandFacts, Flag, KeyFlag, KeyFlagSet};
-use crate::command::key_finder::{find_command_keys, find_other_keys, flags_with, names_keys};
+use crate::command::key_finder::{find_command_keys, find_other_keys, flags_with, names_keys, shows_values};
 use crate::command::spec::{Command, Table};
-use crate::session::acl_log::Reason;
+use crate::session::acl_log::{Reason, WORD_BYTES_MAX};
 use crate::session::clients::ClientInfo;
 use crate::session::permissions::{Access, Selector, User};
 use crate::session::server_state::ServerState;
@@ -42,6 +42,16 @@ fn channels_of(facts: &CommandFacts, words: usize) -> Option<(std::ops::Range<us
     }
 }
 
+/// What a command does to keys that it names none of, since it walks over all of them: these need every key. Names alone are for everybody
+/// who may run the command, as with SCAN.
+fn access_to_all(facts: &CommandFacts, args: &Args<'_>) -> Option<Access> {
+    match facts.name {
+        "pkscanrange" | "pkrscanrange" if shows_values(args) => Some(Access::READ),
+        "pkpatternmatchdel" => Some(Access::WRITE),
+        _ => None,
+    }
+}
+
 /// Whether a selector allows a command, all its keys and all its channels. `number` is the command's in the catalogue.
 fn check_selector(
     selector: &Selector,
@@ -69,6 +79,12 @@ fn check_selector(
         if let Some(word) = denied.filter(|_| complete).or(denied_other) {
             return Err(Denied { reason: Reason::Key, word });
         }
+    }
+    if let Some(access) = access_to_all(facts, args)
+        && !selector.allows_every_key(access)
+    {
+        // The word that asks for them.
+        return Err(Denied { reason: Reason::Key, word: 1 });
     }
     if !selector.allows_all_channels()
         && let Some((mut words, is_pattern)) = channels_of(facts, args.len())
@@ -136,7 +152,7 @@ pub fn note(
     object: &[u8],
     user: &[u8],
 ) {
-    let line = describe(client, table, server.clock.monotonic_ms());
+    let line = describe(client, table, server.clock.monotonic_ms(), WORD_BYTES_MAX);
     let length_max = server.config().number("acllog-max-len").max(0) as usize;
     server.acl_log.add((reason, in_multi), object, user, line, server.clock.unix_ms(), length_max);
 }
@@ -217,6 +233,18 @@ mod tests {
             denied(Reason::Key, 7)
         );
         assert_eq!(ask("+@all ~k ~d", "georadius k 0 0 1 m store d store e"), denied(Reason::Key, 9));
+    }
+
+    #[test]
+    fn whatever_walks_over_all_keys_needs_them() {
+        assert_eq!(ask("+@all ~k", "pkscanrange string a z"), Ok(()));
+        assert_eq!(ask("+@all ~k", "pkrscanrange STRING_with_value a z"), denied(Reason::Key, 1));
+        assert_eq!(ask("+@all %R~*", "pkscanrange string_with_value a z"), Ok(()));
+        assert_eq!(ask("+@all %R~*", "pkpatternmatchdel k*"), denied(Reason::Key, 1));
+        assert_eq!(ask("+@all %W~*", "pkpatternmatchdel k*"), Ok(()));
+        assert_eq!(ask("+@all %W~*", "pkscanrange string_with_value a z"), denied(Reason::Key, 1));
+        assert_eq!(ask("+@all ~k (+get ~*)", "pkpatternmatchdel k*"), denied(Reason::Key, 1));
+        assert_eq!(ask("+@all ~k (+pkpatternmatchdel ~*)", "pkpatternmatchdel k*"), Ok(()));
     }
 
     #[test]

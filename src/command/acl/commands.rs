@@ -5,7 +5,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::sha256::hex;
 use crate::base::stop::Stop;
 use crate::command::acl::check::check;
-use crate::command::acl::ending::{end_clients, end_listeners};
+use crate::command::acl::ending::{Change, end_clients};
 use crate::command::acl::file::{all_channels, load, path, save};
 use crate::command::acl::rules::{changed, has_blanks};
 use crate::command::facts::catalogue::catalogue;
@@ -24,11 +24,14 @@ const NO_FILE: ReplyError = ReplyError::fixed(
 
 /// Bytes of words above which digests of passwords take too long for a worker.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// How many words, each of them a rule or a user, a worker has time for.
+const INLINE_WORDS_MAX: usize = 256;
 
-/// Where commands run that make digests of their words.
+/// Where commands run that change users.
 pub fn class(args: &Args<'_>) -> Class {
-    let bytes: usize = args.iter().map(<[u8]>::len).sum();
-    if bytes > INLINE_BYTES_MAX { Class::Slow } else { Class::Inline }
+    let is_long =
+        args.len() > INLINE_WORDS_MAX || args.iter().map(<[u8]>::len).sum::<usize>() > INLINE_BYTES_MAX;
+    if is_long { Class::Slow } else { Class::Inline }
 }
 
 fn wrong_words(ctx: &Context<'_>) -> Stop {
@@ -71,7 +74,7 @@ pub fn getuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
     flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
     reply.bulk(b"passwords");
     reply.array(user.passwords.len());
-    user.passwords.iter().for_each(|digest| reply.bulk(hex(digest).as_bytes()));
+    user.passwords.iter().for_each(|(_, digest)| reply.bulk(hex(digest).as_bytes()));
     let Some((root, others)) = user.selectors.split_first() else { return Ok(()) };
     write_selector(reply, root);
     reply.bulk(b"selectors");
@@ -106,10 +109,8 @@ pub fn setuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
         .users
         .change(name, |old| changed(old, name, ctx.args.from(3), all_channels))
         .map_err(|why| ReplyError::new(format!("ERR {}", why.replace(['\r', '\n'], " "))))?;
-    if let Some(old) = old {
-        end_listeners(ctx.server, ctx.session, &old, &new);
-    }
-    ctx.reply.ok();
+    let changes: Vec<Change> = old.map(|old| (old, Some(new))).into_iter().collect();
+    end_clients(ctx.server, ctx.session, &changes).answer(ctx, b"+OK\r\n".to_vec());
     Ok(())
 }
 
@@ -119,8 +120,9 @@ pub fn deluser(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::fixed("ERR The 'default' user cannot be removed").into());
     }
     let removed = ctx.server.users.remove(ctx.args.from(2));
-    removed.iter().for_each(|user| end_clients(ctx.server, ctx.session, user));
-    ctx.reply.integer(removed.len() as i64);
+    let reply = format!(":{}\r\n", removed.len()).into_bytes();
+    let changes: Vec<Change> = removed.into_iter().map(|user| (user, None)).collect();
+    end_clients(ctx.server, ctx.session, &changes).answer(ctx, reply);
     Ok(())
 }
 
@@ -268,13 +270,8 @@ fn file(ctx: &Context<'_>) -> Result<PathBuf, Stop> {
 pub fn load_file(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let path = file(ctx)?;
     let users = load(&ctx.server.config(), &path).map_err(|why| ReplyError::new(format!("ERR {why}")))?;
-    for (old, new) in ctx.server.users.replace_all(users) {
-        match new {
-            Some(new) => end_listeners(ctx.server, ctx.session, &old, &new),
-            None => end_clients(ctx.server, ctx.session, &old),
-        }
-    }
-    ctx.reply.ok();
+    let changes = ctx.server.users.replace_all(users);
+    end_clients(ctx.server, ctx.session, &changes).answer(ctx, b"+OK\r\n".to_vec());
     Ok(())
 }
 

@@ -79,16 +79,15 @@ pub fn apply(user: &mut User, rule: &[u8], all_channels: bool) -> Result<(), Rul
         [b'>' | b'#', password @ ..] => {
             let digest = if rule[0] == b'>' { Some(sha256(password)) } else { from_hex(password) };
             let digest = digest.ok_or(RuleError::Digest)?;
-            if !user.passwords.contains(&digest) {
-                user.passwords.push(digest);
-            }
+            user.passwords.insert(&digest, digest);
             user.needs_no_password = false;
         }
         [b'<' | b'!', password @ ..] => {
             let digest = if rule[0] == b'<' { Some(sha256(password)) } else { from_hex(password) };
             let digest = digest.ok_or(RuleError::Digest)?;
-            let at = user.passwords.iter().position(|own| *own == digest).ok_or(RuleError::NoPassword)?;
-            user.passwords.remove(at);
+            if !user.passwords.remove(&digest) {
+                return Err(RuleError::NoPassword);
+            }
         }
         [b'(', inner @ .., b')'] => {
             let mut selector = Selector::new(all_channels);
