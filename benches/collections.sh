@@ -2,13 +2,14 @@
 # Collections against redis-server, in one run: the commands of a queue, a set, a hash .. on small collections, on one of a million
 # elements, and on one key by all clients; and how many bytes many small collections take on disk.
 #
-#   benches/collections.sh [REQUESTS]          (1,000,000 for each command; `quick` for 100,000)
+#   benches/collections.sh [REQUESTS]          (1,000,000 for each command and round; `quick` for 100,000)
 #
 #   HAYPILE_BIN (else a release build), REDIS (default redis-server), WORK (default target/collections),
 #   FLAGS (default --memory-budget 1gb), HASHES (how many small hashes for the bytes, default 1,000,000), FILL (writes that fill the
-#   large ones, default 2,000,000), SETTLE (seconds of rest behind the fill, default 8)
+#   large ones, default 2,000,000), SETTLE (seconds of rest behind the fill, default 8), ROUNDS (default 3)
 #
-# Prints a table: command, rates of both, their ratio, and the processor time of each operation (both in microseconds).
+# Prints a table: command, rates of both, their ratio (the median of the rounds, in each of which both run one behind the other, and the
+# least and the greatest), and the processor time of each operation in microseconds. `benches/bars.awk` draws it.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,6 +20,7 @@ flags=${FLAGS:---memory-budget 1gb}
 redis=${REDIS:-redis-server}
 hashes=${HASHES:-1000000}
 fill=${FILL:-2000000}
+rounds=${ROUNDS:-3}
 for tool in redis-cli redis-benchmark "$redis"; do
   command -v "$tool" > /dev/null || { echo "$tool is not there (Debian: apt-get install redis)" >&2; exit 2; }
 done
@@ -58,12 +60,24 @@ measure() {
 }
 
 row() {
-  local name=$1 mine yours
+  local name=$1 mine yours round
   shift
-  read -r -a mine < <(measure "$ours" "$own" "$@")
-  read -r -a yours < <(measure "$theirs" "$other" "$@")
-  printf '| %-34s | %10.0f | %10.0f | %5.2f | %6s | %6s |\n' "$name" "${mine[0]}" "${yours[0]}" \
-    "$(awk -v a="${mine[0]}" -v b="${yours[0]}" 'BEGIN { print b ? a / b : 0 }')" "${mine[1]}" "${yours[1]}"
+  for ((round = 0; round < rounds; round++)); do
+    if ((round % 2 == 0)); then
+      read -r -a mine < <(measure "$ours" "$own" "$@")
+      read -r -a yours < <(measure "$theirs" "$other" "$@")
+    else
+      read -r -a yours < <(measure "$theirs" "$other" "$@")
+      read -r -a mine < <(measure "$ours" "$own" "$@")
+    fi
+    awk -v a="${mine[0]}" -v b="${yours[0]}" -v c="${mine[1]}" -v d="${yours[1]}" 'BEGIN { print (b ? a / b : 0), a, b, c, d }'
+  done | sort -n | awk -v name="$name" '
+    { for (i = 1; i <= 5; i++) value[NR, i] = $i }
+    END {
+      m = int((NR + 1) / 2)
+      printf "| %-34s | %10.0f | %10.0f | %5.2f | %.2f..%.2f | %6.2f | %6.2f |\n", name, value[m, 2], value[m, 3], value[m, 1],
+        value[1, 1], value[NR, 1], value[m, 4], value[m, 5]
+    }'
 }
 
 both() {
@@ -79,8 +93,8 @@ fill() {
   done
 }
 
-echo "| command | ours /s | redis /s | ratio | ours us | redis us |"
-echo "|---|---|---|---|---|---|"
+echo "| command | ours /s | redis /s | ratio | of | ours us | redis us |"
+echo "|---|---|---|---|---|---|---|"
 row 'HSET, small' HSET small:__rand_int__ field value
 row 'SADD, small' SADD set:__rand_int__ member
 row 'ZADD, small' ZADD zset:__rand_int__ 1 member

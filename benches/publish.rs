@@ -57,7 +57,7 @@ fn main() -> io::Result<()> {
         let mut stream = connect(address)?;
         if number < subscribers {
             stream.write_all(b"SUBSCRIBE channel\r\n")?;
-            let mut confirmation = [0; 39];
+            let mut confirmation = [0; 36];
             stream.read_exact(&mut confirmation)?;
             assert!(confirmation.ends_with(b":1\r\n"), "{}", confirmation.escape_ascii());
         }

@@ -55,7 +55,8 @@ fn what_has_expired_gives_its_space_back() {
     let bytes = count_from("HAYPILE_EXPIRING_BYTES", 40_000_000) as usize;
     let life = count_from("HAYPILE_LIFE_S", 2);
     let limit = Duration::from_secs(if life >= 60 { 1800 } else { 90 });
-    let server = Server::start("expired-space", &["--memory-budget", "64mb"]);
+    let budget = if bytes > 1_000_000_000 { "512mb" } else { "64mb" };
+    let server = Server::start("expired-space", &["--memory-budget", budget]);
     let (mut client, mut random) = (server.client(), Random::new(7));
     // What stays is written between the rest.
     let (count, keep) = (bytes / VALUE_BYTES, (bytes / 10).max(40_000_000) / VALUE_BYTES);
