@@ -2,17 +2,28 @@
 
 use haypile_lsm::env::env::OpenMode;
 use haypile_lsm::{Env, Error, OsEnv, Result};
-use rustix::fs::{Mode, chmod, stat};
+use rustix::fs::{FileType, Mode, chmod, stat};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The most that is read of one.
 const FILE_BYTES_MAX: usize = 16 << 20;
 
-/// All bytes of a file.
+/// All bytes of a file. An error if it is too large, or no file: a part of it, or nothing, would be taken for the whole.
 pub fn read(env: &Arc<OsEnv>, path: &Path) -> Result<Vec<u8>> {
+    let found = stat(path).map_err(|errno| Error::io("stat", path, errno.into()))?;
+    if !FileType::from_raw_mode(found.st_mode).is_file() {
+        return Err(Error::invalid(format!("{}: not a regular file", path.display())));
+    }
     let file = env.open(path, OpenMode::Read)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX)];
+    let len = file.len()?;
+    let Some(len) = usize::try_from(len).ok().filter(|len| *len <= FILE_BYTES_MAX) else {
+        return Err(Error::invalid(format!(
+            "{}: {len} bytes are more than {FILE_BYTES_MAX}",
+            path.display()
+        )));
+    };
+    let mut bytes = vec![0; len];
     let count = file.read_at(&mut bytes, 0)?;
     bytes.truncate(count);
     Ok(bytes)
@@ -38,4 +49,24 @@ pub fn replace(env: &Arc<OsEnv>, path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync()?;
     env.rename(&aside, path)?;
     env.sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_files_are_read() {
+        let env = OsEnv::new();
+        let folder = std::env::temp_dir().join(format!("haypile-text-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("users.acl");
+        assert!(read(&env, &path).is_err());
+        std::fs::write(&path, b"user default on").unwrap();
+        assert_eq!(read(&env, &path).unwrap(), b"user default on");
+        std::fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX as u64 + 1).unwrap();
+        assert!(read(&env, &path).is_err());
+        assert!(read(&env, &folder).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
