@@ -683,20 +683,22 @@ pub enum SetCondition {
     IfAll,
 }
 
-/// HSETEX: sets fields with an expiry, which may have passed: then they go. Whether the condition held.
+/// HSETEX: sets fields with an expiry, which may have passed: then they go. `None` if the condition did not hold, else whether
+/// there was a hash before.
 pub fn set_and_expire<'a>(
     txn: &mut Txn,
     at: At<'_>,
     condition: SetCondition,
     expiry: FieldExpiry,
     pairs: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
-) -> Result<bool, Stop> {
+) -> Result<Option<bool>, Stop> {
     let mut editor = Editor::open(txn, at, true)?;
+    let existed = editor.existed();
     if condition != SetCondition::Always {
         for (name, _) in pairs.clone() {
             if editor.expiry(txn, name)?.is_some() != (condition == SetCondition::IfAll) {
                 editor.finish(txn)?;
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
@@ -711,7 +713,7 @@ pub fn set_and_expire<'a>(
         }
     }
     editor.finish(txn)?;
-    Ok(true)
+    Ok(Some(existed))
 }
 
 /// What Redis would call the encoding of a hash.

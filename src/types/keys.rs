@@ -37,15 +37,18 @@ pub fn expiry(txn: &mut Txn, at: At<'_>) -> Result<Option<u64>, Stop> {
 /// At most so many elements are looked at to guess the size of a collection.
 const SAMPLES_MAX: u64 = 1000;
 
+/// Samples are taken in so many places of a collection.
+const PLACES: u64 = 16;
+
 /// About how many bytes a value takes up, without its key. Of a collection under an id that is its count times the mean of
-/// the first `samples` elements; 0 for as many as there is time for.
+/// `samples` elements, 0 for as many as there is time for.
 pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64>, Stop> {
     let read = |record: Option<Record<'_>>| {
         let Record { head, body } = record?;
         Some(match (head.id, head.kind) {
             (0, _) => Ok(body.len() as u64),
             (_, Kind::String) => Ok(external_size(body).unwrap_or(0)),
-            (id, _) => Err((id, split_collection_body(body).map_or(0, |(count, _)| count))),
+            _ => Err((head, split_collection_body(body).map_or(0, |(count, _)| count))),
         })
     };
     match txn.view(at, read)? {
@@ -53,26 +56,65 @@ pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64
         Some(Ok(bytes)) => return Ok(Some(bytes)),
         Some(Err(_)) => txn.pin(),
     }
-    let (id, count) = match txn.view(at, read)? {
+    let (head, count) = match txn.view(at, read)? {
         None => return Ok(None),
         Some(Ok(bytes)) => return Ok(Some(bytes)),
         Some(Err(found)) => found,
     };
-    let prefix = data::prefix(at.space, id);
-    let keyspace = txn.store().keyspaces().data;
-    let mut iter = txn.iter(keyspace, Some(prefix.to_vec()), prefix_end(&prefix))?;
-    iter.seek_to_first()?;
     let most = if samples == 0 { SAMPLES_MAX } else { samples.min(SAMPLES_MAX) };
-    let (mut seen, mut bytes) = (0, 0);
-    while iter.valid() && seen < most {
-        txn.charge(1, 0)?;
-        if !data::is_owner(iter.key()) {
-            seen += 1;
-            bytes += (iter.key().len() + iter.value().len()) as u64;
-        }
-        iter.next()?;
-    }
+    let (seen, bytes) = sample(txn, at.space, &head, most, count)?;
     Ok(Some(if seen == 0 { 0 } else { (u128::from(bytes) * u128::from(count) / u128::from(seen)) as u64 }))
+}
+
+/// Looks at up to `most` of the `count` elements of a collection under an id, spread over it: how many it saw, and their bytes.
+fn sample(txn: &mut Txn, space: Space, head: &Head, most: u64, count: u64) -> Result<(u64, u64), Stop> {
+    let (kind, records) = match head.kind {
+        Kind::Hash => (data::FIELD, 1),
+        Kind::Set => (data::MEMBER, 1),
+        // By member and by score: both hold both.
+        Kind::SortedSet => (data::ZSET_MEMBER, 2),
+        Kind::List => (data::ELEMENT, 1),
+        Kind::Stream => (data::ENTRY, 1),
+        Kind::String => return Ok((0, 0)),
+    };
+    let (lower, upper) = data::element_bounds(space, head.id, kind);
+    let keyspace = txn.store().keyspaces().data;
+    let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
+    let places = if most >= count { 1 } else { PLACES.min(most) };
+    let between = places_between(&mut iter, places)?;
+    iter.seek_to_first()?;
+    let (mut seen, mut bytes) = (0, 0);
+    for (place, key) in between.iter().enumerate() {
+        // Where it is already behind that place it goes on, so that it sees nothing twice.
+        if iter.valid() && iter.key() < key.as_slice() {
+            iter.seek(key)?;
+        }
+        let until = most * (place as u64 + 1) / places;
+        while iter.valid() && seen < until {
+            txn.charge(1, 0)?;
+            seen += 1;
+            bytes += (iter.key().len() + iter.value().len()) as u64 * records;
+            iter.next()?;
+        }
+    }
+    Ok((seen, bytes))
+}
+
+/// So many keys at even distances from the first one to the last one, as if they were spread evenly.
+fn places_between(iter: &mut Iter, places: u64) -> Result<Vec<Vec<u8>>, Stop> {
+    iter.seek_to_last()?;
+    let last = if iter.valid() { iter.key().to_vec() } else { Vec::new() };
+    iter.seek_to_first()?;
+    let first = if iter.valid() { iter.key().to_vec() } else { Vec::new() };
+    let shared = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
+    let number = |key: &[u8]| {
+        let tail = key.get(shared..).unwrap_or_default();
+        std::array::from_fn(|at| tail.get(at).copied().unwrap_or(0))
+    };
+    let (low, high) = (u64::from_be_bytes(number(&first)), u64::from_be_bytes(number(&last)));
+    let step = high.saturating_sub(low) / places;
+    let place = |at: u64| [&first[..shared], &(low + at * step).to_be_bytes()[..]].concat();
+    Ok((0..places).map(place).collect())
 }
 
 /// DEL: whether there was something.
