@@ -82,10 +82,10 @@ fn readers_of_a_group_hear_that_their_stream_has_expired() {
             // Since 7.2.
             continue;
         }
+        let mut popper = block(&server, &mut admin, "BLPOP s 0");
         call(&mut admin, "XGROUP CREATE s g $ MKSTREAM");
         call(&mut admin, "XGROUP CREATE other g $ MKSTREAM");
         let mut reader = block(&server, &mut admin, "XREADGROUP GROUP g c BLOCK 0 STREAMS other s > >");
-        let mut popper = block(&server, &mut admin, "BLPOP s 0");
         let mut plain = block(&server, &mut admin, "XREAD BLOCK 0 STREAMS s $");
         call(&mut admin, "PEXPIRE s 20");
         let error = read(&mut reader);
