@@ -16,6 +16,7 @@ use crate::command::dispatch::Executor;
 use crate::command::memory_cmd::resident_bytes;
 use crate::command::save;
 use crate::command::server::saved_before_end;
+use crate::command::service::Service;
 use crate::command::spec::Table;
 use crate::command::table::renamed;
 use crate::daemon;
@@ -26,7 +27,7 @@ use crate::net::pool::{Pool, PoolKind};
 use crate::net::shutdown::Latch;
 use crate::net::tls;
 use crate::net::worker::log_watch::LogWatch;
-use crate::net::worker::mail::{Letter, Pools, WorkerShared, new_shared};
+use crate::net::worker::mail::{Letter, Pools, Work as PoolWork, WorkerShared, new_shared};
 use crate::net::worker::pool_work::do_work;
 use crate::net::worker::state::Worker;
 use crate::session::clients::WorkerHandle;
@@ -561,7 +562,17 @@ fn start(
         spawn(server, name, move || run(&own, &stop))
     };
     let compactor = background("compact", compact_on_request)?;
-    let background = [background("housekeeper", keep_house)?, background("checkpoint", make_checkpoints)?];
+    let housekeeper = {
+        let (own, stop) = (Arc::clone(server), Arc::clone(&stop_background));
+        let (pools, worker) = (Arc::clone(&pools), shared.first().map(Arc::clone));
+        let serve = move |service| {
+            if let Some(worker) = &worker {
+                pools.io.push(PoolWork::Serve(Arc::clone(worker), service));
+            }
+        };
+        spawn(server, "housekeeper", move || keep_house(&own, &stop, &serve))?
+    };
+    let background = [housekeeper, background("checkpoint", make_checkpoints)?];
     let (acceptor, stop_acceptor) = Acceptor::new(Arc::clone(server), shared, listeners, poll);
     let acceptor = spawn(server, "acceptor", move || acceptor.run())?;
     Ok(Running { acceptor, stop_acceptor, workers: threads, pools, background, compactor, stop_background })
@@ -672,8 +683,8 @@ fn join(server: &ServerState, thread: JoinHandle<()>) {
     }
 }
 
-/// Ten times a second: rates, memory, room for large requests, expiry.
-fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
+/// Ten times a second: rates, memory, room for large requests, expiry. `serve` takes service for those who wait for what expires.
+fn keep_house(server: &Arc<ServerState>, stop: &Latch, serve: &dyn Fn(Box<Service>)) {
     let mut busy = false;
     let mut last_ms = 0;
     while !stop.wait(if busy { Duration::ZERO } else { HOUSEKEEPING }) {
@@ -686,7 +697,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
             server.allowance.move_ceiling(|bytes| server.store().db().lend_cache(bytes));
             server.evict_clients();
         }
-        busy = match background_turn(server) {
+        busy = match background_turn(server, serve) {
             Ok(more) => more,
             Err(Error::Closed | Error::NoSpace { .. } | Error::Poisoned(_)) => false,
             Err(error) => {
@@ -698,7 +709,7 @@ fn keep_house(server: &Arc<ServerState>, stop: &Latch) {
 }
 
 /// A turn of the store's own work. While writers are paused nothing expires.
-fn background_turn(server: &Arc<ServerState>) -> Result<bool, Error> {
+fn background_turn(server: &Arc<ServerState>, serve: &dyn Fn(Box<Service>)) -> Result<bool, Error> {
     // Taken before the look at the pause: whoever pauses either sees this turn and waits for its end, or this turn sees the pause.
     let _ticket = server.in_flight.begin(Work::Expiry);
     if server.pause.until(server.clock.monotonic_ms(), true).is_some() {
@@ -706,7 +717,13 @@ fn background_turn(server: &Arc<ServerState>) -> Result<bool, Error> {
     }
     let started_ns = server.clock.monotonic_ns();
     let expired_before = server.store().expired_keys();
-    let result = server.store().background_turn();
+    let store = server.store();
+    let result = store.background_turn();
+    for (db, key) in store.take_swept() {
+        if server.waiters.has(db, &key) {
+            serve(Box::new(Service::of_gone(&store, db, &key)));
+        }
+    }
     if server.store().expired_keys() != expired_before {
         let ns = server.clock.monotonic_ns().saturating_sub(started_ns);
         server.latency.note(EXPIRE_CYCLE, Duration::from_nanos(ns));

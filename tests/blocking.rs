@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::client::{Client, render};
-use support::program::Program;
+use support::program::{Family, Program};
 use support::random::{Random, count_from, seed_from};
 use support::server::{Server, wait_for};
 
@@ -72,6 +72,68 @@ fn nothing_comes(client: &mut Client) {
     client.set_patience(Duration::from_millis(30)).unwrap();
     assert!(client.read().is_err(), "an answer came");
     client.set_patience(support::client::PATIENCE).unwrap();
+}
+
+#[test]
+fn readers_of_a_group_hear_that_their_stream_has_expired() {
+    for server in servers("expiry") {
+        let mut admin = server.client();
+        if server.family() == Family::Redis {
+            // Since 7.2.
+            continue;
+        }
+        let mut popper = block(&server, &mut admin, "BLPOP s 0");
+        call(&mut admin, "XGROUP CREATE s g $ MKSTREAM");
+        call(&mut admin, "XGROUP CREATE other g $ MKSTREAM");
+        let mut reader = block(&server, &mut admin, "XREADGROUP GROUP g c BLOCK 0 STREAMS other s > >");
+        let mut plain = block(&server, &mut admin, "XREAD BLOCK 0 STREAMS s $");
+        call(&mut admin, "PEXPIRE s 20");
+        let error = read(&mut reader);
+        assert!(error.starts_with(r"-NOGROUP No such key \'s\'"), "{error}");
+        nothing_comes(&mut popper);
+        nothing_comes(&mut plain);
+        call(&mut admin, "RPUSH s x");
+        assert_eq!(read(&mut popper), "*[$s, $x]");
+        assert_eq!(blocked(&mut admin), 1);
+    }
+}
+
+#[test]
+fn a_group_that_is_set_back_serves_nobody_before_the_next_entry() {
+    for server in servers("setid") {
+        let mut admin = server.client();
+        call(&mut admin, "XADD s 1-1 f v");
+        call(&mut admin, "XGROUP CREATE s g $");
+        let mut reader = block(&server, &mut admin, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+        call(&mut admin, "XGROUP SETID s g 0");
+        nothing_comes(&mut reader);
+        call(&mut admin, "XADD s 2-1 f v");
+        let both = "*[*[$s, *[*[$1-1, *[$f, $v]], *[$2-1, *[$f, $v]]]]]";
+        assert_eq!(read(&mut reader), both);
+    }
+}
+
+#[test]
+fn an_entry_delivered_under_a_key_shows_under_the_same_key_again() {
+    for server in servers("twice") {
+        let mut admin = server.client();
+        call(&mut admin, "XADD s 1-1 f v");
+        call(&mut admin, "XGROUP CREATE s g 0");
+        let one = "*[$s, *[*[$1-1, *[$f, $v]]]]";
+        let twice = call(&mut admin, "XREADGROUP GROUP g c STREAMS s s > 0");
+        assert_eq!(twice, format!("*[{one}, {one}]"));
+        let pending = call(&mut admin, "XPENDING s g - + 9");
+        assert!(pending.ends_with(", :2]]"), "{pending}");
+        for line in ["XADD s 2-1 f v", "XADD s 3-1 f v"] {
+            call(&mut admin, line);
+        }
+        let limited = call(&mut admin, "XREADGROUP GROUP g c COUNT 2 STREAMS s s > 0");
+        let (new, old) = (
+            "*[$s, *[*[$2-1, *[$f, $v]], *[$3-1, *[$f, $v]]]]",
+            "*[$s, *[*[$1-1, *[$f, $v]], *[$2-1, *[$f, $v]]]]",
+        );
+        assert_eq!(limited, format!("*[{new}, {old}]"));
+    }
 }
 
 #[test]

@@ -204,3 +204,24 @@ fn a_dump_file_of_redis_is_imported() {
     ours.call(&["SELECT", "3"]);
     assert_eq!(ours.text(&["GET", "elsewhere"]), "value");
 }
+
+#[test]
+fn the_idle_time_that_comes_with_a_key_is_kept() {
+    let mut servers = vec![Server::start("idle-ours", &[])];
+    if let Some(redis) = Program::controls().into_iter().next() {
+        servers.push(Server::start_program("idle-redis", redis, &[]));
+    }
+    for server in servers {
+        let mut client = server.client();
+        client.call(&["SET", "k", "v"]);
+        let dump = client.call(&["DUMP", "k"]);
+        let Value::Bulk(dump) = dump else { panic!("{dump:?}") };
+        let restore: [&[u8]; 7] = [b"RESTORE", b"k", b"0", &dump, b"REPLACE", b"IDLETIME", b"1000"];
+        assert_eq!(client.call(&restore), Value::Simple(b"OK".to_vec()));
+        let Value::Integer(idle_s) = client.call(&["OBJECT", "IDLETIME", "k"]) else { panic!("no time") };
+        assert!((1000..1060).contains(&idle_s), "{idle_s}");
+        client.call(&["GET", "k"]);
+        let Value::Integer(idle_s) = client.call(&["OBJECT", "IDLETIME", "k"]) else { panic!("no time") };
+        assert!(idle_s < 60, "{idle_s}");
+    }
+}

@@ -323,6 +323,43 @@ fn what_expires_is_told_of_in_time() {
 }
 
 #[test]
+fn expired_fields_are_told_of_once_and_by_what_removes_them() {
+    let mut peers = scripted("fields", "EA");
+    let peer = &mut peers[0];
+    call(peer, "DEBUG SET-ACTIVE-EXPIRE 0");
+    for line in ["HSET h a 1 b 2", "HPEXPIRE h 1 FIELDS 1 a"] {
+        call(peer, line);
+    }
+    expect(peer, &["__keyevent@0__:hset h", "__keyevent@0__:hexpire h"]);
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    // These change nothing, and so remove nothing.
+    for line in ["HDEL h a", "HDEL h none", "HSETNX h b 3", "HEXPIRE h 9 FIELDS 1 a"] {
+        call(peer, line);
+    }
+    assert_eq!(call(peer, "HLEN h"), ":2");
+    expect(peer, &[]);
+    assert_eq!(call(peer, "HSET h b 4"), ":0");
+    assert_eq!(call(peer, "HLEN h"), ":1");
+    call(peer, "HSET h b 5");
+    let told = ["__keyevent@0__:hexpired h", "__keyevent@0__:hset h", "__keyevent@0__:hset h"];
+    expect(peer, &told);
+}
+
+#[test]
+fn a_hash_that_only_passes_by_is_told_of() {
+    for peer in &mut scripted("hsetex", "EA") {
+        if peer.series.starts_with('7') && peer.server.family() == Family::Redis {
+            continue;
+        }
+        let arity = "-ERR wrong number of arguments for \\'hsetex\\' command";
+        assert_eq!(call(peer, "HSETEX h FXX FIELDS x v"), arity);
+        assert_eq!(call(peer, "HSETEX h FIELDS x v w"), "-ERR invalid number of fields");
+        assert_eq!(call(peer, "HSETEX h PXAT 1 FIELDS 2 a 1 b 2"), ":1");
+        expect(peer, &["__keyevent@0__:hset h", "__keyevent@0__:hdel h", "__keyevent@0__:del h"]);
+    }
+}
+
+#[test]
 fn a_transaction_tells_once_and_what_failed_tells_nothing() {
     for peer in &mut scripted("multi", "KA") {
         for line in

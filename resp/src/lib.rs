@@ -7,6 +7,7 @@
 //! | `scan` | line ends and numbers |
 //! | `inline` | commands typed as a line of words |
 //! | `request` | [`RequestParser`]: bytes of a client to ranges of arguments, in any pieces |
+//! | `digits` | the digits of doubles |
 //! | `reply` | [`ReplyWriter`]: replies in either protocol |
 //! | `value` | [`ReplyReader`]: replies back to values, for tests and tools |
 //!
@@ -36,6 +37,7 @@ mod error;
 mod scan;
 mod inline;
 mod request;
+mod digits;
 mod reply;
 mod value;
 

@@ -18,11 +18,11 @@
 //! elements follow as a header announced. Text from outside cannot break a reply: line ends in one-line
 //! replies become spaces.
 
+use crate::digits::{self, DIGITS_MAX};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::Write;
-use std::ops::Range;
 
 /// The protocol a connection speaks. Connections begin with RESP2 and switch with HELLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -500,7 +500,7 @@ pub fn append_integer(buffer: &mut Vec<u8>, value: i64) {
 }
 
 /// Appends the spelling Redis 7.4 gives a double in replies: an integer up to 2^62 exactly, anything else in
-/// the fewest digits that read back as the same number, plain up to seven zeros beyond them and with an
+/// few digits that read back as the same number (nearly always the fewest, see `digits`), plain up to seven zeros beyond them and with an
 /// exponent otherwise; also `inf`, `-inf`, `nan` and `-0`.
 pub fn append_double(buffer: &mut Vec<u8>, value: f64) {
     let mut digits = [0; DOUBLE_BYTES_MAX];
@@ -574,25 +574,9 @@ fn write_double(out: &mut &mut [u8], value: f64) -> std::io::Result<()> {
     if value.fract() == 0.0 && value.abs() <= EXACT_INTEGER_MAX {
         return write!(out, "{}", value.abs() as u64);
     }
-    let mut scientific = [0; DOUBLE_BYTES_MAX];
-    let (digits, scale) = shortest_digits(&mut scientific, value.abs())?;
-    write_scaled(out, &scientific[digits], scale)
-}
-
-/// The fewest digits that read back as `value`, which is digits * 10^scale. They lie in `scratch`.
-fn shortest_digits(scratch: &mut [u8; DOUBLE_BYTES_MAX], value: f64) -> std::io::Result<(Range<usize>, i32)> {
-    let mut rest = &mut scratch[..];
-    write!(rest, "{value:e}")?;
-    let used = DOUBLE_BYTES_MAX - rest.len();
-    let exponent_at = scratch[..used].iter().position(|byte| *byte == b'e').unwrap_or(used);
-    let exponent = scratch.get(exponent_at + 1..used).and_then(crate::scan::parse_i64).unwrap_or(0);
-    let mut digits = 0..exponent_at;
-    if digits.len() > 1 {
-        // d.ddd: put the first digit in the place of the point.
-        scratch[1] = scratch[0];
-        digits.start = 1;
-    }
-    Ok((digits.clone(), exponent as i32 - (digits.len() as i32 - 1)))
+    let mut found = [0; DIGITS_MAX];
+    let (digits, scale) = digits::find(&mut found, value.abs());
+    write_scaled(out, &found[digits], scale)
 }
 
 /// Writes digits * 10^scale.

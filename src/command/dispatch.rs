@@ -21,6 +21,7 @@ use crate::command::running::{account, call_handler, container_alone, error_of, 
 use crate::command::service::{self, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::command::transactions::{self, Queueing, needs_of};
+use crate::session::in_flight::Work;
 use crate::session::latency::WRITE_DELAY;
 use crate::session::multi::Needs;
 use crate::session::server_state::{Fsync, ServerState};
@@ -609,20 +610,15 @@ impl Executor {
                 self.follow_store();
                 continue;
             }
-            let (held, mut line) = if Arc::ptr_eq(service.store(), &store) {
-                service.take()
-            } else {
-                let mut keys = service.keys();
-                match store.locks().lock_or_queue(&mut keys, waker) {
+            let (held, mut line, _ticket) = match service.take_locked(&store) {
+                Some((held, line)) => (held, line, None),
+                None => match store.locks().lock_or_queue(&mut service.keys(), waker) {
                     Some(guard) => {
-                        // Whoever waits for the keys in the store of before tries again in the new one.
-                        let before = Arc::clone(service.store());
-                        let (held, line) = service.take();
-                        drop(before.locks().adopt(held));
-                        (guard.detach(), line)
+                        let ticket = self.server.in_flight.begin(Work::Service);
+                        (guard.detach(), service.into_line(), Some(ticket))
                     }
                     None => return Some(service),
-                }
+                },
             };
             let guard = store.locks().adopt(held);
             let mut servant = Servant {

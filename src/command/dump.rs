@@ -27,7 +27,7 @@ pub fn dump(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn restore(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let (mut replace, mut absolute) = (false, false);
-    let (mut idle_given, mut frequency_given) = (false, false);
+    let (mut idle_s, mut frequency_given) = (None, false);
     let mut words = args.options(4);
     while let Some(word) = words.next_word() {
         let (is, left) = (|keyword| is_keyword(word, keyword), words.left());
@@ -36,11 +36,11 @@ pub fn restore(ctx: &mut Context<'_>) -> Result<(), Stop> {
         } else if is("ABSTTL") {
             absolute = true;
         } else if is("IDLETIME") && left >= 1 && !frequency_given {
-            if parse_i64(words.value()?).ok_or(ReplyError::NOT_AN_INTEGER)? < 0 {
-                return Err(ReplyError::fixed("ERR Invalid IDLETIME value, must be >= 0").into());
-            }
-            idle_given = true;
-        } else if is("FREQ") && left >= 1 && !idle_given {
+            let seconds = parse_i64(words.value()?).ok_or(ReplyError::NOT_AN_INTEGER)?;
+            let seconds = u64::try_from(seconds)
+                .map_err(|_| ReplyError::fixed("ERR Invalid IDLETIME value, must be >= 0"))?;
+            idle_s = Some(seconds);
+        } else if is("FREQ") && left >= 1 && idle_s.is_none() {
             let frequency = parse_i64(words.value()?).ok_or(ReplyError::NOT_AN_INTEGER)?;
             if !(0..=255).contains(&frequency) {
                 return Err(ReplyError::fixed("ERR Invalid FREQ value, must be >= 0 and <= 255").into());
@@ -72,6 +72,9 @@ pub fn restore(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ctx.txn.event_of_result(EventClass::GENERIC, "restore", at, false);
     } else {
         dump::store(ctx.txn, at, &slot.before, &value, expire_ms)?;
+        if let Some(idle_s) = idle_s {
+            ctx.txn.set_idle(at, idle_s);
+        }
         if slot.is_live() {
             ctx.txn.event(EventClass::NEW, "new", at);
         }

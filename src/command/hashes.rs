@@ -501,6 +501,9 @@ pub fn hsetex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let first = loop {
         let word = ctx.args.get(index);
         if is_keyword(word, "FIELDS") {
+            if index + 3 >= ctx.args.len() {
+                return Err(ReplyError::wrong_arity("hsetex").into());
+            }
             let count = parse_i64(ctx.args.get(index + 1)).and_then(|count| i32::try_from(count).ok());
             let count = count.filter(|count| *count > 0);
             let count = count.ok_or(ReplyError::fixed("ERR invalid number of fields"))? as usize;
@@ -539,16 +542,20 @@ pub fn hsetex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     };
     let expiry = expiry.unwrap_or(FieldExpiry::None);
     let done = hashes::set_and_expire(ctx.txn, at, condition, expiry, pairs(&ctx.args, first))?;
-    if done {
+    if let Some(existed) = done {
         ctx.txn.event(EventClass::HASH, "hset", at);
         match expiry {
             FieldExpiry::At(expire_ms) if expire_ms <= ctx.txn.now_ms() => {
                 ctx.txn.event_and_del(EventClass::HASH, "hdel", at);
+                // Redis makes the hash first.
+                if !existed {
+                    ctx.txn.event(EventClass::GENERIC, "del", at);
+                }
             }
             FieldExpiry::At(_) => ctx.txn.event(EventClass::HASH, "hexpire", at),
             FieldExpiry::None | FieldExpiry::Keep => {}
         }
     }
-    ctx.reply.integer(done.into());
+    ctx.reply.integer(done.is_some().into());
     Ok(())
 }

@@ -303,12 +303,18 @@ pub fn keys(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// NOVALUES given to another scan than HSCAN.
+pub const NOVALUES_OF_OTHERS: ReplyError = ReplyError::fixed("ERR NOVALUES option can only be used in HSCAN");
+
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
 pub fn scan(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let cursor = parse_cursor(ctx.args.get(1))?;
     let mut scan = Scan { cursor, count: 10, pattern: None, kind: None };
     let mut words = ctx.args.options(2);
     while let Some(word) = words.next_word() {
+        if is_keyword(word, "NOVALUES") {
+            return Err(NOVALUES_OF_OTHERS.into());
+        }
         let value = words.value()?;
         if is_keyword(word, "COUNT") {
             let count = parse_i64(value).ok_or(ReplyError::NOT_AN_INTEGER)?;
@@ -398,7 +404,10 @@ pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Op
             Kind::Stream => "stream",
         }))
     })??;
-    if is_list { lists::encoding_name(txn, at) } else { Ok(name) }
+    match is_list {
+        true => lists::encoding_name(txn, at, server.config().number("list-max-listpack-size")),
+        false => Ok(name),
+    }
 }
 
 /// Up to what sizes a collection of this type is compact, as the configuration says.

@@ -4,7 +4,7 @@ use crate::base::args::{Args, is_keyword};
 use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::command::keys::parse_cursor;
+use crate::command::keys::{NOVALUES_OF_OTHERS, parse_cursor};
 use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
 use crate::store::txn::At;
@@ -49,7 +49,7 @@ impl<'a> ScanOptions<'a> {
         while let Some(word) = words.next_word() {
             if is_keyword(word, "NOVALUES") {
                 if !of_hash {
-                    return Err(ReplyError::fixed("ERR NOVALUES option can only be used in HSCAN"));
+                    return Err(NOVALUES_OF_OTHERS);
                 }
                 options.no_values = true;
                 continue;

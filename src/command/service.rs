@@ -15,7 +15,8 @@
 //!
 //! *Elsewhere.* On a worker a waiter's command may find that it needs the disk, or be long. Then the rest of the service goes to a pool
 //! with the keys still locked ([`Service`]); the command that began it has answered already. While clients are paused it waits
-//! likewise. CLIENT UNBLOCK waits for service that is under way: to whoever has the pusher's answer, those in line are served.
+//! likewise. A key that the sweeper deletes has no command that could serve: its service begins on a pool, and locks the key itself
+//! ([`Service::of_gone`]). CLIENT UNBLOCK waits for service that is under way: to whoever has the pusher's answer, those in line are served.
 
 use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
@@ -45,7 +46,9 @@ pub type Name = (usize, Vec<u8>);
 /// Service that goes on elsewhere. Dropped, it gives its keys back.
 pub struct Service {
     store: Arc<Store>,
-    held: Vec<LockKey>,
+    /// The keys that are locked, or to be.
+    keys: Vec<LockKey>,
+    locked: bool,
     line: Line,
     /// While it is under way, and not held up by a pause.
     ticket: Option<Ticket>,
@@ -59,7 +62,9 @@ impl std::fmt::Debug for Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        drop(self.store.locks().adopt(std::mem::take(&mut self.held)));
+        if self.locked {
+            drop(self.store.locks().adopt(std::mem::take(&mut self.keys)));
+        }
     }
 }
 
@@ -69,20 +74,40 @@ impl Service {
         &self.store
     }
 
-    /// The keys that are locked.
+    /// The keys that are locked, or to be.
     pub fn keys(&self) -> Vec<LockKey> {
-        self.held.clone()
+        self.keys.clone()
     }
 
-    /// Takes the locks and what is to be done out. The locks of another store than the caller's go with it.
-    pub fn take(&mut self) -> (Vec<LockKey>, Line) {
-        (std::mem::take(&mut self.held), std::mem::take(&mut self.line))
+    /// Takes locks and line out, if it has its keys locked in this store.
+    pub fn take_locked(&mut self, store: &Arc<Store>) -> Option<(Vec<LockKey>, Line)> {
+        let locked = self.locked && Arc::ptr_eq(&self.store, store);
+        locked.then(|| (std::mem::take(&mut self.keys), std::mem::take(&mut self.line)))
+    }
+
+    /// Gives its keys back, if it has them. Whoever waits for those of a store of before tries again in the new one.
+    pub fn into_line(mut self) -> Line {
+        std::mem::take(&mut self.line)
     }
 
     /// What is left of a service, with its keys locked.
     pub fn new(in_flight: &Arc<InFlight>, store: &Arc<Store>, guard: KeyGuard<'_>, line: Line) -> Service {
         let ticket = Some(in_flight.begin(Work::Service));
-        Service { store: Arc::clone(store), held: guard.detach(), line, ticket }
+        Service { store: Arc::clone(store), keys: guard.detach(), locked: true, line, ticket }
+    }
+
+    /// Service for those who want to know that a key has gone. It is not locked yet.
+    pub fn of_gone(store: &Arc<Store>, db: usize, key: &[u8]) -> Service {
+        let mut line = Line { only_gone: true, ..Line::default() };
+        line.push(db, key);
+        // Not under way before it has its keys: a pause does not wait for that, as who holds them may wait for its end.
+        Service {
+            store: Arc::clone(store),
+            keys: vec![LockKey::new(db, key)],
+            locked: false,
+            line,
+            ticket: None,
+        }
     }
 
     /// It waits for the end of a pause.
@@ -104,6 +129,8 @@ pub struct Line {
     standing: HashSet<Name>,
     /// The last one in line at the first key who was looked at.
     after: u64,
+    /// The keys have gone: if there is a value again, whoever wrote it has served.
+    only_gone: bool,
 }
 
 /// How far a service came.
@@ -175,6 +202,9 @@ impl Servant<'_> {
                 // Whoever waits for a damaged record may as well wait on.
                 Err(_) => return true,
             };
+            if line.only_gone && kind.is_some() {
+                return true;
+            }
             let Some(waiter) = waiters.next(db, key, line.after, kind) else { return true };
             match self.serve_one(&waiter, key) {
                 Turn::Elsewhere => return false,
@@ -334,6 +364,10 @@ pub fn line_of(
     args: &Args<'_>,
 ) -> Line {
     let mut line = Line::default();
+    // A group that is set back has entries to read again, but as in Redis its readers wait on, for the next that is added.
+    if command.facts.name == "xgroup|setid" {
+        return line;
+    }
     for_each_name(table, command, session, args, |db, key| {
         if waiters.has(db, key) {
             line.push(db, key);

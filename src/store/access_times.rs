@@ -54,9 +54,20 @@ impl AccessTimes {
         }
     }
 
+    /// The key with this hash counts as last used so many seconds ago, be it before the start (RESTORE IDLETIME).
+    pub fn set_idle(&self, hash: u64, unix_ms: u64, idle_s: u64) {
+        let used_s = u64::from(seconds(unix_ms)).saturating_sub(idle_s).max(1) as u32;
+        if let Some(slot) = self.slot(hash) {
+            slot.store(used_s, Relaxed);
+        }
+    }
+
     /// For how many seconds the key with this hash was not used.
     pub fn idle_s(&self, hash: u64, unix_ms: u64) -> u64 {
-        let used_s = self.slot(hash).map_or(0, |slot| slot.load(Relaxed)).max(self.started_s);
+        let used_s = match self.slot(hash).map_or(0, |slot| slot.load(Relaxed)) {
+            0 => self.started_s,
+            used_s => used_s,
+        };
         seconds(unix_ms).saturating_sub(used_s).into()
     }
 }
@@ -73,6 +84,10 @@ mod tests {
         assert_eq!(times.idle_s(7, 25_999), 5);
         assert_eq!(times.idle_s(7 + SLOTS as u64, 25_999), 5);
         assert_eq!(times.idle_s(8, 25_999), 15);
+        times.set_idle(9, 25_000, 20);
+        assert_eq!(times.idle_s(9, 25_999), 20);
+        times.set_idle(9, 25_000, u64::MAX);
+        assert_eq!(times.idle_s(9, 25_999), 24);
         // A wall clock that was set back.
         assert_eq!(times.idle_s(7, 1_000), 0);
     }

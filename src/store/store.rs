@@ -196,6 +196,8 @@ pub struct Store {
     listener: OnceLock<Arc<dyn CommitListener>>,
     /// Keys that expired.
     expired_keys: AtomicU64,
+    /// What the last turn of the sweeper deleted.
+    pub(super) swept: Mutex<Vec<(usize, Vec<u8>)>>,
     reclaimed: AtomicU64,
     /// Fields of hashes that the sweeper removed.
     pub(super) expired_fields: AtomicU64,
@@ -266,6 +268,7 @@ impl Store {
             told: AtomicU32::new(0),
             listener: OnceLock::new(),
             expired_keys: AtomicU64::new(0),
+            swept: Mutex::default(),
             reclaimed: AtomicU64::new(0),
             expired_fields: AtomicU64::new(0),
             db,

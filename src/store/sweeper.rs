@@ -21,8 +21,8 @@ use crate::store::store::{BACKGROUND_SLOT, Store, background_write};
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_lsm::{Error, IterOptions, ReadOptions, Result, WriteBatch};
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// How far behind the sweep a command may still write an entry: longer than any waits for its lock.
 const STRAGGLER_MS: u64 = 5_000;
@@ -43,8 +43,19 @@ enum Outcome {
 }
 
 impl Store {
+    fn swept(&self) -> MutexGuard<'_, Vec<(usize, Vec<u8>)>> {
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys that the last turn deleted, with their databases: whoever waits for one to change hears of it from who took the turn.
+    pub fn take_swept(&self) -> Vec<(usize, Vec<u8>)> {
+        std::mem::take(&mut *self.swept())
+    }
+
     /// Deletes up to `limit` expired keys. Whether there is more to do at once.
     pub fn sweep_expired(self: &Arc<Self>, limit: usize) -> Result<bool> {
+        // One turn's deletions bound it.
+        self.swept().clear();
         let now_ms = self.clock().unix_ms();
         let mut txn = Txn::new(Arc::clone(self));
         let (mut left, mut failed) = (limit, Ok(()));
@@ -138,11 +149,12 @@ impl Store {
             return Ok(Outcome::Busy);
         };
         txn.begin(db, Mode::Pool, Draws { now_ms, seed: 0 }, ReadPoint::Latest);
-        let mut id = 0;
+        let (mut id, mut expired) = (0, false);
         let staged = txn.at_in(db, key).and_then(|at| {
             let mut slot = txn.load(at)?;
             let mut removed = Removed::default();
-            if slot.before.is_expired() {
+            expired = slot.before.is_expired();
+            if expired {
                 txn.delete(at, &slot.before)?;
             } else if let Some(head) = slot.head().copied().filter(|head| head.has_due_fields(now_ms)) {
                 let from = self.field_sweeps.take(space, head.id);
@@ -161,6 +173,9 @@ impl Store {
         match staged {
             Ok(removed) => {
                 txn.commit()?;
+                if expired {
+                    self.swept().push((db, key.to_vec()));
+                }
                 self.expired_fields.fetch_add(removed.fields, Relaxed);
                 if !removed.resume.is_empty() {
                     self.field_sweeps.put(space, id, removed.resume);

@@ -839,6 +839,12 @@ impl Txn {
         self.store.access_times().idle_s(xxh3_64(&self.meta_key), self.draws.now_ms)
     }
 
+    /// A key counts as last used so many seconds ago.
+    pub fn set_idle(&mut self, at: At<'_>, idle_s: u64) {
+        meta::put_key(&mut self.meta_key, at.space, at.key);
+        self.store.access_times().set_idle(xxh3_64(&self.meta_key), self.draws.now_ms, idle_s);
+    }
+
     /// A plain read: hands the value to `f` where it lies. An expired one is none.
     #[inline]
     pub fn view<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {

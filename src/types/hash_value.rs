@@ -77,29 +77,17 @@ pub fn get<R>(txn: &mut Txn, at: At<'_>, name: &[u8], f: impl FnOnce(Found<'_>) 
     answered.ok_or_else(|| damaged("keyspace meta", "hash").into())
 }
 
-/// How many fields a hash has. Under an id, those that have expired and are still stored are looked for.
+/// How many fields a hash has stored. As in Redis that counts those that have expired until they are removed: who asks for
+/// the length does not wait for a walk.
 pub fn length(txn: &mut Txn, at: At<'_>) -> Result<u64, Stop> {
-    let now_ms = txn.now_ms();
-    let count = |record: Option<Record<'_>>| -> Result<Result<u64, (Head, u64)>, Stop> {
-        let Some(Record { head, body }) = record else { return Ok(Ok(0)) };
+    txn.view(at, |record| {
+        let Some(Record { head, body }) = record else { return Ok(0) };
         check_kind(&head)?;
-        match (head.id, head.has_due_fields(now_ms)) {
-            (0, false) => Ok(Ok(Fields::new(body).count()? as u64)),
-            (0, true) => Ok(Ok(count_live(body, now_ms)?)),
-            (_, false) => Ok(Ok(Large::decode(body)?.count)),
-            (_, true) => Ok(Err((head, Large::decode(body)?.count))),
+        match head.id {
+            0 => Ok(Fields::new(body).count()? as u64),
+            _ => Ok(Large::decode(body)?.count),
         }
-    };
-    match txn.view(at, count)?? {
-        Ok(count) => Ok(count),
-        Err(_) => {
-            txn.pin();
-            match txn.view(at, count)?? {
-                Ok(count) => Ok(count),
-                Err((head, stored)) => Ok(stored.saturating_sub(count_expired(txn, at.space, &head)?)),
-            }
-        }
-    }
+    })?
 }
 
 fn count_live(body: &[u8], now_ms: u64) -> Result<u64, Stop> {
@@ -302,6 +290,8 @@ pub struct Editor<'k> {
     head: Head,
     existed: bool,
     form: Form,
+    /// Expired fields were dropped on the way: told of if the command changes anything, and so keeps it.
+    pruned: bool,
     changed: bool,
     /// The record under which the fields lie has to be written.
     record_changed: bool,
@@ -323,16 +313,16 @@ impl<'k> Editor<'k> {
         }
         let head = found.unwrap_or(Head::plain(Kind::Hash));
         let mut body = slot.take_body();
+        let mut pruned = false;
         let form = if head.id != 0 {
             Form::Large { size: Large::decode(&body)?, body, done: HashMap::new() }
         } else {
+            let stored_bytes = body.len();
             let count = match head.has_due_fields(txn.now_ms()) {
-                true => {
-                    txn.event(EventClass::HASH, "hexpired", at);
-                    prune_packed(&mut body, txn.now_ms())?
-                }
+                true => prune_packed(&mut body, txn.now_ms())?,
                 false => Fields::new(&body).count()?,
             };
+            pruned = body.len() != stored_bytes;
             Form::Packed { body, count }
         };
         Ok(Editor {
@@ -341,6 +331,7 @@ impl<'k> Editor<'k> {
             head,
             existed: found.is_some(),
             form,
+            pruned,
             changed: false,
             record_changed: false,
             removed: false,
@@ -595,7 +586,11 @@ impl<'k> Editor<'k> {
 
     /// Stages what the record has to be. The key's own expiry stays; without fields it goes.
     pub fn finish(self, txn: &mut Txn) -> Result<(), Stop> {
-        let Editor { at, before, head, form, changed, record_changed, removed, values_set, .. } = self;
+        let Editor { at, before, head, form, pruned, changed, record_changed, removed, values_set, .. } =
+            self;
+        if changed && pruned {
+            txn.event(EventClass::HASH, "hexpired", at);
+        }
         match form {
             _ if !changed => {
                 if let Form::Packed { body, .. } | Form::Large { body, .. } = form {

@@ -6,12 +6,13 @@ use crate::base::number::{IntegerText, parse_i64};
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::data::{self, FIELD};
-use crate::encoding::hash::{self, Fields, is_expired};
+use crate::encoding::hash::{self, Fields, is_expired, split_value};
 use crate::encoding::large::Large;
 use crate::encoding::meta::{Record, damaged};
 use crate::store::txn::{At, Txn};
 use crate::types::elements::{CompactSizes, Page, Wanted, picks_max, positions};
 use crate::types::hash_value::{Editor, FieldExpiry, View, Walk};
+use crate::types::pages::{self, PageWalk};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::prefix_end;
 use std::collections::HashSet;
@@ -124,40 +125,27 @@ pub fn scan(txn: &mut Txn, at: At<'_>, page: Page<'_>, mut f: impl FnMut(&[u8], 
         view.close(txn);
         return Ok(0);
     }
-    let mut lower = Vec::new();
-    data::put_element_prefix(&mut lower, at.space, view.head().id, FIELD);
-    let prefix_bytes = lower.len();
-    lower.extend_from_slice(&page.pattern.map(glob::literal_prefix).unwrap_or_default());
-    let Some(upper) = prefix_end(&lower) else { return Ok(0) };
-    // A cursor that is not known (any more), or not of this hash, starts over: fields may be named twice, but none is missed.
-    if page.cursor != 0
-        && let Some(mut last) = txn.store().cursors().get(page.cursor)
-        && last.get(..prefix_bytes) == lower.get(..prefix_bytes)
-        && last >= lower
-    {
-        last.push(0);
-        lower = last;
-    }
-    if lower >= upper {
-        return Ok(0);
-    }
-    let mut walk = view.walk_within(txn, lower, upper)?;
-    walk.iter.seek_to_first()?;
-    let mut last = Vec::new();
-    for _ in 0..page.count {
-        let Some((name, value, expire_ms)) = walk.field()? else { return Ok(0) };
-        txn.charge(1, (name.len() + value.len()) as u64)?;
+    let mut prefix = Vec::new();
+    data::put_element_prefix(&mut prefix, at.space, view.head().id, FIELD);
+    let literal = page.pattern.map(glob::literal_prefix).unwrap_or_default();
+    let keyspace = txn.store().keyspaces().data;
+    let stretch = pages::Stretch {
+        keyspace,
+        prefix: &prefix,
+        literal: &literal,
+        cursor: page.cursor,
+        count: page.count,
+    };
+    let mut walk = PageWalk::open(txn, stretch)?;
+    while let Some((key, value)) = walk.record() {
+        txn.charge(1, (key.len() + value.len()) as u64)?;
+        let (name, (expire_ms, value)) = (hash::name_of(key), split_value(value)?);
         if !is_expired(expire_ms, now_ms) && page.names(name) {
             f(name, value);
         }
-        last.clear();
-        last.extend_from_slice(walk.iter.key());
-        walk.iter.next()?;
+        walk.step()?;
     }
-    if !walk.iter.valid() {
-        return Ok(0);
-    }
-    Ok(txn.store().cursors().put(&last))
+    Ok(walk.finish(txn))
 }
 
 /// A stretch of fields in byte order.
@@ -695,20 +683,22 @@ pub enum SetCondition {
     IfAll,
 }
 
-/// HSETEX: sets fields with an expiry, which may have passed: then they go. Whether the condition held.
+/// HSETEX: sets fields with an expiry, which may have passed: then they go. `None` if the condition did not hold, else whether
+/// there was a hash before.
 pub fn set_and_expire<'a>(
     txn: &mut Txn,
     at: At<'_>,
     condition: SetCondition,
     expiry: FieldExpiry,
     pairs: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
-) -> Result<bool, Stop> {
+) -> Result<Option<bool>, Stop> {
     let mut editor = Editor::open(txn, at, true)?;
+    let existed = editor.existed();
     if condition != SetCondition::Always {
         for (name, _) in pairs.clone() {
             if editor.expiry(txn, name)?.is_some() != (condition == SetCondition::IfAll) {
                 editor.finish(txn)?;
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
@@ -723,7 +713,7 @@ pub fn set_and_expire<'a>(
         }
     }
     editor.finish(txn)?;
-    Ok(true)
+    Ok(Some(existed))
 }
 
 /// What Redis would call the encoding of a hash.

@@ -7,6 +7,7 @@ use crate::encoding::data;
 use crate::encoding::meta::{self, Head, Kind, Record, Space, external_size, split_collection_body};
 use crate::store::events::EventClass;
 use crate::store::txn::{At, Before, Slot, Txn};
+use crate::types::pages::{PageWalk, Stretch};
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Iter, prefix_end};
 
@@ -36,15 +37,18 @@ pub fn expiry(txn: &mut Txn, at: At<'_>) -> Result<Option<u64>, Stop> {
 /// At most so many elements are looked at to guess the size of a collection.
 const SAMPLES_MAX: u64 = 1000;
 
+/// Samples are taken in so many places of a collection.
+const PLACES: u64 = 16;
+
 /// About how many bytes a value takes up, without its key. Of a collection under an id that is its count times the mean of
-/// the first `samples` elements; 0 for as many as there is time for.
+/// `samples` elements, 0 for as many as there is time for.
 pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64>, Stop> {
     let read = |record: Option<Record<'_>>| {
         let Record { head, body } = record?;
         Some(match (head.id, head.kind) {
             (0, _) => Ok(body.len() as u64),
             (_, Kind::String) => Ok(external_size(body).unwrap_or(0)),
-            (id, _) => Err((id, split_collection_body(body).map_or(0, |(count, _)| count))),
+            _ => Err((head, split_collection_body(body).map_or(0, |(count, _)| count))),
         })
     };
     match txn.view(at, read)? {
@@ -52,26 +56,65 @@ pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64
         Some(Ok(bytes)) => return Ok(Some(bytes)),
         Some(Err(_)) => txn.pin(),
     }
-    let (id, count) = match txn.view(at, read)? {
+    let (head, count) = match txn.view(at, read)? {
         None => return Ok(None),
         Some(Ok(bytes)) => return Ok(Some(bytes)),
         Some(Err(found)) => found,
     };
-    let prefix = data::prefix(at.space, id);
-    let keyspace = txn.store().keyspaces().data;
-    let mut iter = txn.iter(keyspace, Some(prefix.to_vec()), prefix_end(&prefix))?;
-    iter.seek_to_first()?;
     let most = if samples == 0 { SAMPLES_MAX } else { samples.min(SAMPLES_MAX) };
-    let (mut seen, mut bytes) = (0, 0);
-    while iter.valid() && seen < most {
-        txn.charge(1, 0)?;
-        if !data::is_owner(iter.key()) {
-            seen += 1;
-            bytes += (iter.key().len() + iter.value().len()) as u64;
-        }
-        iter.next()?;
-    }
+    let (seen, bytes) = sample(txn, at.space, &head, most, count)?;
     Ok(Some(if seen == 0 { 0 } else { (u128::from(bytes) * u128::from(count) / u128::from(seen)) as u64 }))
+}
+
+/// Looks at up to `most` of the `count` elements of a collection under an id, spread over it: how many it saw, and their bytes.
+fn sample(txn: &mut Txn, space: Space, head: &Head, most: u64, count: u64) -> Result<(u64, u64), Stop> {
+    let (kind, records) = match head.kind {
+        Kind::Hash => (data::FIELD, 1),
+        Kind::Set => (data::MEMBER, 1),
+        // By member and by score: both hold both.
+        Kind::SortedSet => (data::ZSET_MEMBER, 2),
+        Kind::List => (data::ELEMENT, 1),
+        Kind::Stream => (data::ENTRY, 1),
+        Kind::String => return Ok((0, 0)),
+    };
+    let (lower, upper) = data::element_bounds(space, head.id, kind);
+    let keyspace = txn.store().keyspaces().data;
+    let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
+    let places = if most >= count { 1 } else { PLACES.min(most) };
+    let between = places_between(&mut iter, places)?;
+    iter.seek_to_first()?;
+    let (mut seen, mut bytes) = (0, 0);
+    for (place, key) in between.iter().enumerate() {
+        // Where it is already behind that place it goes on, so that it sees nothing twice.
+        if iter.valid() && iter.key() < key.as_slice() {
+            iter.seek(key)?;
+        }
+        let until = most * (place as u64 + 1) / places;
+        while iter.valid() && seen < until {
+            txn.charge(1, 0)?;
+            seen += 1;
+            bytes += (iter.key().len() + iter.value().len()) as u64 * records;
+            iter.next()?;
+        }
+    }
+    Ok((seen, bytes))
+}
+
+/// So many keys at even distances from the first one to the last one, as if they were spread evenly.
+fn places_between(iter: &mut Iter, places: u64) -> Result<Vec<Vec<u8>>, Stop> {
+    iter.seek_to_last()?;
+    let last = if iter.valid() { iter.key().to_vec() } else { Vec::new() };
+    iter.seek_to_first()?;
+    let first = if iter.valid() { iter.key().to_vec() } else { Vec::new() };
+    let shared = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
+    let number = |key: &[u8]| {
+        let tail = key.get(shared..).unwrap_or_default();
+        std::array::from_fn(|at| tail.get(at).copied().unwrap_or(0))
+    };
+    let (low, high) = (u64::from_be_bytes(number(&first)), u64::from_be_bytes(number(&last)));
+    let step = high.saturating_sub(low) / places;
+    let place = |at: u64| [&first[..shared], &(low + at * step).to_be_bytes()[..]].concat();
+    Ok((0..places).map(place).collect())
 }
 
 /// DEL: whether there was something.
@@ -250,15 +293,6 @@ fn copy_value(txn: &mut Txn, from: At<'_>, slot: &Slot, to: At<'_>, before: &Bef
     txn.put(to, before, Head { id, ..head }, &[slot.body()])
 }
 
-/// Where a walk begins.
-#[derive(Clone, Copy, Debug)]
-enum WalkFrom<'k> {
-    /// At this key, or the first one behind it.
-    At(&'k [u8]),
-    /// Behind this key.
-    Behind(&'k [u8]),
-}
-
 /// Walks the live keys of a space, in order, within those that begin with some bytes.
 struct LiveKeys {
     space: Space,
@@ -273,20 +307,13 @@ enum Standing<'a> {
 }
 
 impl LiveKeys {
-    fn open(txn: &mut Txn, prefix: &[u8], from: WalkFrom<'_>) -> Result<LiveKeys, Stop> {
+    /// Those that begin with `prefix`, from `from` on.
+    fn open(txn: &mut Txn, prefix: &[u8], from: &[u8]) -> Result<LiveKeys, Stop> {
         let (_, space) = txn.own_database();
         let mut lower = Vec::new();
         meta::put_key(&mut lower, space, prefix);
         let upper = prefix_end(&lower);
-        match from {
-            WalkFrom::At(key) if key > prefix => meta::put_key(&mut lower, space, key),
-            WalkFrom::Behind(key) if key >= prefix => {
-                meta::put_key(&mut lower, space, key);
-                // The first key there can be behind it.
-                lower.push(0);
-            }
-            WalkFrom::At(_) | WalkFrom::Behind(_) => {}
-        }
+        meta::put_key(&mut lower, space, from.max(prefix));
         let keyspace = txn.store().keyspaces().meta;
         let mut iter = txn.iter(keyspace, Some(lower), upper)?;
         iter.seek_to_first()?;
@@ -294,14 +321,16 @@ impl LiveKeys {
     }
 
     fn standing(&self, now_ms: u64) -> Option<Standing<'_>> {
-        if !self.iter.valid() {
-            return None;
-        }
-        Some(match (meta::split_key(self.iter.key()), Record::decode(self.iter.value())) {
-            (Some((_, key)), Some(record)) if record.head.is_expired(now_ms) => Standing::Expired(key),
-            (Some((_, key)), Some(record)) => Standing::Live(key, record.head),
-            _ => Standing::Damaged,
-        })
+        self.iter.valid().then(|| standing(self.iter.key(), self.iter.value(), now_ms))
+    }
+}
+
+/// What a record of keyspace `meta` says.
+fn standing<'a>(key: &'a [u8], value: &[u8], now_ms: u64) -> Standing<'a> {
+    match (meta::split_key(key), Record::decode(value)) {
+        (Some((_, key)), Some(record)) if record.head.is_expired(now_ms) => Standing::Expired(key),
+        (Some((_, key)), Some(record)) => Standing::Live(key, record.head),
+        _ => Standing::Damaged,
     }
 }
 
@@ -312,7 +341,7 @@ fn names(pattern: &[u8], key: &[u8]) -> bool {
 
 /// KEYS: hands every key that matches to `f`.
 pub fn for_each_match(txn: &mut Txn, pattern: &[u8], mut f: impl FnMut(&[u8])) -> Result<(), Stop> {
-    let mut keys = LiveKeys::open(txn, &glob::literal_prefix(pattern), WalkFrom::At(b""))?;
+    let mut keys = LiveKeys::open(txn, &glob::literal_prefix(pattern), b"")?;
     while let Some(standing) = keys.standing(txn.now_ms()) {
         txn.charge(1, 0)?;
         match standing {
@@ -341,41 +370,33 @@ pub struct Scan<'a> {
 
 /// SCAN: hands matching keys to `f`; the cursor to go on with, 0 at the end.
 pub fn scan(txn: &mut Txn, scan: Scan<'_>, mut f: impl FnMut(&[u8])) -> Result<u64, Stop> {
-    let prefix = scan.pattern.map(glob::literal_prefix).unwrap_or_default();
-    // A cursor that is not known (any more) starts over: keys may then be named twice, but none is missed.
-    let after = match scan.cursor {
-        0 => None,
-        cursor => txn.store().cursors().get(cursor),
+    let literal = scan.pattern.map(glob::literal_prefix).unwrap_or_default();
+    let (_, space) = txn.own_database();
+    let keyspace = txn.store().keyspaces().meta;
+    let stretch = Stretch {
+        keyspace,
+        prefix: &space.to_be_bytes(),
+        literal: &literal,
+        cursor: scan.cursor,
+        count: scan.count,
     };
-    let from = after.as_deref().map_or(WalkFrom::At(b""), WalkFrom::Behind);
-    let mut keys = LiveKeys::open(txn, &prefix, from)?;
-    let mut last = Vec::new();
-    for _ in 0..scan.count {
-        let Some(standing) = keys.standing(txn.now_ms()) else { return Ok(0) };
+    let mut walk = PageWalk::open(txn, stretch)?;
+    while let Some((key, value)) = walk.record() {
         txn.charge(1, 0)?;
-        match standing {
+        match standing(key, value, txn.now_ms()) {
             Standing::Live(key, head) => {
                 let matches = scan.pattern.is_none_or(|pattern| names(pattern, key))
                     && scan.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(head.kind.name().as_bytes()));
                 if matches {
                     f(key);
                 }
-                last.clear();
-                last.extend_from_slice(key);
             }
-            Standing::Expired(key) => {
-                txn.note_expired(keys.space, key);
-                last.clear();
-                last.extend_from_slice(key);
-            }
+            Standing::Expired(key) => txn.note_expired(space, key),
             Standing::Damaged => return Err(meta::damaged("keyspace meta", "record").into()),
         }
-        keys.iter.next()?;
+        walk.step()?;
     }
-    if !keys.iter.valid() {
-        return Ok(0);
-    }
-    Ok(txn.store().cursors().put(&last))
+    Ok(walk.finish(txn))
 }
 
 /// Up to so many keys RANDOMKEY counts through; in a larger database it feels its way down.
@@ -400,7 +421,7 @@ pub fn random(txn: &mut Txn) -> Result<Option<Vec<u8>>, Stop> {
 
 /// The live key so many steps behind the first one at or behind `from`; the last one if there are fewer.
 fn live_from(txn: &mut Txn, from: &[u8], steps: u64) -> Result<Option<Vec<u8>>, Stop> {
-    let mut keys = LiveKeys::open(txn, b"", WalkFrom::At(from))?;
+    let mut keys = LiveKeys::open(txn, b"", from)?;
     let mut found = None;
     let mut seen = 0;
     while let Some(standing) = keys.standing(txn.now_ms()) {

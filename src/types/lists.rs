@@ -3,6 +3,7 @@
 //! Small lists are edited by splicing bytes of their record; large ones by positions, see `list_value.rs`. A list that grows beyond
 //! the limits moves under an id; one that LTRIM cuts to a few elements comes back.
 
+use crate::base::number::parse_i64;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::list::Place;
@@ -872,46 +873,91 @@ fn come_back(
 
 // What is told about lists.
 
-/// Bytes up to which Redis keeps a list in one piece, by default.
-const ONE_PIECE_BYTES: u64 = 8192;
-/// About what an element costs there apart from its own bytes.
-const PIECE_OVERHEAD_BYTES: u64 = 2;
-
-/// What Redis would call the encoding.
-pub fn encoding_name(txn: &mut Txn, at: At<'_>) -> Result<Option<&'static str>, Stop> {
-    let name = |bytes| if bytes <= ONE_PIECE_BYTES { "listpack" } else { "quicklist" };
-    let packed = open(txn, at, |body| body.map(|body| name(body.len() as u64)))?;
-    let large = match packed {
-        Ok(found) => return Ok(found),
-        Err(large) => large,
-    };
-    let mut bytes = large.len().saturating_mul(PIECE_OVERHEAD_BYTES);
-    if bytes <= ONE_PIECE_BYTES {
-        large.walk(txn, 0, large.len(), End::Right, |_, element| {
-            bytes += element.len() as u64;
-            if bytes > ONE_PIECE_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-    }
-    Ok(Some(name(bytes)))
+/// Up to what size Redis keeps a list in one piece.
+struct OnePiece {
+    /// Elements.
+    elements_max: u64,
+    /// Bytes of a listpack.
+    bytes_max: u64,
 }
 
-/// About how many bytes a list under an id takes, from its length and a sample of its first elements.
-pub fn sampled_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<u64, Stop> {
-    /// Key and record of an element.
-    const OVERHEAD_BYTES: u64 = 32;
-    let packed = open(txn, at, |body| body.map_or(0, <[u8]>::len) as u64)?;
+impl OnePiece {
+    /// As `list-max-listpack-size` says: how many elements, or from -1 down one of five sizes.
+    fn of(listpack_size: i64) -> OnePiece {
+        const SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+        /// So many bytes are too many, whatever the count.
+        const SAFE_BYTES_MAX: u64 = 8 << 10;
+        match u64::try_from(listpack_size) {
+            Ok(elements) => OnePiece { elements_max: elements.max(1), bytes_max: SAFE_BYTES_MAX },
+            Err(_) => {
+                let size = listpack_size.unsigned_abs().clamp(1, SIZES.len() as u64) - 1;
+                OnePiece { elements_max: u64::MAX, bytes_max: SIZES[size as usize] }
+            }
+        }
+    }
+}
+
+/// Bytes of a listpack, element by element.
+#[derive(Default)]
+struct ListpackSize {
+    elements: u64,
+    bytes: u64,
+    /// Of the last element, more than its bytes as they are.
+    last_overhead_bytes: u64,
+}
+
+impl ListpackSize {
+    /// Its head and its end.
+    const FRAME_BYTES: u64 = 7;
+
+    fn add(&mut self, element: &[u8]) {
+        let len = element.len() as u64;
+        let encoded = match parse_i64(element) {
+            Some(0..=127) => 1,
+            Some(-4096..=4095) => 2,
+            Some(-32_768..=32_767) => 3,
+            Some(-8_388_608..=8_388_607) => 4,
+            Some(number) if i32::try_from(number).is_ok() => 5,
+            Some(_) => 9,
+            None if len < 64 => 1 + len,
+            None if len < 4096 => 2 + len,
+            None => 5 + len,
+        };
+        // Behind each stands its length, seven bits to the byte.
+        let bytes = encoded + varint_len(encoded) as u64;
+        self.elements += 1;
+        self.bytes += bytes;
+        self.last_overhead_bytes = bytes.saturating_sub(len);
+    }
+
+    /// Whether Redis would have cut it. It looks before it adds, when the last element is still as it came.
+    fn exceeds(&self, limit: &OnePiece) -> bool {
+        let bytes = Self::FRAME_BYTES + self.bytes - self.last_overhead_bytes;
+        self.elements > limit.elements_max || bytes > limit.bytes_max
+    }
+}
+
+/// What Redis would call the encoding, had the list been filled from the left to the right. `listpack_size` is
+/// `list-max-listpack-size`.
+pub fn encoding_name(txn: &mut Txn, at: At<'_>, listpack_size: i64) -> Result<Option<&'static str>, Stop> {
+    let limit = OnePiece::of(listpack_size);
+    let name = |size: &ListpackSize| if size.exceeds(&limit) { "quicklist" } else { "listpack" };
+    let packed = open(txn, at, |body| {
+        let Some(body) = body else { return Ok(None) };
+        let (mut size, mut items) = (ListpackSize::default(), Items::new(body));
+        items.by_ref().for_each(|element| size.add(element));
+        if items.is_damaged() { Err(broken()) } else { Ok(Some(name(&size))) }
+    })?;
     let large = match packed {
-        Ok(bytes) => return Ok(bytes),
+        Ok(found) => return found,
         Err(large) => large,
     };
-    let looked_at = large.len().min(if samples == 0 { u64::MAX } else { samples });
-    let mut bytes = 0u64;
-    large.walk(txn, 0, looked_at, End::Right, |_, element| {
-        bytes += element.len() as u64;
-        ControlFlow::Continue(())
+    let mut size = ListpackSize::default();
+    large.walk(txn, 0, large.len(), End::Right, |_, element| {
+        size.add(element);
+        if size.exceeds(&limit) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    let mean = bytes / looked_at.max(1);
-    Ok(large.len().saturating_mul(mean + OVERHEAD_BYTES))
+    Ok(Some(name(&size)))
 }
 
 /// Hands all elements of a list that was read to `f`, in order. Pin the read point before.
@@ -947,6 +993,23 @@ mod tests {
             put_varint(&mut wanted, len as u64);
             assert_eq!(ItemHead::of(&vec![0; len]).as_bytes(), wanted);
         }
+    }
+
+    #[test]
+    fn lists_are_cut_where_redis_cuts_them() {
+        let cut = |listpack_size: i64, elements: &[Vec<u8>]| {
+            let mut size = ListpackSize::default();
+            elements.iter().for_each(|element| size.add(element));
+            size.exceeds(&OnePiece::of(listpack_size))
+        };
+        let one = |bytes: usize| vec![vec![b'x'; bytes]];
+        assert!(!cut(-2, &one(8185)) && cut(-2, &one(8186)));
+        assert!(!cut(-1, &one(4089)) && cut(-1, &one(4090)));
+        assert!(!cut(-9, &one(65_529)) && cut(-9, &one(65_530)));
+        let numbers = |count: u32| (0..count).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>();
+        assert!(!cut(-2, &numbers(2000)) && cut(-2, &numbers(3000)));
+        assert!(!cut(3, &numbers(3)) && cut(3, &numbers(4)) && cut(3, &one(8186)));
+        assert!(!cut(0, &numbers(1)) && cut(0, &numbers(2)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod hyperloglog;
 pub mod stream;
 pub mod stream_groups;
 pub mod elements;
+pub mod pages;
 pub mod hash_value;
 pub mod hashes;
 pub mod set_value;

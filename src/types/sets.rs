@@ -7,6 +7,7 @@ use crate::encoding::set::{Members, member_of};
 use crate::store::events::EventClass;
 use crate::store::txn::{At, Txn};
 use crate::types::elements::{CompactSizes, Page, Wanted, picks_max, positions};
+use crate::types::pages::{PageWalk, Stretch};
 use crate::types::set_algebra::{Operands, Operation};
 use crate::types::set_value::{Editor, Maker, View, size_of};
 use haypile_lsm::Iter;
@@ -136,36 +137,21 @@ pub fn scan(txn: &mut Txn, at: At<'_>, page: Page<'_>, mut f: impl FnMut(&[u8]))
         view.close(txn);
         return Ok(0);
     }
-    let (mut lower, upper) = data::element_bounds(at.space, view.id(), MEMBER);
-    // A cursor that is not known (any more), or not of this set, starts over: members may be named twice, but none is missed.
-    if page.cursor != 0
-        && let Some(mut last) = txn.store().cursors().get(page.cursor)
-        && last.starts_with(&lower)
-    {
-        last.push(0);
-        lower = last;
-    }
+    let mut prefix = Vec::new();
+    data::put_element_prefix(&mut prefix, at.space, view.id(), MEMBER);
     let keyspace = txn.store().keyspaces().data;
-    let mut iter = txn.iter(keyspace, Some(lower), Some(upper))?;
-    iter.seek_to_first()?;
-    let mut last = Vec::new();
-    for _ in 0..page.count {
-        if !iter.valid() {
-            return Ok(0);
-        }
-        txn.charge(1, iter.key().len() as u64)?;
-        let member = member_of(iter.key())?;
+    // Members lie in the order of a hash: what a pattern begins with bounds nothing.
+    let stretch = Stretch { keyspace, prefix: &prefix, literal: b"", cursor: page.cursor, count: page.count };
+    let mut walk = PageWalk::open(txn, stretch)?;
+    while let Some((key, _)) = walk.record() {
+        txn.charge(1, key.len() as u64)?;
+        let member = member_of(key)?;
         if page.names(member) {
             f(member);
         }
-        last.clear();
-        last.extend_from_slice(iter.key());
-        iter.next()?;
+        walk.step()?;
     }
-    if !iter.valid() {
-        return Ok(0);
-    }
-    Ok(txn.store().cursors().put(&last))
+    Ok(walk.finish(txn))
 }
 
 // Random members.

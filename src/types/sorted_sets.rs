@@ -4,15 +4,17 @@
 //! collected, and the fences are recounted once at the end. Elements that are taken out in a row (by rank, score or member, or
 //! popped) are walked over; if few stay, the set is stored anew instead, and the old one goes as a whole.
 
+use crate::base::glob;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::encoding::data::{read_score, score_bytes};
 use crate::encoding::meta::{Head, Kind, Record, damaged, split_collection_body};
 use crate::encoding::packed::Items;
-use crate::encoding::sorted_set::{place, put_member_key, put_place_key, split_place};
+use crate::encoding::sorted_set::{member_of_key, place, put_member_key, put_place_key, split_place};
 use crate::store::events::EventClass;
 use crate::store::txn::{At, Slot, Txn};
 use crate::types::elements::{Page, Wanted, positions};
+use crate::types::pages::{PageWalk, Stretch};
 use crate::types::sorted_set::{
     Element, MemberEnd, Resolved, SortedSet, Span, check_member, packed_elements, put_packed, resolve_large,
     steps_between, store, walk_mixed,
@@ -771,29 +773,20 @@ pub fn scan(
         }
         SortedSet::Large(large) => large,
     };
-    // As with SCAN, a cursor that is not known (any more) starts over.
-    let behind = match page.cursor {
-        0 => None,
-        cursor => txn.store().cursors().get(cursor),
-    };
-    let from = behind.map_or(Vec::new(), |mut behind| {
-        behind.push(0);
-        behind
-    });
-    let mut steps = large.members(txn, &from)?;
-    steps.to_first(txn)?;
-    let mut last = Vec::new();
-    for _ in 0..page.count {
-        let Some(member) = steps.place() else { return Ok(0) };
+    let mut prefix = Vec::new();
+    put_member_key(&mut prefix, large.space, large.id, b"");
+    let literal = page.pattern.map(glob::literal_prefix).unwrap_or_default();
+    let keyspace = txn.store().keyspaces().data;
+    let stretch =
+        Stretch { keyspace, prefix: &prefix, literal: &literal, cursor: page.cursor, count: page.count };
+    let mut walk = PageWalk::open(txn, stretch)?;
+    while let Some((key, value)) = walk.record() {
+        txn.charge(1, key.len() as u64)?;
+        let member = member_of_key(key).unwrap_or_default();
         if page.names(member) {
-            f(member, read_score_value(steps.value())?);
+            f(member, read_score_value(value)?);
         }
-        last.clear();
-        last.extend_from_slice(member);
-        steps.step(txn, false)?;
+        walk.step()?;
     }
-    match steps.place() {
-        None => Ok(0),
-        Some(_) => Ok(txn.store().cursors().put(&last)),
-    }
+    Ok(walk.finish(txn))
 }

@@ -597,10 +597,13 @@ pub fn deliver_again(
     let stream = session.stream;
     let editor = &mut session.group;
     let (keys, group, now_ms) = (editor.keys, editor.group, txn.now_ms());
+    // Of a key that the command names twice, the staged state is what counts; a walk does not see it.
+    let staged = editor.staged.range(from..).filter_map(|(id, pending)| Some((*id, (*pending)?)));
+    let staged: Vec<(StreamId, Pending)> =
+        staged.filter(|(_, pending)| pending.consumer == consumer).collect();
+    let mut staged = staged.into_iter().peekable();
     let mut found = 0;
-    for_each_pending(txn, keys, &group, Some(consumer), (from, StreamId::MAX), |txn, id, old| {
-        // Of a key that the command names twice, the staged state is what counts.
-        let old = editor.staged.get(&id).copied().flatten().unwrap_or(old);
+    let mut hand_out = |txn: &mut Txn, id: StreamId, old: Pending| {
         if stream.entry(txn, id, |fields| f(id, Some(fields)))? {
             let deliveries = old.deliveries.saturating_add(1);
             editor.set_pending(txn, id, Some(old), Pending { delivered_ms: now_ms, deliveries, ..old })?;
@@ -608,8 +611,25 @@ pub fn deliver_again(
             f(id, None)?;
         }
         found += 1;
-        Ok(found != count)
+        Ok::<bool, Stop>(found != count)
+    };
+    let mut more = true;
+    for_each_pending(txn, keys, &group, Some(consumer), (from, StreamId::MAX), |txn, id, old| {
+        while more && let Some((id, old)) = staged.next_if(|(staged, _)| *staged < id) {
+            more = hand_out(txn, id, old)?;
+        }
+        if more {
+            let old = staged.next_if(|(staged, _)| *staged == id).map_or(old, |(_, old)| old);
+            more = hand_out(txn, id, old)?;
+        }
+        Ok(more)
     })?;
+    for (id, old) in staged {
+        if !more {
+            break;
+        }
+        more = hand_out(txn, id, old)?;
+    }
     Ok(found)
 }
 

@@ -247,7 +247,8 @@ pub struct ReadOptions {
     /// Read at the greater of the synced watermark and this LSN (a client of a server that promises "synced" sees only what
     /// a crash cannot take back, and its own writes). Ignored if `sequence` is given.
     pub synced_or: Option<Lsn>,
-    /// Answer [`Error::NeedsIo`] instead of touching the disk.
+    /// Answer [`Error::NeedsIo`] instead of touching the disk. An iterator does so too when it has stepped over some thousand
+    /// versions that it does not show (deleted keys, say): who must not wait for the disk must not wait for that either.
     pub memory_only: bool,
     /// Leave blocks that had to be read out of the cache.
     pub no_fill_cache: bool,

@@ -19,6 +19,9 @@ use crate::version::level_iter::LevelIter;
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// A memory-only iterator steps over so many versions that are not shown, then answers `NeedsIo`: about a millisecond.
+const MEMORY_ONLY_SKIPS_MAX: u64 = 4096;
+
 /// Walks the live keys of a keyspace, both ways, at one moment. Owned and `Send`; it pins the memtables and tables that it
 /// started with, so do not keep it for hours.
 ///
@@ -55,6 +58,17 @@ impl Iter {
     /// The sequence number it reads at.
     pub fn sequence(&self) -> SequenceNumber {
         self.sequence
+    }
+
+    /// Has it stop on its way forward once it has stepped over about `versions` versions that are not shown: deleted keys, say.
+    /// It then stands nowhere and says where to go on.
+    pub fn stop_after(&mut self, versions: u64) {
+        self.inner.stop_after(versions);
+    }
+
+    /// If it stopped before it came to a key or to the end: the key behind which to go on.
+    pub fn stopped_behind(&self) -> Option<&[u8]> {
+        self.inner.stopped_behind()
     }
 
     /// Whether it stands on a key.
@@ -229,7 +243,10 @@ fn iter_over(
     }
     let sequence = reader.sequence();
     let merged = MergingIter::new(sources.iters);
-    let inner = VisibleIter::new(merged, sources.covers, sequence, options.lower, options.upper);
+    let mut inner = VisibleIter::new(merged, sources.covers, sequence, options.lower, options.upper);
+    if options.read.memory_only {
+        inner = inner.with_skip_limit(MEMORY_ONLY_SKIPS_MAX);
+    }
     Ok(Iter { inner, sequence, _view: view })
 }
 

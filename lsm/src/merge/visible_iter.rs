@@ -13,7 +13,9 @@
 //!
 //! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends.
 //!
-//! Many versions of one key are not walked one by one: after [`RESEEK_AFTER`] the source is sought past them.
+//! Many versions of one key are not walked one by one: after [`RESEEK_AFTER`] the source is sought past them. Many keys without
+//! anything to show (a stretch of deletes) are, so that who cannot wait sets a limit: [`VisibleIter::with_skip_limit`] makes an
+//! error of it, [`VisibleIter::stop_after`] a place to go on from.
 //!
 //! Invariants:
 //! - `Forward`: the source stands on the version shown and `key` equals its key.
@@ -79,7 +81,12 @@ pub struct VisibleIter {
     read: SequenceNumber,
     lower: Option<Vec<u8>>,
     upper: Option<Vec<u8>>,
+    /// Versions stepped over since it was made.
+    skipped: u64,
     skip_max: u64,
+    stop_at: u64,
+    /// It stands nowhere because it was to stop, behind `key`.
+    stopped: bool,
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -102,19 +109,33 @@ impl VisibleIter {
             read,
             lower,
             upper,
+            skipped: 0,
             skip_max: u64::MAX,
+            stop_at: u64::MAX,
+            stopped: false,
             state: State::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
         }
     }
 
-    /// Bounds the work of one move: one that would step over more than `versions` versions answers [`Error::NeedsIo`], as a
-    /// memory-only read does, so that it can be run again where waiting hurts nobody. (In reverse the version that is
-    /// shown has been stepped over too.)
+    /// Bounds the work of all moves together: one that would step over the next of `versions` versions answers
+    /// [`Error::NeedsIo`], as a memory-only read does, so that it can be run again where waiting hurts nobody. (In reverse the
+    /// version that is shown has been stepped over too.)
     pub fn with_skip_limit(mut self, versions: u64) -> VisibleIter {
         self.skip_max = versions;
         self
+    }
+
+    /// Has it stop on its way forward once it has stepped over `versions` more versions (and the rest of that key's): it then
+    /// stands nowhere, and [`stopped_behind`](Self::stopped_behind) says where to go on. Every move gets by one key at least.
+    pub fn stop_after(&mut self, versions: u64) {
+        self.stop_at = self.skipped.saturating_add(versions);
+    }
+
+    /// If it stopped before it came to a key or to the end: the key behind which it is to go on.
+    pub fn stopped_behind(&self) -> Option<&[u8]> {
+        self.stopped.then_some(&self.key)
     }
 
     /// Whether it stands on a key.
@@ -136,7 +157,7 @@ impl VisibleIter {
 
     /// Goes to the first key within the bounds.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.state = State::Nowhere;
+        self.leave();
         match &self.lower {
             Some(lower) => self.source.seek(VersionKey::seek(lower, SEQUENCE_MAX))?,
             None => self.source.seek_to_first()?,
@@ -146,7 +167,7 @@ impl VisibleIter {
 
     /// Goes to the last key within the bounds.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.state = State::Nowhere;
+        self.leave();
         match &self.upper {
             Some(upper) => self.source.seek_before(VersionKey::seek(upper, SEQUENCE_MAX))?,
             None => self.source.seek_to_last()?,
@@ -156,7 +177,7 @@ impl VisibleIter {
 
     /// Goes to the first key at or behind `target`, within the bounds.
     pub fn seek(&mut self, target: &[u8]) -> Result<()> {
-        self.state = State::Nowhere;
+        self.leave();
         if self.upper.as_deref().is_some_and(|upper| target >= upper) {
             return Ok(());
         }
@@ -167,7 +188,7 @@ impl VisibleIter {
 
     /// Goes to the last key before `target`, within the bounds.
     pub fn seek_before(&mut self, target: &[u8]) -> Result<()> {
-        self.state = State::Nowhere;
+        self.leave();
         if self.lower.as_deref().is_some_and(|lower| target <= lower) {
             return Ok(());
         }
@@ -179,7 +200,7 @@ impl VisibleIter {
     /// Goes to the next key; requires `valid()`.
     #[expect(clippy::should_implement_trait, reason = "a cursor that lends and can fail, not an Iterator")]
     pub fn next(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.state, State::Nowhere) {
+        match self.leave() {
             State::Nowhere => {
                 debug_assert!(false, "next on an iterator that stands nowhere");
                 return Ok(());
@@ -192,7 +213,7 @@ impl VisibleIter {
 
     /// Goes to the key before; requires `valid()`.
     pub fn prev(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.state, State::Nowhere) {
+        match self.leave() {
             State::Nowhere => {
                 debug_assert!(false, "prev on an iterator that stands nowhere");
                 return Ok(());
@@ -203,13 +224,18 @@ impl VisibleIter {
         self.find_reverse(true)
     }
 
+    /// Stands nowhere; where it stood.
+    fn leave(&mut self) -> State {
+        self.stopped = false;
+        std::mem::replace(&mut self.state, State::Nowhere)
+    }
+
     /// From where the source stands, finds the next key to show. With `skip_group` the versions of `key` are passed over:
     /// that key has been dealt with.
     fn find_forward(&mut self, skip_group: bool) -> Result<()> {
         let mut in_group = skip_group;
         let mut skip_group = skip_group;
         let mut in_row = 0;
-        let mut skipped = 0;
         while self.source.valid() {
             let key = self.source.key();
             let order = if in_group { compare_alike(&self.key, key) } else { Ordering::Less };
@@ -218,6 +244,10 @@ impl VisibleIter {
             }
             if order == Ordering::Less {
                 if !self.source.is_below() && self.upper.as_deref().is_some_and(|upper| key >= upper) {
+                    return Ok(());
+                }
+                if in_group && self.skipped >= self.stop_at {
+                    self.stopped = true;
                     return Ok(());
                 }
                 self.key.clear();
@@ -232,7 +262,7 @@ impl VisibleIter {
                 }
                 skip_group = true;
             }
-            self.count_skipped(&mut skipped)?;
+            self.count_skipped()?;
             in_row += 1;
             if in_row <= RESEEK_AFTER {
                 self.source.next_towards(self.upper.as_deref())?;
@@ -253,7 +283,6 @@ impl VisibleIter {
     /// From where the source stands, finds the key before to show, and leaves the source before its versions. With `before_key` it
     /// must lie before `key`.
     fn find_reverse(&mut self, mut before_key: bool) -> Result<()> {
-        let mut skipped = 0;
         while self.source.valid() {
             let key = self.source.key();
             if std::mem::replace(&mut before_key, true) && key >= self.key.as_slice() {
@@ -264,7 +293,7 @@ impl VisibleIter {
             }
             self.key.clear();
             self.key.extend_from_slice(key);
-            let newest = self.take_group(&mut skipped)?;
+            let newest = self.take_group()?;
             let shown =
                 newest.is_some_and(|(sequence, kind)| kind == ValueKind::Put && !self.covered(sequence));
             if shown {
@@ -277,12 +306,12 @@ impl VisibleIter {
 
     /// Walks the source backwards out of the versions of `key`. Answers the newest one that is seen and leaves its value in
     /// `value`.
-    fn take_group(&mut self, skipped: &mut u64) -> Result<Option<(SequenceNumber, ValueKind)>> {
+    fn take_group(&mut self) -> Result<Option<(SequenceNumber, ValueKind)>> {
         let mut newest = None;
         let mut in_row = 0;
         while self.source.valid() && self.source.key() == self.key.as_slice() {
             if in_row == RESEEK_AFTER {
-                newest = self.seek_newest_seen(skipped)?;
+                newest = self.seek_newest_seen()?;
                 self.source.seek_before(VersionKey::seek(&self.key, SEQUENCE_MAX))?;
                 return Ok(newest);
             }
@@ -291,7 +320,7 @@ impl VisibleIter {
                 newest = Some((sequence, kind));
                 set_value(&mut self.value, self.source.value());
             }
-            self.count_skipped(skipped)?;
+            self.count_skipped()?;
             in_row += 1;
             self.source.prev()?;
         }
@@ -299,7 +328,7 @@ impl VisibleIter {
     }
 
     /// The newest version of `key` that is seen, found from the newest end; there are many.
-    fn seek_newest_seen(&mut self, skipped: &mut u64) -> Result<Option<(SequenceNumber, ValueKind)>> {
+    fn seek_newest_seen(&mut self) -> Result<Option<(SequenceNumber, ValueKind)>> {
         self.source.seek(VersionKey::seek(&self.key, SEQUENCE_MAX))?;
         let mut in_row = 0;
         while self.source.valid() && self.source.key() == self.key.as_slice() {
@@ -308,7 +337,7 @@ impl VisibleIter {
                 set_value(&mut self.value, self.source.value());
                 return Ok(Some((sequence, kind)));
             }
-            self.count_skipped(skipped)?;
+            self.count_skipped()?;
             in_row += 1;
             if in_row == RESEEK_AFTER && sequence > self.read + 1 {
                 reseek(&mut self.source, VersionKey::seek(&self.key, self.read))?;
@@ -328,9 +357,9 @@ impl VisibleIter {
         self.covers.iter().any(|cover| cover.newest_covering(&self.key, self.read) > sequence)
     }
 
-    fn count_skipped(&self, skipped: &mut u64) -> Result<()> {
-        *skipped += 1;
-        if *skipped > self.skip_max { Err(Error::NeedsIo) } else { Ok(()) }
+    fn count_skipped(&mut self) -> Result<()> {
+        self.skipped += 1;
+        if self.skipped > self.skip_max { Err(Error::NeedsIo) } else { Ok(()) }
     }
 }
 
@@ -560,15 +589,51 @@ mod tests {
         assert!(control.moves.load(Relaxed) < 80, "{} moves", control.moves.load(Relaxed));
     }
 
-    #[test]
-    fn a_skip_limit_stops_a_long_walk() {
-        let deletes = (0..1000u16).map(|i| version(&i.to_be_bytes(), 1, None)).collect();
+    fn thousand_deletes() -> VisibleIter {
+        let mut deletes: Vec<Version> = (0..1000u16).map(|i| version(&i.to_be_bytes(), 1, None)).collect();
+        deletes.push(version(&2000u16.to_be_bytes(), 1, Some(b"v")));
         let source = MergingIter::new(vec![Box::new(VectorIter::new(deletes))]);
-        let mut iter = VisibleIter::new(source, Vec::new(), 9, None, None).with_skip_limit(100);
-        assert!(iter.seek_to_first().unwrap_err().is_needs_io() && !iter.valid());
-        assert!(iter.seek_to_last().unwrap_err().is_needs_io() && !iter.valid());
+        VisibleIter::new(source, Vec::new(), 9, None, None)
+    }
+
+    #[test]
+    fn a_skip_limit_ends_a_long_walk_with_an_error() {
+        let mut iter = thousand_deletes().with_skip_limit(100);
         iter.seek(&950u16.to_be_bytes()).unwrap();
-        assert!(!iter.valid());
+        assert!(iter.valid());
+        assert!(iter.seek(&940u16.to_be_bytes()).unwrap_err().is_needs_io() && !iter.valid());
+        let mut iter = thousand_deletes().with_skip_limit(100);
+        assert!(iter.seek_to_first().unwrap_err().is_needs_io() && !iter.valid());
+        let mut iter = thousand_deletes().with_skip_limit(100);
+        iter.seek_to_last().unwrap();
+        assert!(iter.prev().unwrap_err().is_needs_io() && !iter.valid());
+    }
+
+    #[test]
+    fn a_walk_that_stopped_goes_on_behind_where_it_did() {
+        let (mut from, mut pieces) = (Vec::new(), 0);
+        loop {
+            let mut iter = thousand_deletes();
+            iter.stop_after(100);
+            iter.seek(&from).unwrap();
+            let Some(behind) = iter.stopped_behind() else {
+                assert_eq!(iter.key(), 2000u16.to_be_bytes());
+                break;
+            };
+            assert!(!iter.valid());
+            from = [behind, &[0]].concat();
+            pieces += 1;
+        }
+        assert_eq!(pieces, 10);
+        // Even one that may step over nothing gets on.
+        let mut iter = thousand_deletes();
+        iter.stop_after(0);
+        iter.seek_to_first().unwrap();
+        assert_eq!(iter.stopped_behind(), Some(&0u16.to_be_bytes()[..]));
+        iter.seek(&1500u16.to_be_bytes()).unwrap();
+        assert!(iter.valid() && iter.stopped_behind().is_none());
+        iter.next().unwrap();
+        assert!(!iter.valid() && iter.stopped_behind().is_none());
     }
 
     proptest! {
