@@ -124,6 +124,7 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
     Ok(config)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the configuration is read before there is an Env")]
 fn read(path: &str) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("Fatal error, can't open config file '{path}': {error}"))
 }

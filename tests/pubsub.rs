@@ -68,7 +68,8 @@ fn a_message_of_a_transaction_comes_to_who_was_subscribed_when_it_was_published(
         assert_eq!(call(&mut two, "EXEC"), format!("*[:0, *[$subscribe, $a, :1], :1, {refused}]"));
         assert_eq!(read(&mut two), "*[$message, $a, $y]");
         assert!(
-            call(&mut two, "EXEC").starts_with("-EXECABORT Transaction discarded because of: Can\\'t execute")
+            call(&mut two, "EXEC")
+                .starts_with("-EXECABORT Transaction discarded because of: Can\\'t execute")
         );
         call(&mut three, "HELLO 3");
         call(&mut three, "SUBSCRIBE a");
