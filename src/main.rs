@@ -7,7 +7,7 @@ use haypile::base::glob;
 use haypile::daemon;
 use haypile::server::refused;
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -109,27 +109,28 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
     let (given, from_input) = arguments_text(rest);
     let mut text = file.map(|file| read(file)).transpose().map_err(refused)?.unwrap_or_default();
     if from_input {
-        let input = std::io::read_to_string(std::io::stdin());
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            text.push(b'\n');
         }
-        text += &input.map_err(|error| format!("standard input: {error}"))?;
+        let input = std::io::stdin().read_to_end(&mut text);
+        input.map_err(|error| format!("standard input: {error}"))?;
     }
     if !given.is_empty() {
-        text = text + "\n" + &given;
+        text.push(b'\n');
+        text.extend_from_slice(given.as_bytes());
     }
     let mut config = Config::read(&text, &read_included).map_err(refused)?;
     config.file = file.and_then(|file| std::path::absolute(file).ok()).map(|path| path.display().to_string());
     Ok(config)
 }
 
-fn read(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("Fatal error, can't open config file '{path}': {error}"))
+#[expect(clippy::disallowed_methods, reason = "the configuration is read before there is an Env")]
+fn read(path: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("Fatal error, can't open config file '{path}': {error}"))
 }
 
 /// What `include` names: a file, or those that a pattern finds, in order. That may be none, as in Redis.
-fn read_included(path: &str) -> Result<Vec<String>, String> {
+fn read_included(path: &str) -> Result<Vec<Vec<u8>>, String> {
     if !is_pattern(path) {
         return Ok(vec![read(path)?]);
     }

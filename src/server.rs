@@ -315,7 +315,8 @@ pub fn refused(why: impl std::fmt::Display) -> String {
 /// Refuses values that only those who use them can tell to be wrong, with the line that says them.
 fn check_lines(config: &Config) -> Result<(), String> {
     for name in ["bind", "metrics-bind"] {
-        addresses(config.text(name)).map_err(|refusal| refused(config.blame(name, refusal.to_string())))?;
+        addresses(config.text(name))
+            .map_err(|refusal| refused(config.blame(name, format!("{name}: {refusal}"))))?;
     }
     tls::check_lines(config).map_err(|(name, why)| refused(config.blame(name, why)))
 }

@@ -408,6 +408,21 @@ fn a_bad_configuration_is_refused_with_its_line() {
             fatal(2, "tls-protocols TLSv1.1", "tls-protocols: TLSv1.1 is not safe, and not supported"),
         ),
         (&["d.conf"], "", fatal(3, "hz many", number)),
+        (
+            &["-"],
+            "metrics-bind abc",
+            fatal(1, "metrics-bind abc", "metrics-bind: 'abc' is not an IP address"),
+        ),
+        (
+            &["-"],
+            "metrics-port 1\nmetrics-bind abc",
+            fatal(2, "metrics-bind abc", "metrics-bind: 'abc' is not an IP address"),
+        ),
+        (
+            &["--memory-budget", "1"],
+            "",
+            fatal(2, "memory-budget \"1\"", "argument must be 0 or at least 1048576"),
+        ),
     ] {
         assert_eq!(refusal(&folder, arguments, input), wanted, "{arguments:?} {input:?}");
     }
@@ -417,6 +432,9 @@ fn a_bad_configuration_is_refused_with_its_line() {
     );
     let said = refusal(&folder, &["--cluster-enabled", "yes"], "");
     assert!(said.contains("'cluster-enabled' is refused: cluster mode is not supported"), "{said}");
+    std::fs::write(folder.path().join("e.conf"), b"# caf\xe9\nlogfile caf\xe9\n").unwrap();
+    let said = refusal(&folder, &["e.conf"], "");
+    assert_eq!(said, fatal(2, "logfile caf\u{fffd}", "what it says is not UTF-8"));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let said = refusal(&folder, &["--bind", "127.0.0.1", "--port", &port, "--dir", "data"], "");

@@ -144,6 +144,43 @@ fn a_pause_of_everything_waits_for_everything() {
 }
 
 #[test]
+fn a_pause_of_everything_lets_only_its_end_through() {
+    let server = Server::start("operations-pause-end", &["--memory-budget", "64mb"]);
+    let (mut admin, mut lister, mut greeter) = (server.client(), server.client(), server.client());
+    assert_eq!(call(&mut admin, "CLIENT PAUSE 60000 ALL"), "+OK");
+    send(&mut lister, "CLIENT LIST ID 2 1 2");
+    send(&mut greeter, "HELLO 3");
+    assert_eq!(call(&mut admin, "CLIENT PAUSE 60000 ALL"), "+OK");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!answered(&mut lister) && !answered(&mut greeter));
+    assert_eq!(call(&mut admin, "CLIENT UNPAUSE"), "+OK");
+    lister.read().unwrap();
+    greeter.read().unwrap();
+}
+
+#[test]
+fn small_words_of_clients() {
+    let server = Server::start("operations-words", &["--memory-budget", "64mb"]);
+    let (mut admin, mut watcher) = (server.client(), server.client());
+    let ids: Vec<i64> = [&mut watcher, &mut admin].map(|client| client.integer(&["CLIENT", "ID"])).to_vec();
+    let [first, second] = [ids[0].to_string(), ids[1].to_string()];
+    let list = admin.text(&["CLIENT", "LIST", "ID", &second, &first, &second]);
+    let listed: Vec<&str> = list.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(listed, [format!("id={second}"), format!("id={first}"), format!("id={second}")]);
+    let said = render(&admin.call(&["CLIENT", "SETINFO", "LIB-Name", "a b"]));
+    assert_eq!(said, "-ERR LIB-Name cannot contain spaces, newlines or special characters.");
+    assert_eq!(call(&mut admin, "LOLWUT VERSION 5 a"), "-ERR value is not an integer or out of range");
+    assert_eq!(call(&mut admin, "REPLICAOF NO x"), "-ERR Invalid master port");
+    call(&mut admin, "SET key value");
+    assert!(call(&mut admin, "MEMORY STATS").contains("$db.0"));
+    assert_eq!(call(&mut watcher, "MONITOR"), "+OK");
+    for line in ["GET key", "SET key 1", "BLPOP key 1", "PUBLISH a b"] {
+        let refused = call(&mut watcher, line);
+        assert_eq!(refused, "-ERR Replica can\\'t interact with the keyspace", "{line}");
+    }
+}
+
+#[test]
 fn what_was_killed_commits_nothing_more() {
     let server = Server::start("operations-kill", &["--workers", "2", "--memory-budget", "256mb"]);
     let mut admin = server.client();

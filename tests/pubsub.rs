@@ -58,6 +58,33 @@ fn info(client: &mut Client, field: &str) -> u64 {
 }
 
 #[test]
+fn a_message_of_a_transaction_comes_to_who_was_subscribed_when_it_was_published() {
+    for server in servers("own") {
+        let (mut two, mut three) = (server.client(), server.client());
+        for line in ["MULTI", "PUBLISH a x", "SUBSCRIBE a", "PUBLISH a y", "SSUBSCRIBE a"] {
+            call(&mut two, line);
+        }
+        let refused = "-ERR SSUBSCRIBE isn\\'t allowed for a DENY BLOCKING client";
+        assert_eq!(call(&mut two, "EXEC"), format!("*[:0, *[$subscribe, $a, :1], :1, {refused}]"));
+        assert_eq!(read(&mut two), "*[$message, $a, $y]");
+        assert!(
+            call(&mut two, "EXEC")
+                .starts_with("-EXECABORT Transaction discarded because of: Can\\'t execute")
+        );
+        call(&mut three, "HELLO 3");
+        call(&mut three, "SUBSCRIBE a");
+        call(&mut three, "PSUBSCRIBE ?");
+        for line in ["MULTI", "PUBLISH a x", "UNSUBSCRIBE a", "PUNSUBSCRIBE", "PUBLISH a y", "EXEC"] {
+            call(&mut three, line);
+        }
+        assert_eq!(read(&mut three), ">[$message, $a, $x]");
+        assert_eq!(read(&mut three), ">[$pmessage, $?, $a, $x]");
+        assert_eq!(call(&mut three, "PING"), "+PONG");
+        assert_eq!([read(&mut two), read(&mut two)], ["*[$message, $a, $x]", "*[$message, $a, $y]"]);
+    }
+}
+
+#[test]
 fn the_words_of_both_protocols() {
     for server in servers("words") {
         let (mut two, mut three, mut admin) = (server.client(), server.client(), server.client());

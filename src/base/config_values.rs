@@ -3,6 +3,13 @@
 use crate::base::config_words::parse_memory;
 use crate::base::directive::{Directive, Kind};
 
+/// The least that the engine can divide over cache, memtables and log.
+const MEMORY_BUDGET_MIN: u64 = 1 << 20;
+/// Redis raises smaller backlogs to this.
+const BACKLOG_MIN: u64 = 16 << 10;
+/// The longest name of a host.
+const HOSTNAME_BYTES_MAX: usize = 255;
+
 /// What `words` say in the form that CONFIG GET shows. `old` is what is in force: some directives are set in parts.
 pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<String, String> {
     let single = match words {
@@ -11,7 +18,7 @@ pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<S
         _ => return Err("wrong number of arguments".into()),
     };
     match directive.kind {
-        Kind::Text => Ok(single.to_string()),
+        Kind::Text => check_text(directive.name, single).map(|()| single.to_string()),
         Kind::Words if directive.name == "latency-tracking-info-percentiles" => percentiles(words),
         Kind::Words if directive.name == "oom-score-adj-values" && words.len() != 3 => {
             Err("wrong number of arguments".into())
@@ -39,7 +46,13 @@ pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<S
             if bytes < min || bytes > max {
                 return Err(format!("argument must be between {min} and {max} inclusive"));
             }
-            Ok(bytes.to_string())
+            match directive.name {
+                "memory-budget" if bytes > 0 && bytes < MEMORY_BUDGET_MIN => {
+                    Err(format!("argument must be 0 or at least {MEMORY_BUDGET_MIN}"))
+                }
+                "repl-backlog-size" => Ok(bytes.max(BACKLOG_MIN).to_string()),
+                _ => Ok(bytes.to_string()),
+            }
         }
         Kind::MemoryOrPercent => match single.strip_suffix('%') {
             Some(percent) => match percent.parse::<u64>() {
@@ -61,6 +74,54 @@ pub fn canonical(directive: &Directive, old: &str, words: &[String]) -> Result<S
         Kind::OutputLimits => output_limits(old, words),
         Kind::Events => events(single),
     }
+}
+
+/// Refuses texts that make no sense for the directive of this name.
+fn check_text(name: &str, text: &str) -> Result<(), String> {
+    let is_path = text.contains('/');
+    let why = match name {
+        "appendfilename" | "appenddirname" if text.is_empty() => format!("{name} can't be empty"),
+        "appenddirname" if is_path => format!("{name} can't be a path, just a dirname"),
+        "appendfilename" | "dbfilename" if is_path => format!("{name} can't be a path, just a filename"),
+        "proc-title-template" if !is_title_template(text) => {
+            "template format is invalid or contains unknown variables".into()
+        }
+        "cluster-announce-hostname" if text.len() > HOSTNAME_BYTES_MAX => {
+            format!("Hostnames must be less than {} characters", HOSTNAME_BYTES_MAX + 1)
+        }
+        "cluster-announce-hostname"
+            if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)) =>
+        {
+            "Hostnames may only contain alphanumeric characters, hyphens or dots".into()
+        }
+        _ => return Ok(()),
+    };
+    Err(why)
+}
+
+/// Whether a text holds no variables but those of a process's title (`{{` is a brace), and something to show: the title and the mode of
+/// the server may be empty.
+fn is_title_template(text: &str) -> bool {
+    const SHOWN: [&str; 5] = ["listen-addr", "port", "tls-port", "unixsocket", "config-file"];
+    let mut shows = false;
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        shows |= !before.trim_matches(' ').is_empty();
+        let (variable, behind) = match behind.strip_prefix('{') {
+            Some(behind) => ("{", behind),
+            None => match behind.split_once('}') {
+                Some(found) => found,
+                None => return false,
+            },
+        };
+        shows |= match variable {
+            "title" | "server-mode" => false,
+            known if known == "{" || SHOWN.contains(&known) => true,
+            _ => return false,
+        };
+        rest = behind;
+    }
+    shows || !rest.trim_matches(' ').is_empty()
 }
 
 fn percentiles(words: &[String]) -> Result<String, String> {
@@ -116,7 +177,7 @@ fn save_points(old: &str, words: &[String]) -> Result<String, String> {
 }
 
 fn output_limits(old: &str, words: &[String]) -> Result<String, String> {
-    if words.is_empty() || !words.len().is_multiple_of(4) {
+    if !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
     }
     let mut limits: Vec<String> = old.split(' ').map(str::to_string).collect();

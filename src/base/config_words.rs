@@ -143,7 +143,7 @@ pub fn arguments_text(arguments: &[String]) -> (String, bool) {
     (text, from_input)
 }
 
-/// Number of bytes: digits and one of `b k kb m mb g gb t tb` (`k` is 1000, `kb` 1024).
+/// Number of bytes: digits and one of `b k kb m mb g gb t tb` (`k` is 1000, `kb` 1024). No digits are none, as in Redis.
 pub fn parse_memory(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -159,7 +159,8 @@ pub fn parse_memory(text: &str) -> Option<u64> {
         "tb" => 1 << 40,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(factor)
+    let number = if number.is_empty() { 0 } else { number.parse::<u64>().ok()? };
+    number.checked_mul(factor)
 }
 
 #[cfg(test)]
@@ -193,7 +194,8 @@ mod tests {
             ("1Kb", Some(1024)),
             ("2gb", Some(2 << 30)),
             ("x", None),
-            ("", None),
+            ("", Some(0)),
+            ("-1", None),
         ] {
             assert_eq!(parse_memory(text), wanted, "{text}");
         }

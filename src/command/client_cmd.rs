@@ -13,7 +13,7 @@ use crate::session::clients::{
 use crate::session::in_flight::{Answer, Work};
 use crate::session::session::{Block, ReplyMode, Session};
 use haypile_resp::parse_i64;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -121,6 +121,9 @@ fn client_type(word: &[u8]) -> Result<ClientType, ReplyError> {
     }
 }
 
+/// How many clients may be listed by their ids: the same one may be named again and again, and each is a line.
+const LISTED_IDS_MAX: usize = 65_536;
+
 /// CLIENT LIST.
 pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
@@ -138,7 +141,13 @@ pub fn list(ctx: &mut Context<'_>) -> Result<(), Stop> {
             for word in args.from(3) {
                 wanted.push(parse_i64(word).ok_or(ReplyError::fixed("ERR Invalid client ID"))?);
             }
-            clients.retain(|client| wanted.contains(&(client.id as i64)));
+            if wanted.len() > LISTED_IDS_MAX {
+                return Err(ReplyError::new(format!("ERR more than {LISTED_IDS_MAX} client IDs")).into());
+            }
+            // In the order of the words, and as often.
+            let by_id: HashMap<i64, _> =
+                clients.into_iter().map(|client| (client.id as i64, client)).collect();
+            clients = wanted.iter().filter_map(|id| by_id.get(id).cloned()).collect();
         }
         _ => return Err(ReplyError::SYNTAX.into()),
     }
@@ -318,7 +327,7 @@ pub fn setinfo(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Err(ReplyError::new(format!("ERR Unrecognized option '{option}'")).into());
     }
     if !is_client_name(value) {
-        let option = if library { "lib-name" } else { "lib-ver" };
+        let option = ReplyError::echo(option);
         let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
         return Err(ReplyError::new(text).into());
     }

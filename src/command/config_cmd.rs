@@ -111,9 +111,7 @@ pub fn rewrite(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let env = OsEnv::new();
     let config = ctx.server.config();
     let users = lines_for_config(&config, &ctx.server.users);
-    let result = read(&env, &file).and_then(|old| {
-        replace(&env, &file, config.rewritten(&String::from_utf8_lossy(&old), &users).as_bytes())
-    });
+    let result = read(&env, &file).and_then(|old| replace(&env, &file, &config.rewritten(&old, &users)));
     match result {
         Ok(()) => {
             ctx.server.log('*', "CONFIG REWRITE executed with success.");

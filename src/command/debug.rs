@@ -247,6 +247,8 @@ fn protocol(reply: &mut ReplyWriter, kind: &[u8]) -> Result<(), Stop> {
             if reply.protocol() == Protocol::Resp2 {
                 return Err(ReplyError::fixed("ERR RESP2 is not supported by this command").into());
             }
+            // Clients that wait for their answer do not take a push for it.
+            reply.bulk(b"Some real reply following the push reply");
             reply.push(2);
             reply.bulk(b"server-cpu-usage");
             reply.integer(42);

@@ -351,12 +351,18 @@ impl Executor {
                 facts.name
             )));
         }
+        if session.monitoring.is_some() && (needs.reads || needs.writes || needs.replicates) {
+            // As to replicas, whom it is one of for Redis.
+            return Err(ReplyError::fixed("ERR Replica can't interact with the keyspace"));
+        }
         let server = &*self.server;
         if server.publisher.is_congested() {
             let at_ms = server.clock.monotonic_ms() + CONGESTION_PAUSE_MS;
             return Ok(Some(Later::Until { at_ms, delayed: false }));
         }
-        if server.pause.is_set() && !facts.flags.has(Flag::NoAuth) && !is_unpause(command) {
+        // Who still has to say a password could not end the pause otherwise.
+        let comes_in = !session.authenticated && facts.flags.has(Flag::NoAuth);
+        if server.pause.is_set() && !comes_in && !is_unpause(command) {
             let now_ms = server.clock.monotonic_ms();
             if let Some(at_ms) = server.pause.until(now_ms, needs.replicates) {
                 return Ok(Some(Later::Until { at_ms, delayed: false }));
@@ -892,7 +898,7 @@ fn may_listener_run(command: &Command) -> bool {
 
 /// CLIENT PAUSE and UNPAUSE run while clients are paused.
 fn is_unpause(command: &Command) -> bool {
-    command.facts.name.starts_with("client|")
+    matches!(command.facts.name, "client|pause" | "client|unpause")
 }
 
 /// After a command: whether its reply is dropped; steps CLIENT REPLY SKIP on.

@@ -92,14 +92,14 @@ fn draw(event: &str, series: &Series, now_s: u64) -> String {
                 _ => '#',
             })
             .collect();
-        let _ = writeln!(text, "{}", line.trim_end());
+        let _ = writeln!(text, "{line}");
     }
     text.push('\n');
     let ages: Vec<Vec<char>> =
         shown.iter().map(|sample| age(now_s.saturating_sub(sample.unix_s)).chars().collect()).collect();
     for row in 0..ages.iter().map(Vec::len).max().unwrap_or(0) {
         let line: String = ages.iter().map(|age| age.get(row).copied().unwrap_or(' ')).collect();
-        let _ = writeln!(text, "{}", line.trim_end());
+        let _ = writeln!(text, "{line}");
     }
     text
 }

@@ -176,7 +176,9 @@ pub fn usage(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let parts = MemoryParts::look(ctx.server);
     let store = ctx.server.store();
-    let keys: u64 = (0..ctx.server.identity.databases).map(|db| store.dbsize(db)).sum();
+    let sizes = (0..ctx.server.identity.databases).map(|db| (db, store.dbsize(db)));
+    let filled: Vec<(usize, u64)> = sizes.filter(|(_, keys)| *keys > 0).collect();
+    let keys: u64 = filled.iter().map(|(_, keys)| keys).sum();
     let peak = ctx.server.stats.memory_peak_bytes.load(Relaxed);
     let startup = ctx.server.stats.memory_startup_bytes.load(Relaxed);
     let (now, net) = (parts.resident, parts.resident.saturating_sub(startup));
@@ -217,7 +219,16 @@ pub fn stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ("rss-overhead.ratio", 1.0),
         ("fragmentation", 1.0),
     ];
-    ctx.reply.map(whole.len() + ratios.len());
+    ctx.reply.map(filled.len() + whole.len() + ratios.len());
+    for (db, _) in filled {
+        // Keys are on the disk: no table of a database's own is in memory.
+        ctx.reply.bulk(format!("db.{db}").as_bytes());
+        ctx.reply.map(2);
+        for name in ["overhead.hashtable.main", "overhead.hashtable.expires"] {
+            ctx.reply.bulk(name.as_bytes());
+            ctx.reply.integer(0);
+        }
+    }
     for (name, number) in whole {
         ctx.reply.bulk(name.as_bytes());
         ctx.reply.integer(number as i64);

@@ -7,6 +7,7 @@ use crate::base::stop::Stop;
 use crate::command::spec::Context;
 use crate::session::channels::{SubscriptionKind, Subscriptions};
 use crate::session::delivery::{ChannelKind, Name};
+use crate::store::events::OwnShare;
 
 /// Writes that a subscription has begun or ended.
 fn confirm(ctx: &mut Context<'_>, what: &str, kind: SubscriptionKind, name: Option<&[u8]>) {
@@ -95,6 +96,9 @@ pub fn psubscribe(ctx: &mut Context<'_>) -> Result<(), Stop> {
 
 /// SSUBSCRIBE.
 pub fn ssubscribe(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if !ctx.session.may_block {
+        return Err(ReplyError::fixed("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client").into());
+    }
     begin(ctx, "ssubscribe", SubscriptionKind::Shard)
 }
 
@@ -121,7 +125,9 @@ fn publish_to(ctx: &mut Context<'_>, kind: ChannelKind) -> Result<(), Stop> {
         publisher.publish(kind, channel, payload, need)
     } else {
         // Part of a transaction: it goes out with the commit.
-        ctx.txn.publish(kind == ChannelKind::Shard, channel, payload, need);
+        let own =
+            ctx.session.subscriptions.as_ref().map_or_else(OwnShare::default, |own| own.share(kind, channel));
+        ctx.txn.publish(kind == ChannelKind::Shard, channel, payload, need, own);
         publisher.channels().receivers(kind, channel).count
     };
     ctx.reply.integer(count as i64);

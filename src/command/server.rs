@@ -35,6 +35,9 @@ pub fn replicaof(ctx: &mut Context<'_>) -> Result<(), Stop> {
         ctx.reply.ok();
         return Ok(());
     }
+    if !parse_i64(ctx.args.get(2)).is_some_and(|port| (0..=65535).contains(&port)) {
+        return Err(ReplyError::fixed("ERR Invalid master port").into());
+    }
     Err(ReplyError::fixed("ERR replication is not supported").into())
 }
 
@@ -232,7 +235,13 @@ pub fn function_stats(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn lolwut(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut text = String::new();
     if ctx.args.len() > 2 && is_keyword(ctx.args.get(1), "VERSION") {
-        ctx.args.integer(2)?;
+        // What it would draw with; all of it is checked, as far as that version looks.
+        let numbers = match ctx.args.integer(2)? {
+            5 => 3,
+            6 => 2,
+            _ => 0,
+        };
+        (3..ctx.args.len().min(3 + numbers)).try_for_each(|at| ctx.args.integer(at).map(|_| ()))?;
         let line = format!("Redis ver. {}\n", crate::command::connection::REDIS_VERSION);
         ctx.reply.verbatim(*b"txt", line.as_bytes());
         return Ok(());

@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn commands_are_renamed() {
         let text = "rename-command GET Fetch\nrename-command set ''\nrename-command config get\n";
-        let renames = |text: &str| Config::read(text, &|_| Err(String::new())).unwrap().renames;
+        let renames = |text: &str| Config::read(text.as_bytes(), &|_| Err(String::new())).unwrap().renames;
         let renamed_table = renamed(&renames(text)).unwrap();
         let facts = |name: &[u8]| renamed_table.find(name).map(|command| command.facts.name);
         assert_eq!(facts(b"FETCH"), Some("get"));

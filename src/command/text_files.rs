@@ -62,9 +62,10 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("users.acl");
         assert!(read(&env, &path).is_err());
-        std::fs::write(&path, b"user default on").unwrap();
+        let file = env.open(&path, OpenMode::CreateNew).unwrap();
+        file.write_at(b"user default on", 0).unwrap();
         assert_eq!(read(&env, &path).unwrap(), b"user default on");
-        std::fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX as u64 + 1).unwrap();
+        file.write_at(b"\n", FILE_BYTES_MAX as u64).unwrap();
         assert!(read(&env, &path).is_err());
         assert!(read(&env, &folder).is_err());
         std::fs::remove_dir_all(&folder).unwrap();

@@ -87,6 +87,7 @@ pub fn unwatch(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn needs_of(command: &Command) -> Needs {
     let flags = command.facts.flags;
     Needs {
+        reads: flags.has(Flag::ReadOnly),
         writes: command.writes(),
         grows: flags.has(Flag::DenyOom),
         replicates: command.replicates,
@@ -150,9 +151,9 @@ pub fn queue(
 /// An EXEC that was not even begun: what it is answered, and the transaction is over.
 pub fn refuse_exec(session: &mut Session, error: &ReplyError) -> ReplyError {
     session.end_multi();
-    // As in Redis, the one error that has no code of its own there comes without.
+    // As in Redis: a code of its own stays, the general one goes.
     let text = error.text();
-    let text = text.strip_prefix("ERR wrong number").map_or(text, |_| &text["ERR ".len()..]);
+    let text = text.strip_prefix("ERR ").unwrap_or(text);
     ReplyError::new(format!("EXECABORT Transaction discarded because of: {text}"))
 }
 

@@ -60,7 +60,7 @@ pub enum Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refusal::Address(name) => write!(f, "bind: '{name}' is not an IP address"),
+            Refusal::Address(name) => write!(f, "'{name}' is not an IP address"),
             Refusal::Port(port) => write!(f, "Failed listening on port {port} (TCP), aborting."),
             Refusal::TlsPort(port) => write!(f, "Failed listening on port {port} (TLS), aborting."),
             Refusal::Unix => write!(f, "Failed opening Unix socket"),
@@ -424,7 +424,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Result<Vec<String>, Refusal> {
-        let config = Config::read(text, &|_| Err(String::new())).unwrap();
+        let config = Config::read(text.as_bytes(), &|_| Err(String::new())).unwrap();
         Ok(wanted(&config)?
             .iter()
             .map(|one| format!("{}{}", if one.optional { "-" } else { "" }, one.place))

@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Config {
-        Config::read(text, &|_| Err(String::new())).unwrap()
+        Config::read(text.as_bytes(), &|_| Err(String::new())).unwrap()
     }
 
     #[test]

@@ -17,6 +17,7 @@
 use crate::base::glob::matches;
 use crate::session::clients::{ClientInfo, FLAG_PUBSUB, Holding};
 use crate::session::delivery::{ChannelKind, Message, Name, Subscriber};
+use crate::store::events::OwnShare;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -225,13 +226,20 @@ impl Channels {
         let Some(local) = self.locals.get(worker) else { return };
         let local = lock(local);
         let of = |kind: SubscriptionKind, name: &Name| local.names[kind as usize].get(name);
-        for subscriber in of(message.kind.into(), &message.channel).into_iter().flatten() {
+        let settled = message.publisher.as_ref();
+        let is_open =
+            |subscriber: &&Subscriber| settled.is_none_or(|publisher| publisher.client != **subscriber);
+        for subscriber in of(message.kind.into(), &message.channel).into_iter().flatten().filter(is_open) {
             found.push((*subscriber, None));
         }
         for pattern in &message.patterns {
-            for subscriber in of(Pattern, pattern).into_iter().flatten() {
+            for subscriber in of(Pattern, pattern).into_iter().flatten().filter(is_open) {
                 found.push((*subscriber, Some(pattern)));
             }
+        }
+        if let Some(publisher) = settled.filter(|publisher| publisher.worker == worker) {
+            found.extend(publisher.share.channel.then_some((publisher.client, None)));
+            found.extend(publisher.share.patterns.iter().map(|pattern| (publisher.client, Some(pattern))));
         }
     }
 
@@ -355,6 +363,20 @@ impl Subscriptions {
     /// How many of a kind.
     pub fn count(&self, kind: SubscriptionKind) -> usize {
         self.names[kind as usize].len()
+    }
+
+    /// What of a message that is published now comes to this client.
+    pub fn share(&self, kind: ChannelKind, channel: &[u8]) -> OwnShare {
+        let patterns = self.names[Pattern as usize].iter();
+        OwnShare {
+            channel: self.names[SubscriptionKind::from(kind) as usize].contains(channel),
+            patterns: match kind {
+                ChannelKind::Channel => {
+                    patterns.filter(|pattern| matches(pattern, channel)).cloned().collect()
+                }
+                ChannelKind::Shard => Vec::new(),
+            },
+        }
     }
 
     /// Whether there is none.

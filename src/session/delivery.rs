@@ -8,6 +8,7 @@
 //! >3\r\n$7\r\nmessage\r\n $4\r\nnews\r\n $5\r\nhello\r\n      RESP3
 //! ```
 
+use crate::store::events::OwnShare;
 use haypile_lsm::Lsn;
 use haypile_resp::{Protocol, ReplyWriter};
 use std::sync::Arc;
@@ -67,6 +68,17 @@ impl Delivery {
     }
 }
 
+/// Who published a message within a transaction, and what comes back to it, whatever it is subscribed to by now.
+#[derive(Debug)]
+pub struct OwnReceipt {
+    /// The client.
+    pub client: Subscriber,
+    /// Its worker.
+    pub worker: usize,
+    /// What it gets.
+    pub share: OwnShare,
+}
+
 /// A published message, encoded.
 #[derive(Debug)]
 pub struct Message {
@@ -78,6 +90,8 @@ pub struct Message {
     pub patterns: Vec<Name>,
     /// What the log has to reach before it may leave: a subscriber that acts on it finds what its publisher wrote before.
     pub need: Lsn,
+    /// Its publisher, if that was settled when it was published.
+    pub publisher: Option<OwnReceipt>,
     /// As RESP2 has it for subscribers of the channel.
     bytes: Vec<u8>,
     /// Where channel and payload begin in it.
@@ -98,7 +112,8 @@ impl Message {
         let tail = writer.len();
         writer.bulk(channel);
         writer.bulk(payload);
-        Message { kind, channel: channel.into(), patterns, need, bytes: writer.into_buffer(), tail }
+        let (channel, bytes) = (channel.into(), writer.into_buffer());
+        Message { kind, channel, patterns, need, publisher: None, bytes, tail }
     }
 
     /// Appends it for a subscriber of the channel.

@@ -21,6 +21,8 @@ pub struct Queued {
 /// What a command, or all of an EXEC together, needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
+    /// It reads data.
+    pub reads: bool,
     /// It changes data.
     pub writes: bool,
     /// It may take memory and room in the log.
@@ -35,6 +37,7 @@ pub struct Needs {
 
 impl Needs {
     fn add(&mut self, other: Needs) {
+        self.reads |= other.reads;
         self.writes |= other.writes;
         self.grows |= other.grows;
         self.replicates |= other.replicates;

@@ -8,10 +8,10 @@
 
 use crate::session::channels::Channels;
 use crate::session::clients::{ClientInfo, ClientRegistry, FLAG_BROKEN_REDIRECT, WorkerHandle};
-use crate::session::delivery::{ChannelKind, Delivery, Invalidation, Message, Subscriber};
+use crate::session::delivery::{ChannelKind, Delivery, Invalidation, Message, OwnReceipt, Subscriber};
 use crate::session::monitors::Monitors;
 use crate::session::tracking::{Tracker, TrackingTable};
-use crate::store::events::{ChangedKey, CommitListener, Committed, Event, EventClass};
+use crate::store::events::{ChangedKey, CommitListener, Committed, Event, EventClass, OwnShare};
 use crate::store::store::Store;
 use haypile_lsm::Lsn;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -76,6 +76,28 @@ impl Publisher {
             self.post(&receivers.workers, Delivery::Message(message));
         }
         receivers.count
+    }
+
+    /// The same, of a message within a transaction: what comes back to the client that published it was settled then.
+    fn publish_settled(&self, kind: ChannelKind, message: (&[u8], &[u8]), need: Lsn, by: (u64, &OwnShare)) {
+        let ((channel, payload), (client, share)) = (message, by);
+        let mut receivers = self.channels.receivers(kind, channel);
+        if receivers.count == 0 && share.is_empty() {
+            return;
+        }
+        let mut message = Message::new(kind, channel, payload, receivers.patterns, need);
+        message.publisher = self.clients.get(client).map(|client| OwnReceipt {
+            client: subscriber_of(&client),
+            worker: client.worker,
+            share: share.clone(),
+        });
+        if let Some(own) = &message.publisher
+            && !share.is_empty()
+            && !receivers.workers.contains(&own.worker)
+        {
+            receivers.workers.push(own.worker);
+        }
+        self.post(&receivers.workers, Delivery::Message(message));
     }
 
     fn post(&self, to: &[usize], delivery: Delivery) {
@@ -298,9 +320,10 @@ impl CommitListener for Publisher {
         for event in commit.events.iter() {
             match event {
                 Event::Key { name, db, key } => self.publish_event(name, db, key, commit.lsn),
-                Event::Message { shard, channel, payload, need } => {
+                Event::Message { shard, channel, payload, need, own } => {
                     let kind = if shard { ChannelKind::Shard } else { ChannelKind::Channel };
-                    self.publish(kind, channel, payload, need.max(commit.lsn));
+                    let need = need.max(commit.lsn);
+                    self.publish_settled(kind, (channel, payload), need, (commit.origin, own));
                 }
             }
         }

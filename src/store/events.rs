@@ -7,6 +7,7 @@
 use crate::encoding::meta::Space;
 use haypile_lsm::Lsn;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Classes of keyspace events, one bit each, and the two channels that they may go to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,11 +78,28 @@ impl EventClass {
     }
 }
 
+/// What of a message comes back to the client that publishes it in a transaction. Settled when it publishes: what it subscribes to, or
+/// leaves, behind that in the same transaction is about later messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnShare {
+    /// It is subscribed to the channel.
+    pub channel: bool,
+    /// Its patterns that match.
+    pub patterns: Vec<Arc<[u8]>>,
+}
+
+impl OwnShare {
+    /// Whether it gets nothing.
+    pub fn is_empty(&self) -> bool {
+        !self.channel && self.patterns.is_empty()
+    }
+}
+
 /// One event, or message, noted.
 #[derive(Clone, Debug)]
 enum Entry {
     Key { name: &'static str, db: usize, key: Range<usize> },
-    Message { shard: bool, channel: Range<usize>, payload: Range<usize>, need: Lsn },
+    Message { shard: bool, channel: Range<usize>, payload: Range<usize>, need: Lsn, own: OwnShare },
 }
 
 /// What was noted.
@@ -106,6 +124,8 @@ pub enum Event<'a> {
         payload: &'a [u8],
         /// What has to be safe before it leaves.
         need: Lsn,
+        /// What its publisher gets of it.
+        own: &'a OwnShare,
     },
 }
 
@@ -141,9 +161,9 @@ impl Events {
     }
 
     /// Notes a message to be published.
-    pub fn push_message(&mut self, shard: bool, channel: &[u8], payload: &[u8], need: Lsn) {
+    pub fn push_message(&mut self, shard: bool, channel: &[u8], payload: &[u8], need: Lsn, own: OwnShare) {
         let (channel, payload) = (self.keep(channel), self.keep(payload));
-        self.entries.push(Entry::Message { shard, channel, payload, need });
+        self.entries.push(Entry::Message { shard, channel, payload, need, own });
     }
 
     /// Forgets all but that keys were missed: of a command that failed, that much has happened.
@@ -158,8 +178,8 @@ impl Events {
         self.bytes.append(&mut later.bytes);
         self.entries.extend(later.entries.drain(..).map(|entry| match entry {
             Entry::Key { name, db, key } => Entry::Key { name, db, key: moved(key) },
-            Entry::Message { shard, channel, payload, need } => {
-                Entry::Message { shard, channel: moved(channel), payload: moved(payload), need }
+            Entry::Message { shard, channel, payload, need, own } => {
+                Entry::Message { shard, channel: moved(channel), payload: moved(payload), need, own }
             }
         }));
     }
@@ -175,11 +195,12 @@ impl Events {
         let slice = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
         self.entries.iter().map(move |entry| match entry {
             Entry::Key { name, db, key } => Event::Key { name, db: *db, key: slice(key) },
-            Entry::Message { shard, channel, payload, need } => Event::Message {
+            Entry::Message { shard, channel, payload, need, own } => Event::Message {
                 shard: *shard,
                 channel: slice(channel),
                 payload: slice(payload),
                 need: *need,
+                own,
             },
         })
     }
@@ -256,12 +277,13 @@ mod tests {
     fn events_keep_their_order_when_they_join() {
         let (mut first, mut second) = (Events::default(), Events::default());
         first.push_key("set", 0, b"a");
-        second.push_message(true, b"c", b"text", 7);
+        second.push_message(true, b"c", b"text", 7, OwnShare::default());
         second.push_key("del", 3, b"bb");
         first.append(&mut second);
         assert!(second.is_empty());
         let all: Vec<Event<'_>> = first.iter().collect();
-        let message = Event::Message { shard: true, channel: b"c", payload: b"text", need: 7 };
+        let own = OwnShare::default();
+        let message = Event::Message { shard: true, channel: b"c", payload: b"text", need: 7, own: &own };
         assert_eq!(
             all,
             [

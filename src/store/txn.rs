@@ -32,7 +32,7 @@ use crate::encoding::meta::{self, Due, Head, Record, Space};
 use crate::encoding::{data, system, ttl};
 use crate::store::aside::Aside;
 use crate::store::databases::{Counts, Database};
-use crate::store::events::{ChangedKey, Committed, Effect, EventClass};
+use crate::store::events::{ChangedKey, Committed, Effect, EventClass, OwnShare};
 use crate::store::fence_cache::FenceChange;
 use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
 use crate::store::staged::{Earlier, Staged};
@@ -574,9 +574,9 @@ impl Txn {
         self.told != EventClass::default()
     }
 
-    /// Publishes a message with the commit.
-    pub fn publish(&mut self, shard: bool, channel: &[u8], payload: &[u8], need: Lsn) {
-        self.staged.events.push_message(shard, channel, payload, need);
+    /// Publishes a message with the commit; `own` is what comes back to the client itself.
+    pub fn publish(&mut self, shard: bool, channel: &[u8], payload: &[u8], need: Lsn, own: OwnShare) {
+        self.staged.events.push_message(shard, channel, payload, need, own);
     }
 
     /// The command changes what lies beside values; only a key that comes or goes counts as changed.

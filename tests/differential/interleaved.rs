@@ -11,7 +11,6 @@ use crate::support::random::Random;
 use haypile_resp::Value;
 use std::collections::VecDeque;
 
-const CONNECTIONS: usize = 3;
 /// Commands shown with a difference.
 const RECENT: usize = 150;
 
@@ -22,6 +21,8 @@ pub struct Sessions {
     random: Random,
     /// What is queued on each connection; `None` outside of a transaction.
     queued: Vec<Option<Vec<Step>>>,
+    /// How many connections there are: two to four, by the seed.
+    connections: usize,
     ran: u64,
     called_off: u64,
     /// What was sent of late, and on which connection.
@@ -35,6 +36,7 @@ impl Sessions {
             generator: Generator::new(seed, false),
             random: Random::new(seed ^ 0x5eed),
             queued: Vec::new(),
+            connections: 2 + Random::new(seed ^ 0xc0).below(3) as usize,
             ran: 0,
             called_off: 0,
             recent: VecDeque::new(),
@@ -49,7 +51,7 @@ impl Sessions {
             && self.stream.differences.len() < DIFFERENCES_MAX
             && self.stream.repeated < REPEATED_MAX
         {
-            let connection = self.random.below(CONNECTIONS as u64) as usize;
+            let connection = self.random.below(self.connections as u64) as usize;
             let step = self.draw(connection);
             let known = self.stream.differences.len();
             if !self.send(connection, step) {
@@ -178,11 +180,11 @@ impl Sessions {
         self.stream.empty_all();
         let protocol = self.stream.protocol.to_string();
         for peer in &mut self.stream.peers {
-            peer.others = (0..CONNECTIONS).map(|_| peer.server.client()).collect();
+            peer.others = (0..self.connections).map(|_| peer.server.client()).collect();
             for client in &mut peer.others {
                 client.call(&["HELLO", protocol.as_str()]);
             }
         }
-        self.queued = vec![None; CONNECTIONS];
+        self.queued = vec![None; self.connections];
     }
 }

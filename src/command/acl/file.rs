@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn at_start(text: &str) -> Result<Users, String> {
-        let config = Config::read(text, &|_| Err("no such file".into()));
+        let config = Config::read(text.as_bytes(), &|_| Err("no such file".into()));
         let users = config.and_then(|config| users_at_start(&config, Path::new("/nowhere")));
         users.map_err(|error| error.to_string())
     }
