@@ -29,6 +29,7 @@ use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderCon
 use crate::store::plain_keys::PlainKeys;
 use crate::store::read_ahead::ReadAhead;
 use crate::store::recount::Recount;
+use crate::store::sweeper::Sweep;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
 };
@@ -176,8 +177,8 @@ pub struct Store {
     pub(super) expired_seen: ExpiredSeen,
     /// How far the sweeper is in large hashes.
     pub(super) field_sweeps: FieldSweeps,
-    /// Where the sweeper was, in ms since 1970: entries below are gone, save for stragglers.
-    pub(super) swept_ms: AtomicU64,
+    /// Where the sweep for what has expired is.
+    pub(super) sweep: Mutex<Sweep>,
     /// Spaces that were flushed and whose ttl entries may be left.
     pub(super) dead_spaces: AtomicBool,
     /// Whether the sweeper looks for keys that nobody asked for (DEBUG SET-ACTIVE-EXPIRE).
@@ -256,7 +257,7 @@ impl Store {
             gc_hints: GcHints::new(),
             expired_seen: ExpiredSeen::default(),
             field_sweeps: FieldSweeps::default(),
-            swept_ms: AtomicU64::new(0),
+            sweep: Mutex::default(),
             dead_spaces: AtomicBool::new(true),
             active_expire: AtomicBool::new(true),
             dead_walk: Mutex::default(),

@@ -7,8 +7,8 @@
 //!
 //! Each entry is verified under its key's lock: the record is deleted only if it has expired, a hash that is there for the
 //! sake of its fields loses those that have (`field_expiry.rs`), and an entry that its record does not know goes alone. A key that is locked just now is left for the next turn. Deleted entries stay in the engine
-//! as tombstones until compaction, so a turn starts a little before where the last one ended, and only once a minute at
-//! the very front. Keys that readers found expired are deleted as well, whether or not anything is due.
+//! as tombstones until compaction, and walking over them costs as much as over entries: so a turn goes on where the last one ended, once a
+//! second it starts a little before, and once a minute at the very front. Keys that readers found expired are deleted as well, whether or not anything is due.
 //!
 //! The entries of a flushed database lie all over `ttl`; a walk through all of it, slice by slice, removes them.
 
@@ -26,12 +26,25 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// How far behind the sweep a command may still write an entry: longer than any waits for its lock.
 const STRAGGLER_MS: u64 = 5_000;
+/// How often a turn looks for such entries.
+const LOOK_BACK_MS: u64 = 1_000;
 /// How often a turn starts at the very front.
 const FULL_SWEEP_MS: u64 = 60_000;
 /// How many fields of one hash are removed in one batch.
 const FIELDS_SLICE: usize = 1_000;
 /// How many entries of `ttl` are looked at in one slice of the search for those of flushed databases.
 const DEAD_SLICE: usize = 10_000;
+
+/// How far the sweep is.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// All that was due before this time has been looked at.
+    swept_ms: u64,
+    /// Where the next turn goes on, if there is more to do.
+    next: Option<Vec<u8>>,
+    /// When a turn last started before where the one before it had ended.
+    looked_back_ms: u64,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -80,18 +93,26 @@ impl Store {
     }
 
     fn sweep_due(&self, txn: &mut Txn, limit: usize, now_ms: u64) -> Result<bool> {
-        let swept_ms = self.swept_ms.load(Relaxed).min(now_ms);
-        let from_ms = match now_ms / FULL_SWEEP_MS == swept_ms / FULL_SWEEP_MS {
-            true => swept_ms.saturating_sub(STRAGGLER_MS),
-            false => 0,
+        let mut place = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        let swept_ms = place.swept_ms.min(now_ms);
+        let looked_back_ms = place.looked_back_ms;
+        let since = |period_ms: u64| now_ms / period_ms != looked_back_ms / period_ms;
+        let from = match place.next.take() {
+            _ if since(FULL_SWEEP_MS) => 0u64.to_be_bytes().to_vec(),
+            _ if since(LOOK_BACK_MS) => swept_ms.saturating_sub(STRAGGLER_MS).to_be_bytes().to_vec(),
+            Some(next) => next,
+            None => swept_ms.to_be_bytes().to_vec(),
         };
-        let due = self.due_entries(from_ms, now_ms, limit)?;
+        if since(LOOK_BACK_MS) {
+            place.looked_back_ms = now_ms;
+        }
+        let due = self.due_entries(from, now_ms, limit)?;
         let mut more = due.len() == limit;
         let mut reached_ms = now_ms;
         if more && let Some((expire_ms, ..)) = due.last().and_then(|(key, _)| ttl::split_key(key)) {
             reached_ms = expire_ms;
         }
-        let (mut busy, mut failed) = (false, Ok(()));
+        let (mut all_done, mut busy, mut failed) = (true, false, Ok(()));
         for (entry, of_key) in &due {
             let Some((at_ms, space, key)) = ttl::split_key(entry) else { continue };
             let due = Due { at_ms, of_key: *of_key };
@@ -101,19 +122,27 @@ impl Store {
                 Outcome::Done
             });
             if outcome != Outcome::Done {
+                all_done = false;
                 reached_ms = reached_ms.min(at_ms);
             }
             busy |= outcome == Outcome::Busy;
             more |= outcome == Outcome::More;
         }
-        self.swept_ms.store(reached_ms, Relaxed);
+        place.swept_ms = reached_ms;
+        if more && all_done {
+            place.next = due.into_iter().last().map(|(mut entry, _)| {
+                entry.push(0);
+                entry
+            });
+        }
+        drop(place);
         failed.map(|()| more && !busy)
     }
 
-    /// Keys of entries from `from_ms` up to now, in order, and whether each is of a key that expires itself.
-    fn due_entries(&self, from_ms: u64, now_ms: u64, limit: usize) -> Result<Vec<(Vec<u8>, bool)>> {
+    /// Keys of entries from `from` up to now, in order, and whether each is of a key that expires itself.
+    fn due_entries(&self, from: Vec<u8>, now_ms: u64, limit: usize) -> Result<Vec<(Vec<u8>, bool)>> {
         let options = IterOptions {
-            lower: Some(from_ms.to_be_bytes().to_vec()),
+            lower: Some(from),
             upper: Some((now_ms + 1).to_be_bytes().to_vec()),
             read: ReadOptions::default(),
         };
