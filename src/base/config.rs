@@ -210,7 +210,9 @@ impl Config {
             let when = DIRECTIVES.get(index).map(|directive| directive.when);
             match when {
                 Some(When::Start) => return Err(failed("can't set immutable config")),
-                Some(When::Protected) if !protected => return Err(failed("can't set protected config")),
+                Some(When::Protected | When::ProtectedFixed(_)) if !protected => {
+                    return Err(failed("can't set protected config"));
+                }
                 _ => {}
             }
             let before = changed.values.get(index).cloned();
@@ -227,7 +229,7 @@ impl Config {
                 slot.clear();
             }
             changed.set(index, &words).map_err(|why| failed(&why))?;
-            if let Some(When::Fixed(why)) = when
+            if let Some(When::Fixed(why) | When::ProtectedFixed(why)) = when
                 && changed.values.get(index) != before.as_ref()
             {
                 return Err(failed(why));
@@ -669,7 +671,7 @@ mod tests {
             ),
             (
                 vec![pair("dir", "1")],
-                "ERR CONFIG SET failed (possibly related to argument 'dir') - changing it needs a restart",
+                "ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config",
             ),
             (
                 vec![pair("hz", "1"), pair("hz", "2")],
@@ -687,6 +689,8 @@ mod tests {
         ] {
             assert_eq!(config.set_all(&pairs, false).unwrap_err(), wanted);
         }
+        let error = config.set_all(&[pair("dir", "1")], true).unwrap_err();
+        assert!(error.ends_with("changing it needs a restart"), "where protected ones may be set: {error}");
     }
 
     #[test]

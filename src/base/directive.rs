@@ -26,6 +26,8 @@ pub enum When {
     Protected,
     /// At start only; CONFIG SET to the value that it has is fine, to another says this.
     Fixed(&'static str),
+    /// As `Protected`, and where those may be changed, as `Fixed`.
+    ProtectedFixed(&'static str),
 }
 
 /// How a value is written.
@@ -139,7 +141,10 @@ impl Directive {
 
     /// Set at start only; CONFIG SET to another value says this.
     pub const fn fixed(mut self, why: &'static str) -> Directive {
-        self.when = When::Fixed(why);
+        self.when = match self.when {
+            When::Protected => When::ProtectedFixed(why),
+            _ => When::Fixed(why),
+        };
         self
     }
 }

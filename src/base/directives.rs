@@ -79,7 +79,7 @@ pub static DIRECTIVES: &[Directive] = &[
     honoured_start("daemonize", Kind::Bool, "no"),
     honoured_start("databases", Kind::Integer(1, 1 << 16), "16"),
     row("dbfilename", Kind::Text, "dump.rdb", When::Protected, Class::Inert),
-    honoured_start("dir", Kind::Text, "./haypile-data").fixed(RESTART),
+    row("dir", Kind::Text, "./haypile-data", When::Protected, Class::Honoured).fixed(RESTART),
     inert_start("disable-thp", Kind::Bool, "yes"),
     inert("dynamic-hz", Kind::Bool, "yes"),
     honoured_start("enable-debug-command", PROTECTED, "no"),
