@@ -390,8 +390,8 @@ fn a_queue_keeps_its_pace() {
             world.txn.begin(0, mode, draws, ReadPoint::Latest);
             let txn = &mut world.txn;
             // All but a few of the records that a worker may touch are used up: a walk over tombstones would stop here. (A pop
-            // reads up to sixteen elements ahead.)
-            txn.charge(975, 0).unwrap();
+            // reads up to 48 elements ahead.)
+            txn.charge(945, 0).unwrap();
             let at = txn.at(b"q").unwrap();
             let mut popped = Vec::new();
             let done = lists::load(txn, at)

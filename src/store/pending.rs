@@ -189,6 +189,17 @@ impl FieldSweeps {
     }
 }
 
+/// How far the sweep for what has expired is.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// All that was due before this time has been looked at.
+    pub swept_ms: u64,
+    /// Where the next turn goes on, if there is more to do.
+    pub next: Option<Vec<u8>>,
+    /// When a turn last started before where the one before it had ended.
+    pub looked_back_ms: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

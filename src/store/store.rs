@@ -25,11 +25,10 @@ use crate::store::ids::Ids;
 use crate::store::key_locks::KeyLocks;
 use crate::store::known_elements::KnownElements;
 use crate::store::limits::{FENCE_ELEMENTS_MAX, PACKED_BYTES_MAX, PACKED_ELEMENTS_MAX};
-use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, UnderConstruction};
+use crate::store::pending::{ExpiredSeen, FieldSweeps, GcHints, SpaceId, Sweep, UnderConstruction};
 use crate::store::plain_keys::PlainKeys;
 use crate::store::read_ahead::ReadAhead;
 use crate::store::recount::Recount;
-use crate::store::sweeper::Sweep;
 use haypile_lsm::{
     Db, Durability, Error, KeyspaceId, KeyspaceOptions, ReadOptions, Result, WriteBatch, WriteOptions,
 };

@@ -35,17 +35,6 @@ const FIELDS_SLICE: usize = 1_000;
 /// How many entries of `ttl` are looked at in one slice of the search for those of flushed databases.
 const DEAD_SLICE: usize = 10_000;
 
-/// How far the sweep is.
-#[derive(Debug, Default)]
-pub struct Sweep {
-    /// All that was due before this time has been looked at.
-    swept_ms: u64,
-    /// Where the next turn goes on, if there is more to do.
-    next: Option<Vec<u8>>,
-    /// When a turn last started before where the one before it had ended.
-    looked_back_ms: u64,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
