@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 const UINT: Kind = Kind::Integer(0, i64::MAX);
 const INT: Kind = Kind::Integer(0, i32::MAX as i64);
 const MEMORY: Kind = Kind::Memory(0, u64::MAX >> 1);
+/// As Redis says it of what it cannot change; that what is set is set again, as clients do that copy a configuration, is no change.
+const IMMUTABLE: &str = "can't set immutable config";
 const RESTART: &str = "changing it needs a restart";
 const NO_ENCRYPTED_KEYS: &str = "encrypted keys are not supported";
 const NO_CLUSTER: &str = "cluster mode is not supported";
@@ -37,17 +39,17 @@ pub static DIRECTIVES: &[Directive] = &[
     inert("aof-rewrite-incremental-fsync", Kind::Bool, "yes"),
     inert("aof-timestamp-enabled", Kind::Bool, "no"),
     inert("aof-use-rdb-preamble", Kind::Bool, "yes"),
-    inert_start("aof-rewrite-cpulist", Kind::Text, "").alias("aof_rewrite_cpulist"),
+    inert_start("aof-rewrite-cpulist", Kind::Text, "").alias("aof_rewrite_cpulist").fixed(IMMUTABLE),
     inert_start("appenddirname", Kind::Text, "appendonlydir"),
     inert_start("appendfilename", Kind::Text, "appendonly.aof"),
     honoured("appendfsync", Kind::Word(&["everysec", "always", "no"]), "everysec"),
     inert("appendonly", Kind::Bool, "yes"),
     inert("auto-aof-rewrite-min-size", MEMORY, "67108864"),
     inert("auto-aof-rewrite-percentage", INT, "100"),
-    inert_start("bgsave-cpulist", Kind::Text, "").alias("bgsave_cpulist"),
+    inert_start("bgsave-cpulist", Kind::Text, "").alias("bgsave_cpulist").fixed(IMMUTABLE),
     honoured("bind", Kind::Words, "* -::*"),
     inert("bind-source-addr", Kind::Text, ""),
-    inert_start("bio-cpulist", Kind::Text, "").alias("bio_cpulist"),
+    inert_start("bio-cpulist", Kind::Text, "").alias("bio_cpulist").fixed(IMMUTABLE),
     inert("busy-reply-threshold", UINT, "5000").alias("lua-time-limit"),
     honoured(
         "client-output-buffer-limit",
@@ -186,7 +188,7 @@ pub static DIRECTIVES: &[Directive] = &[
     honoured("requirepass", Kind::Text, ""),
     inert("sanitize-dump-payload", Kind::Word(&["no", "yes", "clients"]), "no"),
     inert("save", Kind::Save, "3600 1 300 100 60 10000"),
-    inert_start("server-cpulist", Kind::Text, "").alias("server_cpulist"),
+    inert_start("server-cpulist", Kind::Text, "").alias("server_cpulist").fixed(IMMUTABLE),
     inert("set-max-intset-entries", UINT, "512"),
     inert("set-max-listpack-entries", UINT, "128"),
     inert("set-max-listpack-value", UINT, "64"),
@@ -198,7 +200,7 @@ pub static DIRECTIVES: &[Directive] = &[
     honoured_start("slow-pool-threads", Kind::Integer(0, 1024), "0").fixed(RESTART),
     honoured("slowlog-log-slower-than", Kind::Integer(-1, i64::MAX), "10000"),
     honoured("slowlog-max-len", UINT, "128"),
-    inert_start("socket-mark-id", Kind::Integer(0, u32::MAX as i64), "0"),
+    inert_start("socket-mark-id", Kind::Integer(0, u32::MAX as i64), "0").fixed(IMMUTABLE),
     inert("stop-writes-on-bgsave-error", Kind::Bool, "yes"),
     inert("stream-node-max-bytes", MEMORY, "4096"),
     honoured("stream-node-max-entries", UINT, "100"),
