@@ -3,7 +3,7 @@
 //! A binary heap of source numbers: `heap[0]` is the *winner*, the source whose version comes next. In an LSM tree the same
 //! source tends to win many times in a row (most keys lie in the lowest level), so the place of the *runner-up* in the heap is
 //! remembered: while the winner stays in front of it, a step costs one comparison and leaves the heap alone. Not even that, once it has
-//! won [a few times](STREAK) in a row: then it is asked how many steps it has in front of the runner-up and of the reader's bound. No
+//! won a few times (`STREAK`) in a row: then it is asked how many steps it has in front of the runner-up and of the reader's bound. No
 //! key is copied except when the direction changes.
 //!
 //! Invariants:
