@@ -717,15 +717,16 @@ fn background_turn(server: &Arc<ServerState>, serve: &dyn Fn(Box<Service>)) -> R
         return Ok(false);
     }
     let started_ns = server.clock.monotonic_ns();
-    let expired_before = server.store().expired_keys();
     let store = server.store();
+    let expired = || store.expired_keys() + store.expired_fields();
+    let expired_before = expired();
     let result = store.background_turn();
     for (db, key) in store.take_swept() {
         if server.waiters.has(db, &key) {
             serve(Box::new(Service::of_gone(&store, db, &key)));
         }
     }
-    if server.store().expired_keys() != expired_before {
+    if expired() != expired_before {
         let ns = server.clock.monotonic_ns().saturating_sub(started_ns);
         server.latency.note(EXPIRE_CYCLE, Duration::from_nanos(ns));
     }
