@@ -53,15 +53,21 @@ fn memtable(c: &mut Criterion) {
     let fresh = || Memtable::new(64 << 20, 1).expect("room for a memtable");
     let mut group = c.benchmark_group("memtable");
     group.sample_size(20).throughput(Throughput::Elements(ENTRIES));
-    group.bench_function("skiplist insert, 100k new keys", |b| {
-        let mut rng = Rng::new(7);
-        let keys = (0..ENTRIES).map(|_| rng.next_u64() % 1_000_000_000).collect::<Vec<_>>();
-        b.iter_batched(
-            fresh,
-            |memtable| keys.iter().zip(1..).for_each(|(&n, sequence)| put(&memtable, n, sequence)),
-            BatchSize::PerIteration,
-        );
-    });
+    let mut rng = Rng::new(7);
+    let anywhere = (0..ENTRIES).map(|_| rng.next_u64() % 1_000_000_000).collect::<Vec<_>>();
+    for (what, keys) in [
+        ("100k new keys", anywhere),
+        ("100k new keys in order", (0..ENTRIES).collect()),
+        ("100k new keys backwards", (0..ENTRIES).rev().collect()),
+    ] {
+        group.bench_function(format!("skiplist insert, {what}"), |b| {
+            b.iter_batched(
+                fresh,
+                |memtable| keys.iter().zip(1..).for_each(|(&n, sequence)| put(&memtable, n, sequence)),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
     let memtable = Arc::new(fresh());
     (0..ENTRIES).for_each(|n| put(&memtable, n, n + 1));

@@ -2,6 +2,7 @@
 
 pub mod maps;
 pub mod arena;
+pub mod fingers;
 pub mod skiplist;
 pub mod hash_index;
 pub mod memtable;

@@ -29,6 +29,7 @@
 use crate::base::error::Result;
 use crate::base::sync::{AtomicU32, Ordering};
 use crate::memtable::arena::{Arena, NO_OFFSET, align};
+use crate::memtable::fingers::{FINGERS, Fingers};
 use crate::memtable::maps::Maps;
 use std::cmp;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub struct SkipList {
     head: u32,
     /// Unlike that of any other list in the process.
     name: u64,
+    fingers: Fingers<HEIGHT_MAX>,
 }
 
 /// Where a search for a key ended on one level.
@@ -88,7 +90,7 @@ impl SkipList {
         let head = arena.allocate(head_bytes, head_bytes) + ((HEIGHT_MAX - 1) * LINK_BYTES) as u32;
         // Relaxed: the number only has to be unique.
         let name = NEXT_NAME.fetch_add(1, Ordering::Relaxed);
-        let list = SkipList { arena, head, name };
+        let list = SkipList { arena, head, name, fingers: Fingers::new(head) };
         // Relaxed: whoever gets the list gets it by other means.
         (0..HEIGHT_MAX).for_each(|level| list.link(head, level).store(NO_OFFSET, Ordering::Relaxed));
         Ok(list)
@@ -116,8 +118,7 @@ impl SkipList {
     ) -> NodeRef<'_> {
         debug_assert!((1..=HEIGHT_MAX).contains(&height));
         let mut places = [Place { before: self.head, after: NO_OFFSET }; HEIGHT_MAX];
-        let matched = self.search(key, |level, place| places[level] = place);
-        if matched {
+        if self.search_to_insert(key, trailer >> 8, height, &mut places) {
             let node = self.node_ref(places[0].after);
             self.insert_version(node, trailer, value, claimed);
             return node;
@@ -222,6 +223,90 @@ impl SkipList {
             (before, known_after) = (place.before, place.after);
         }
         matched
+    }
+
+    /// Finds the places of a new node of `height`. Whether `key` is there already; then level 0 alone is certain.
+    #[inline]
+    fn search_to_insert(
+        &self,
+        key: &[u8],
+        turn: u64,
+        height: usize,
+        places: &mut [Place; HEIGHT_MAX],
+    ) -> bool {
+        if !self.fingers.worth_trying(turn) {
+            return self.search(key, |level, place| places[level] = place);
+        }
+        for finger in 0..FINGERS {
+            if let Some(matched) = self.search_beside(key, finger, &mut places[..height]) {
+                self.fingers.helped(finger);
+                let sure = if matched { 1 } else { height };
+                for (level, place) in places[..sure].iter().enumerate() {
+                    self.fingers.put(finger, level, place.before);
+                }
+                return matched;
+            }
+        }
+        let matched = self.search(key, |level, place| places[level] = place);
+        let finger = self.fingers.none_helped();
+        for (level, place) in places.iter().enumerate() {
+            self.fingers.put(finger, level, place.before);
+        }
+        matched
+    }
+
+    /// Makes `path`, the last nodes before some key on each level, that of the key of `node`. If the path leads to `node`, which then was the
+    /// last one before, only the levels that `node` itself is on have to be looked at again.
+    #[inline]
+    fn step_back(&self, path: &mut [u32; HEIGHT_MAX], node: u32) {
+        let key = self.key(node);
+        // On the levels above its tower the path passes in front of `node`. Levels not known yet are `NO_OFFSET`.
+        let above = match path[0] == node {
+            true => path.iter().position(|&before| before != node && before != NO_OFFSET),
+            false => None,
+        };
+        let (mut before, top) = match above {
+            Some(level) => (path[level], level),
+            None => (self.head, HEIGHT_MAX),
+        };
+        for level in (0..top).rev() {
+            before = self.walk(key, level, before, node).0.before;
+            path[level] = before;
+        }
+    }
+
+    /// Fills `places` from level 0 up, if the key's place is within a few steps of a finger on each of these levels, and says whether
+    /// the key is there.
+    ///
+    /// Each level is looked at on its own. If another thread inserts the key meanwhile, places above level 0 may lie behind its node
+    /// or at it; then linking at level 0 fails, and that comes first.
+    #[inline]
+    fn search_beside(&self, key: &[u8], finger: usize, places: &mut [Place]) -> Option<bool> {
+        const STEPS_MAX: usize = 2;
+        for (level, place) in places.iter_mut().enumerate() {
+            let mut before = self.fingers.get(finger, level);
+            if before != self.head && compare_keys(self.key(before), key) != cmp::Ordering::Less {
+                return None;
+            }
+            let mut steps = 0;
+            *place = loop {
+                let after = self.follow(before, level);
+                let ordering = match after {
+                    NO_OFFSET => cmp::Ordering::Greater,
+                    after => compare_keys(self.key(after), key),
+                };
+                match ordering {
+                    cmp::Ordering::Less if steps == STEPS_MAX => return None,
+                    cmp::Ordering::Less => (before, steps) = (after, steps + 1),
+                    cmp::Ordering::Equal if level == 0 => {
+                        *place = Place { before, after };
+                        return Some(true);
+                    }
+                    _ => break Place { before, after },
+                }
+            };
+        }
+        Some(false)
     }
 
     /// Walks along one level from a node before `key`, up to the first node at or behind it (or to `stop`, which is
@@ -654,12 +739,14 @@ pub struct NewestCursor {
     node: u32,
     /// The version of that node that is seen.
     version: u32,
+    /// Where the last step back came down, on each level; nothing yet while level 0 has none.
+    path: [u32; HEIGHT_MAX],
 }
 
 impl NewestCursor {
     /// A cursor that stands nowhere and sees trailers up to `read`.
     pub fn new(list: Arc<SkipList>, read: u64) -> NewestCursor {
-        NewestCursor { list, read, node: NO_OFFSET, version: NO_OFFSET }
+        NewestCursor { list, read, node: NO_OFFSET, version: NO_OFFSET, path: [NO_OFFSET; HEIGHT_MAX] }
     }
 
     /// Whether it stands on a version.
@@ -689,7 +776,9 @@ impl NewestCursor {
 
     /// To the last key.
     pub fn seek_to_last(&mut self) {
-        let place = self.at_or_before(self.list.last());
+        self.path = [NO_OFFSET; HEIGHT_MAX];
+        self.path[0] = self.list.last().map_or(self.list.head, |last| last.offset);
+        let place = self.at_or_before();
         self.stand(place);
     }
 
@@ -714,7 +803,12 @@ impl NewestCursor {
         let own = self.list.find(key).and_then(|node| Some((node.offset, self.seen_of(node)?)));
         let place = match own {
             Some((node, version)) if version.trailer() > trailer => Some((node, version.offset)),
-            _ => self.at_or_before(self.list.find_before(key)),
+            _ => {
+                let mut path = [NO_OFFSET; HEIGHT_MAX];
+                self.list.search(key, |level, place| path[level] = place.before);
+                self.path = path;
+                self.at_or_before()
+            }
         };
         self.stand(place);
     }
@@ -725,9 +819,11 @@ impl NewestCursor {
         self.stand(place);
     }
 
-    /// To the key before; panics where there is none to go from.
+    /// To the key before; panics where there is none to go from. Step after step back costs little more than forwards.
     pub fn prev(&mut self) {
-        let place = self.at_or_before(self.list.find_before(self.key()));
+        let node = self.here().offset;
+        self.list.step_back(&mut self.path, node);
+        let place = self.at_or_before();
         self.stand(place);
     }
 
@@ -750,12 +846,15 @@ impl NewestCursor {
         None
     }
 
-    fn at_or_before<'a>(&'a self, mut node: Option<NodeRef<'a>>) -> Option<(u32, u32)> {
-        while let Some(at) = node {
-            if let Some(version) = self.seen_of(at) {
-                return Some((at.offset, version.offset));
+    /// From where the path ends, back to the first node of which something is seen.
+    fn at_or_before(&mut self) -> Option<(u32, u32)> {
+        while self.path[0] != self.list.head {
+            let node = self.list.node_ref(self.path[0]);
+            if let Some(version) = self.seen_of(node) {
+                return Some((node.offset, version.offset));
             }
-            node = self.list.find_before(at.key());
+            let offset = node.offset;
+            self.list.step_back(&mut self.path, offset);
         }
         None
     }
@@ -826,6 +925,97 @@ mod tests {
             list.insert(&vec![1; key_len], 1 << 8, &vec![2; value_len], HEIGHT_MAX, bytes);
             assert_eq!(list.arena().used_bytes(), list.arena().capacity_bytes());
             assert_eq!(list.check(), (1, 1));
+        }
+    }
+
+    proptest! {
+        // Runs of neighbours at up to three places at once, so that fingers are followed, given up and taken again.
+        #[test]
+        fn insertions_beside_each_other_find_their_places(
+            steps in proptest::collection::vec((0u64..3, 0u64..4, 1usize..=6, 1usize..9), 1..60),
+        ) {
+            const EACH: usize = 200;
+            let list = SkipList::new(1 << 20).unwrap();
+            let mut model = std::collections::BTreeMap::new();
+            let mut ends = [1_000u64, 500_000, 900_000];
+            let mut sequence = 0u64;
+            for (place, way, height, times) in steps {
+                for _ in 0..times {
+                    sequence += 1;
+                    let end = &mut ends[place as usize];
+                    match way {
+                        0 => *end += 1,
+                        1 => *end -= 1,
+                        2 => *end += 1_000,
+                        _ => {}
+                    }
+                    let key = end.to_be_bytes();
+                    prop_assert!(list.arena().reserve(EACH));
+                    list.insert(&key, sequence << 8, b"v", height, EACH);
+                    *model.entry(key).or_insert(0) += 1;
+                }
+            }
+            prop_assert_eq!(list.check(), (model.len(), model.values().sum::<usize>()));
+            for (key, versions) in model {
+                let mut version = list.find(&key).map(|node| node.newest());
+                let mut count = 0;
+                while let Some(at) = version {
+                    (count, version) = (count + 1, at.older());
+                }
+                prop_assert_eq!(count, versions);
+            }
+        }
+
+        // Steps both ways, from seeks, beside insertions and with keys that the reader does not see.
+        #[test]
+        fn a_cursor_of_newest_versions_steps_both_ways(
+            keys in proptest::collection::btree_map(0u16..300, (1u64..40, 1usize..=HEIGHT_MAX), 1..80),
+            moves in proptest::collection::vec((0u8..10, 0u16..300), 1..60),
+        ) {
+            const EACH: usize = 200;
+            const READ: u64 = 20;
+            let list = Arc::new(SkipList::new(1 << 20).unwrap());
+            let insert = |key: u16, sequence: u64, height| {
+                assert!(list.arena().reserve(EACH));
+                list.insert(&key.to_be_bytes(), sequence << 8, b"v", height, EACH);
+            };
+            keys.iter().for_each(|(&key, &(sequence, height))| {
+                insert(key, sequence, height);
+            });
+            let seen: Vec<u16> =
+                keys.iter().filter(|(_, (sequence, _))| *sequence <= READ).map(|(&key, _)| key).collect();
+            let mut cursor = NewestCursor::new(list.clone(), READ << 8 | 0xff);
+            let mut at: Option<usize> = None;
+            for (number, (step, key)) in moves.into_iter().enumerate() {
+                let behind = seen.partition_point(|&own| own < key);
+                match (step, at) {
+                    (0, _) => {
+                        cursor.seek(&key.to_be_bytes(), u64::MAX);
+                        at = (behind < seen.len()).then_some(behind);
+                    }
+                    (1, _) => {
+                        cursor.seek_before(&key.to_be_bytes(), u64::MAX);
+                        at = behind.checked_sub(1);
+                    }
+                    (2, _) => {
+                        cursor.seek_to_last();
+                        at = seen.len().checked_sub(1);
+                    }
+                    // Not seen, but in the way.
+                    (3, _) => insert(key, 100 + number as u64, 1 + key as usize % HEIGHT_MAX),
+                    (4..=5, Some(index)) => {
+                        cursor.next();
+                        at = (index + 1 < seen.len()).then_some(index + 1);
+                    }
+                    (_, Some(index)) => {
+                        cursor.prev();
+                        at = index.checked_sub(1);
+                    }
+                    (_, None) => {}
+                }
+                let here = cursor.valid().then(|| u16::from_be_bytes(cursor.key().try_into().unwrap()));
+                prop_assert_eq!(here, at.map(|index| seen[index]));
+            }
         }
     }
 
