@@ -189,15 +189,35 @@ impl FieldSweeps {
     }
 }
 
+/// An entry of `ttl` that is due, and whether it is of a key that expires itself.
+pub type DueEntry = (Vec<u8>, bool);
+
 /// How far the sweep for what has expired is.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// All that was due before this time has been looked at.
-    pub swept_ms: u64,
-    /// Where the next turn goes on, if there is more to do.
-    pub next: Option<Vec<u8>>,
-    /// When a turn last started before where the one before it had ended.
-    pub looked_back_ms: u64,
+    /// Everything due before this place in `ttl` has been looked at.
+    pub front: Vec<u8>,
+    /// But for these, whose keys were held by somebody.
+    pub held: VecDeque<DueEntry>,
+    /// The walk behind the front, if one is under way.
+    pub behind: Option<WalkBehind>,
+    /// When the last one ended, by the clock that expiry goes by.
+    pub behind_ended_ms: u64,
+    /// How long it rests.
+    pub behind_rest_ms: u64,
+    /// When the last one from the very beginning began.
+    pub whole_begun_ms: u64,
+}
+
+/// A walk over what the front has passed already.
+#[derive(Debug)]
+pub struct WalkBehind {
+    /// Where it goes on.
+    pub from: Vec<u8>,
+    /// Where it ends.
+    pub to: Vec<u8>,
+    /// How long its turns took together.
+    pub took_ms: u64,
 }
 
 #[cfg(test)]

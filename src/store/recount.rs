@@ -21,6 +21,8 @@ pub struct Recount {
     /// Counts when the snapshot was taken.
     before: HashMap<Space, Counts>,
     found: HashMap<Space, Counts>,
+    /// Beliefs in `before`, which end with this recount.
+    beliefs: u64,
     stage: Stage,
     /// Where the next slice begins.
     from: Vec<u8>,
@@ -40,9 +42,14 @@ impl std::fmt::Debug for Recount {
 }
 
 impl Recount {
-    /// Begins; `before` are the counts that belong to exactly this snapshot.
-    pub fn new(snapshot: Snapshot, before: HashMap<Space, Counts>) -> Recount {
-        Recount { snapshot, before, found: HashMap::new(), stage: Stage::Keys, from: Vec::new() }
+    /// Begins; `before` are the counts that belong to exactly this snapshot, and that many `beliefs` are in them.
+    pub fn new(snapshot: Snapshot, before: HashMap<Space, Counts>, beliefs: u64) -> Recount {
+        Recount { snapshot, before, found: HashMap::new(), beliefs, stage: Stage::Keys, from: Vec::new() }
+    }
+
+    /// The beliefs that its corrections put right.
+    pub fn beliefs(&self) -> u64 {
+        self.beliefs
     }
 
     /// Counts up to `limit` records more. True at the end.
@@ -94,5 +101,50 @@ impl Recount {
         correction.expires -= before.expires;
         correction.expiry_seconds -= before.expiry_seconds;
         Some(correction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::clock::Clock;
+    use crate::encoding::meta::{self, Head, Kind};
+    use crate::store::databases::Counts;
+    use crate::store::store::{Store, StoreOptions};
+    use haypile_lsm::{Db, Env, MemEnv, Options, WriteBatch, WriteOptions};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn open(env: &Arc<MemEnv>) -> Arc<Store> {
+        let env: Arc<dyn Env> = env.clone();
+        let db = Arc::new(Db::open(env, Path::new("/db"), Options::tiny()).unwrap());
+        Store::open(db, StoreOptions { clock: Clock::new(), ..StoreOptions::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_count_that_was_not_put_right_before_the_end_is_put_right_later() {
+        const KEYS: i64 = 25_000;
+        let env = MemEnv::new();
+        let store = open(&env);
+        let (space, mut key) = (store.space_of(0), Vec::new());
+        for number in 0..KEYS {
+            let mut batch = WriteBatch::new();
+            meta::put_key(&mut key, space, format!("key {number}").as_bytes());
+            batch.put(store.keyspaces().meta, &key, Head::plain(Kind::String).encode().as_bytes()).unwrap();
+            store.db().write(&batch, &WriteOptions::default()).unwrap();
+        }
+        // One was believed to be there already.
+        let database = store.database(0).unwrap();
+        database.book(Counts { keys: KEYS - 1, ..Counts::default() });
+        store.add_beliefs(200_000);
+        assert!(store.recount_turn().unwrap(), "of so many keys it takes several slices");
+        assert_eq!((store.dbsize(0), store.beliefs()), (KEYS as u64 - 1, 200_000));
+        // One more while it is under way: that one counts again.
+        store.add_beliefs(1);
+        store.close().unwrap();
+        drop(store);
+        let store = open(&env);
+        assert_eq!((store.dbsize(0), store.beliefs()), (KEYS as u64 - 1, 200_001));
+        while store.recount_turn().unwrap() {}
+        assert_eq!((store.dbsize(0), store.beliefs()), (KEYS as u64, 0));
     }
 }

@@ -278,7 +278,7 @@ impl Store {
         }
         if !found.counted {
             store.counting.store(true, Relaxed);
-            *lock(&store.recount) = Some(Recount::new(store.db.snapshot(), store.raw_counts()));
+            *lock(&store.recount) = Some(store.new_recount());
         }
         Ok(store)
     }
@@ -513,6 +513,11 @@ impl Store {
         self.databases.iter().map(|database| (database.space(), database.raw_counts())).collect()
     }
 
+    /// A recount of what is there now. Nothing may be between its commit and its booking.
+    fn new_recount(&self) -> Recount {
+        Recount::new(self.db.snapshot(), self.raw_counts(), self.beliefs())
+    }
+
     /// Whether the counts are still unknown, after a crash. Then DBSIZE belongs on a pool, behind
     /// [`finish_counting`](Self::finish_counting).
     pub fn is_counting(&self) -> bool {
@@ -536,9 +541,8 @@ impl Store {
             // Closed, so that no command is between its commit and its booking: these counts are of this snapshot. The
             // recount's lock is not held meanwhile, for a command inside may want it.
             let Some(closed) = self.gate.close_within(GATE_PATIENCE) else { return Ok(false) };
-            *lock(&self.recount) = Some(Recount::new(self.db.snapshot(), self.raw_counts()));
+            *lock(&self.recount) = Some(self.new_recount());
             drop(closed);
-            self.beliefs.store(0, Relaxed);
             lock(&self.recount_pace).begun_ms = self.clock.monotonic_ms();
         }
         self.advance_recount(false)
@@ -560,6 +564,8 @@ impl Store {
                 database.book(correction);
             }
         }
+        // Only now: a recount that is dropped has put nothing right.
+        self.beliefs.fetch_sub(under_way.beliefs(), Relaxed);
         *recount = None;
         self.counting.store(false, Relaxed);
         lock(&self.recount_pace).rest(self.clock.monotonic_ms());

@@ -6,9 +6,13 @@
 //! ```
 //!
 //! Each entry is verified under its key's lock: the record is deleted only if it has expired, a hash that is there for the
-//! sake of its fields loses those that have (`field_expiry.rs`), and an entry that its record does not know goes alone. A key that is locked just now is left for the next turn. Deleted entries stay in the engine
-//! as tombstones until compaction, and walking over them costs as much as over entries: so a turn goes on where the last one ended, once a
-//! second it starts a little before, and once a minute at the very front. Keys that readers found expired are deleted as well, whether or not anything is due.
+//! sake of its fields loses those that have (`field_expiry.rs`), and an entry that its record does not know goes alone. An entry whose key is
+//! held by somebody is put aside for the next turns. Keys that readers found expired are deleted as well, whether or not anything is due.
+//!
+//! Deleted entries stay in the engine as tombstones until compaction, and walking over them costs as much as over entries. So the *front* only goes
+//! forward; what is written behind it meanwhile (a command that was under way, a clock that was set back) is found by a second walk, which
+//! begins a few seconds behind the front, once a minute at the very beginning, and rests in proportion to what it cost. Both
+//! end their turn after so many versions, whether or not they found anything.
 //!
 //! The entries of a flushed database lie all over `ttl`; a walk through all of it, slice by slice, removes them.
 
@@ -17,6 +21,7 @@ use crate::encoding::meta::{self, Due, Space};
 use crate::encoding::{system, ttl};
 use crate::store::field_expiry::{Removed, remove_expired};
 use crate::store::key_locks::LockKey;
+use crate::store::pending::{DueEntry, Sweep, WalkBehind};
 use crate::store::store::{BACKGROUND_SLOT, Store, background_write};
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_lsm::{Error, IterOptions, ReadOptions, Result, WriteBatch};
@@ -26,10 +31,16 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// How far behind the sweep a command may still write an entry: longer than any waits for its lock.
 const STRAGGLER_MS: u64 = 5_000;
-/// How often a turn looks for such entries.
-const LOOK_BACK_MS: u64 = 1_000;
-/// How often a turn starts at the very front.
-const FULL_SWEEP_MS: u64 = 60_000;
+/// How often such entries are looked for, if that costs next to nothing.
+const BEHIND_MS: u64 = 1_000;
+/// How often from the very beginning.
+const WHOLE_MS: u64 = 60_000;
+/// So much longer than such a walk took it rests.
+const BEHIND_REST: u64 = 20;
+/// After so many deleted entries a walk ends its turn.
+const VERSIONS_TURN: u64 = 20_000;
+/// Entries put aside; with more the front waits.
+const HELD_MAX: usize = 1_024;
 /// How many fields of one hash are removed in one batch.
 const FIELDS_SLICE: usize = 1_000;
 /// How many entries of `ttl` are looked at in one slice of the search for those of flushed databases.
@@ -82,67 +93,130 @@ impl Store {
     }
 
     fn sweep_due(&self, txn: &mut Txn, limit: usize, now_ms: u64) -> Result<bool> {
-        let mut place = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        let swept_ms = place.swept_ms.min(now_ms);
-        let looked_back_ms = place.looked_back_ms;
-        let since = |period_ms: u64| now_ms / period_ms != looked_back_ms / period_ms;
-        let from = match place.next.take() {
-            _ if since(FULL_SWEEP_MS) => 0u64.to_be_bytes().to_vec(),
-            _ if since(LOOK_BACK_MS) => swept_ms.saturating_sub(STRAGGLER_MS).to_be_bytes().to_vec(),
-            Some(next) => next,
-            None => swept_ms.to_be_bytes().to_vec(),
-        };
-        if since(LOOK_BACK_MS) {
-            place.looked_back_ms = now_ms;
+        let mut sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is due by now lies before this.
+        let end = (now_ms + 1).to_be_bytes();
+        if sweep.front[..] > end[..] {
+            // The clock was set back. What was passed is behind the front then too.
+            sweep.front = end.to_vec();
         }
-        let due = self.due_entries(from, now_ms, limit)?;
-        let mut more = due.len() == limit;
-        let mut reached_ms = now_ms;
-        if more && let Some((expire_ms, ..)) = due.last().and_then(|(key, _)| ttl::split_key(key)) {
-            reached_ms = expire_ms;
+        let mut failed = Ok(());
+        for _ in 0..sweep.held.len().min(limit) {
+            let Some(entry) = sweep.held.pop_front() else { break };
+            self.sweep_entry(txn, &mut sweep, entry, now_ms, &mut failed);
         }
-        let (mut all_done, mut busy, mut failed) = (true, false, Ok(()));
-        for (entry, of_key) in &due {
-            let Some((at_ms, space, key)) = ttl::split_key(entry) else { continue };
-            let due = Due { at_ms, of_key: *of_key };
-            let outcome = self.expire_one(txn, space, key, Some(due), now_ms).unwrap_or_else(|error| {
-                // Those behind it are swept all the same; a full sweep comes back to it.
-                failed = Err(error);
-                Outcome::Done
-            });
-            if outcome != Outcome::Done {
-                all_done = false;
-                reached_ms = reached_ms.min(at_ms);
+        let (due, reached) = self.due_entries(&sweep.front, &end, limit)?;
+        let mut more = reached[..] < end[..];
+        sweep.front = reached;
+        for entry in due {
+            let place = entry.0.clone();
+            if !self.sweep_entry(txn, &mut sweep, entry, now_ms, &mut failed) {
+                // It is looked at again before those behind it.
+                sweep.front = place;
+                more = sweep.held.len() < HELD_MAX;
+                break;
             }
-            busy |= outcome == Outcome::Busy;
-            more |= outcome == Outcome::More;
         }
-        place.swept_ms = reached_ms;
-        if more && all_done {
-            place.next = due.into_iter().last().map(|(mut entry, _)| {
-                entry.push(0);
-                entry
-            });
-        }
-        drop(place);
-        failed.map(|()| more && !busy)
+        more |= self.sweep_behind(txn, &mut sweep, limit, now_ms, &mut failed)?;
+        drop(sweep);
+        failed.map(|()| more)
     }
 
-    /// Keys of entries from `from` up to now, in order, and whether each is of a key that expires itself.
-    fn due_entries(&self, from: Vec<u8>, now_ms: u64, limit: usize) -> Result<Vec<(Vec<u8>, bool)>> {
+    /// A turn of the walk behind the front, if one is under way or due.
+    fn sweep_behind(
+        &self,
+        txn: &mut Txn,
+        sweep: &mut Sweep,
+        limit: usize,
+        now_ms: u64,
+        failed: &mut Result<()>,
+    ) -> Result<bool> {
+        let begun_ms = self.clock().monotonic_ms();
+        // A clock that was set back makes it due.
+        let has_passed = |since_ms: u64, ms: u64| now_ms.checked_sub(since_ms).is_none_or(|past| past >= ms);
+        if sweep.behind.is_none() && has_passed(sweep.behind_ended_ms, sweep.behind_rest_ms) {
+            let whole = has_passed(sweep.whole_begun_ms, WHOLE_MS);
+            let front_ms = sweep.front.first_chunk::<8>().map_or(0, |ms| u64::from_be_bytes(*ms));
+            let from_ms = if whole { 0 } else { front_ms.min(now_ms).saturating_sub(STRAGGLER_MS) };
+            if whole {
+                sweep.whole_begun_ms = now_ms;
+            }
+            let (from, to) = (from_ms.to_be_bytes().to_vec(), sweep.front.clone());
+            sweep.behind = Some(WalkBehind { from, to, took_ms: 0 });
+        }
+        let Some(mut walk) = sweep.behind.take() else { return Ok(false) };
+        let (due, reached) = self.due_entries(&walk.from, &walk.to, limit)?;
+        walk.from = reached;
+        for entry in due {
+            let place = entry.0.clone();
+            if !self.sweep_entry(txn, sweep, entry, now_ms, failed) {
+                walk.from = place;
+                break;
+            }
+        }
+        walk.took_ms += self.clock().monotonic_ms().saturating_sub(begun_ms);
+        if walk.from < walk.to {
+            sweep.behind = Some(walk);
+            return Ok(sweep.held.len() < HELD_MAX);
+        }
+        sweep.behind_ended_ms = now_ms;
+        sweep.behind_rest_ms = BEHIND_MS.max(walk.took_ms.saturating_mul(BEHIND_REST));
+        Ok(false)
+    }
+
+    /// Looks at one entry. False if it has to be looked at again before the walk goes on.
+    fn sweep_entry(
+        &self,
+        txn: &mut Txn,
+        sweep: &mut Sweep,
+        entry: DueEntry,
+        now_ms: u64,
+        failed: &mut Result<()>,
+    ) -> bool {
+        let Some((at_ms, space, key)) = ttl::split_key(&entry.0) else { return true };
+        let due = Due { at_ms, of_key: entry.1 };
+        match self.expire_one(txn, space, key, Some(due), now_ms) {
+            Ok(Outcome::Done) => true,
+            Ok(Outcome::More) => false,
+            Ok(Outcome::Busy) if sweep.held.len() < HELD_MAX => {
+                sweep.held.push_back(entry);
+                true
+            }
+            Ok(Outcome::Busy) => false,
+            Err(error) => {
+                // Those behind it are swept all the same; a walk from the beginning comes back to it.
+                *failed = Err(error);
+                true
+            }
+        }
+    }
+
+    /// Entries from `from` to before `to`, at most `limit`, and where the next walk is to go on: at `to` if there are no more.
+    fn due_entries(&self, from: &[u8], to: &[u8], limit: usize) -> Result<(Vec<DueEntry>, Vec<u8>)> {
+        if from >= to {
+            return Ok((Vec::new(), to.to_vec()));
+        }
         let options = IterOptions {
-            lower: Some(from),
-            upper: Some((now_ms + 1).to_be_bytes().to_vec()),
+            lower: Some(from.to_vec()),
+            upper: Some(to.to_vec()),
             read: ReadOptions::default(),
         };
         let mut iter = self.db().iter(self.keyspaces().ttl, options)?;
+        iter.stop_after(VERSIONS_TURN);
         iter.seek_to_first()?;
         let mut due = Vec::new();
         while iter.valid() && due.len() < limit {
             due.push((iter.key().to_vec(), ttl::is_of_key(iter.value())));
             iter.next()?;
         }
-        Ok(due)
+        let next = if iter.valid() {
+            iter.key().to_vec()
+        } else if let Some(behind) = iter.stopped_behind() {
+            [behind, &[0]].concat()
+        } else {
+            to.to_vec()
+        };
+        Ok((due, next))
     }
 
     /// Deletes one key if it has expired, or the fields of it that have, and the entry that led here if the record does not
@@ -287,5 +361,116 @@ impl Store {
             self.owner_sweep_turn().map(|_| false),
         ];
         turns.into_iter().try_fold(false, |more, turn| Ok(more | turn?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Clock;
+    use crate::encoding::meta::{Head, Kind};
+    use crate::store::store::StoreOptions;
+    use haypile_lsm::{Db, Env, MemEnv, Options};
+    use std::path::Path;
+
+    const START_MS: u64 = 1_700_000_000_000;
+
+    fn open(clock: Clock) -> Arc<Store> {
+        let env: Arc<dyn Env> = MemEnv::new();
+        let options = Options { memtable_bytes: 8 << 20, memtable_total_bytes: 32 << 20, ..Options::default() };
+        let db = Arc::new(Db::open(env, Path::new("/db"), options).unwrap());
+        Store::open(db, StoreOptions { clock, ..StoreOptions::default() }).unwrap()
+    }
+
+    fn keys(store: &Store) -> usize {
+        let mut iter = store.db().iter(store.keyspaces().meta, IterOptions::default()).unwrap();
+        iter.seek_to_first().unwrap();
+        let mut count = 0;
+        while iter.valid() {
+            count += 1;
+            iter.next().unwrap();
+        }
+        count
+    }
+
+    /// Keys that are due at one moment.
+    fn plant(store: &Store, numbers: std::ops::Range<u32>, expire_ms: u64) {
+        let (space, keyspaces) = (store.space_of(0), store.keyspaces());
+        let mut key = Vec::new();
+        for first in numbers.clone().step_by(1_000) {
+            let mut batch = WriteBatch::new();
+            for number in first..(first + 1_000).min(numbers.end) {
+                let user_key = format!("key {number:08}").into_bytes();
+                meta::put_key(&mut key, space, &user_key);
+                let head = Head { expire_ms, ..Head::plain(Kind::String) };
+                batch.put(keyspaces.meta, &key, head.encode().as_bytes()).unwrap();
+                ttl::put_key(&mut key, expire_ms, space, &user_key);
+                batch.put(keyspaces.ttl, &key, ttl::value(true)).unwrap();
+            }
+            store.db().write(&batch, &background_write()).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_turn_walks_over_all_that_the_ones_before_it_deleted() {
+        const TURN: usize = 256;
+        const TURNS: usize = 200;
+        let clock = Clock::manual(START_MS);
+        let store = open(clock);
+        plant(&store, 0..(TURN * TURNS) as u32, START_MS + 1);
+        let mut front = Vec::new();
+        for turn in 1..=TURNS {
+            // Turns that take a second, as on a machine that is too slow for them: a walk behind the front is due each time.
+            clock.set_unix_ms(clock.unix_ms() + BEHIND_MS + 100);
+            store.sweep_expired(TURN).unwrap();
+            let sweep = store.sweep.lock().unwrap();
+            assert!(sweep.front > front, "turn {turn}");
+            front = sweep.front.clone();
+        }
+        assert_eq!(keys(&store), 0);
+        // Each key left a tombstone, which may lie over an entry.
+        let (mut from, mut turns) = (Vec::new(), 0);
+        while from < front {
+            let (due, reached) = store.due_entries(&from, &front, TURN).unwrap();
+            assert!(due.is_empty() && reached > from);
+            (from, turns) = (reached, turns + 1);
+        }
+        let versions = (TURN * TURNS) as u64;
+        assert!((versions / VERSIONS_TURN..=2 * versions / VERSIONS_TURN + 1).contains(&turns), "{turns}");
+    }
+
+    #[test]
+    fn what_comes_behind_the_front_is_found() {
+        let clock = Clock::manual(START_MS);
+        let store = open(clock);
+        plant(&store, 0..1_000, START_MS - 1);
+        while store.sweep_expired(100).unwrap() {}
+        assert_eq!(keys(&store), 0);
+        // A command that was under way.
+        plant(&store, 0..300, START_MS - 3_000);
+        clock.set_unix_ms(START_MS + BEHIND_MS + 1);
+        while store.sweep_expired(100).unwrap() {}
+        assert_eq!(keys(&store), 0);
+        // And what nothing explains.
+        plant(&store, 0..300, START_MS - 100_000);
+        clock.set_unix_ms(START_MS + 3 * BEHIND_MS);
+        while store.sweep_expired(100).unwrap() {}
+        assert_eq!(keys(&store), 300);
+        clock.set_unix_ms(START_MS + WHOLE_MS + 3 * BEHIND_MS);
+        while store.sweep_expired(100).unwrap() {}
+        assert_eq!(keys(&store), 0);
+    }
+
+    #[test]
+    fn a_held_key_waits_and_holds_up_nobody() {
+        let clock = Clock::manual(START_MS);
+        let store = open(clock);
+        plant(&store, 0..1_000, START_MS - 1);
+        let lock = store.locks().try_lock_one(LockKey::new(0, b"key 00000003")).unwrap();
+        while store.sweep_expired(100).unwrap() {}
+        assert_eq!(keys(&store), 1);
+        drop(lock);
+        store.sweep_expired(100).unwrap();
+        assert_eq!(keys(&store), 0);
     }
 }
