@@ -63,6 +63,39 @@ impl FenceChange {
     }
 }
 
+/// Elements of one set that came and went within a transaction, in order, each with the sum of the changes up to it.
+#[derive(Debug, Default)]
+pub struct ChangeSums {
+    sums: Vec<(Box<[u8]>, i64)>,
+    many: bool,
+}
+
+impl ChangeSums {
+    /// Adds what a command changes. Cost of an element: linear in those behind it, but a step is an addition.
+    pub fn add(&mut self, change: &FenceChange) {
+        self.many |= change.many;
+        for (place, by) in &change.elements {
+            let at = self.sums.partition_point(|(own, _)| own < place);
+            if self.sums.get(at).is_none_or(|(own, _)| own != place) {
+                let before = at.checked_sub(1).map_or(0, |before| self.sums[before].1);
+                self.sums.insert(at, (place.clone(), before));
+            }
+            self.sums[at..].iter_mut().for_each(|(_, sum)| *sum += i64::from(*by));
+        }
+    }
+
+    /// How many more came than went before `place`.
+    pub fn before(&self, place: &[u8]) -> i64 {
+        let at = self.sums.partition_point(|(own, _)| **own < *place);
+        at.checked_sub(1).map_or(0, |before| self.sums[before].1)
+    }
+
+    /// Whether every element is in here.
+    pub fn is_complete(&self) -> bool {
+        !self.many
+    }
+}
+
 /// Where a search ended: so many elements lie before the segment that begins at `start`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -703,5 +736,22 @@ mod tests {
         small.finish_load(ID, ticket, list(), 1);
         assert!(!small.has(ID, LATEST) && small.bytes() == 0);
         assert_eq!(small.begin_load(ID, LATEST), None, "it was too large just now");
+    }
+
+    proptest! {
+        #[test]
+        fn sums_of_changes_agree_with_adding_them_up(
+            changes in proptest::collection::vec(proptest::collection::vec((0u8..20, -1i8..=1), 0..4), 0..40),
+        ) {
+            let mut sums = ChangeSums::default();
+            for elements in &changes {
+                let elements = elements.iter().map(|(place, by)| ([*place].into(), *by)).collect();
+                sums.add(&FenceChange { elements, ..FenceChange::default() });
+            }
+            for place in 0u8..=20 {
+                let before = changes.iter().flatten().filter(|(own, _)| *own < place);
+                prop_assert_eq!(sums.before(&[place]), before.map(|(_, by)| i64::from(*by)).sum::<i64>());
+            }
+        }
     }
 }

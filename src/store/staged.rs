@@ -10,12 +10,13 @@ use crate::encoding::meta::Space;
 use crate::store::aside::BuildGuard;
 use crate::store::databases::Counts;
 use crate::store::events::{ChangedKey, Effect, Events};
-use crate::store::fence_cache::FenceChange;
+use crate::store::fence_cache::{ChangeSums, FenceChange};
 use crate::store::known_elements::ElementHash;
 use crate::store::pending::SpaceId;
 use crate::store::store::Store;
 use haypile_lsm::base::key::ValueKind;
 use haypile_lsm::{Error, IndexedBatch, WriteBatch};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// See the module.
@@ -172,6 +173,8 @@ pub struct Earlier {
     pub batch: IndexedBatch,
     /// The rest.
     pub staged: Staged,
+    /// What the fences staged add up to, by id.
+    sums: HashMap<u64, ChangeSums>,
 }
 
 impl Earlier {
@@ -189,7 +192,15 @@ impl Earlier {
                 return Err(error);
             }
         }
+        for change in &staged.fences {
+            self.sums.entry(change.id).or_default().add(change);
+        }
         self.staged.append(staged);
         Ok(())
+    }
+
+    /// What is staged about the elements of a large sorted set; `None` if nothing is.
+    pub fn change_sums(&self, id: u64) -> Option<&ChangeSums> {
+        self.sums.get(&id)
     }
 }

@@ -377,7 +377,8 @@ mod tests {
 
     fn open(clock: Clock) -> Arc<Store> {
         let env: Arc<dyn Env> = MemEnv::new();
-        let options = Options { memtable_bytes: 8 << 20, memtable_total_bytes: 32 << 20, ..Options::default() };
+        let options =
+            Options { memtable_bytes: 8 << 20, memtable_total_bytes: 32 << 20, ..Options::default() };
         let db = Arc::new(Db::open(env, Path::new("/db"), options).unwrap());
         Store::open(db, StoreOptions { clock, ..StoreOptions::default() }).unwrap()
     }

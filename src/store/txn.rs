@@ -33,7 +33,7 @@ use crate::encoding::{data, system, ttl};
 use crate::store::aside::Aside;
 use crate::store::databases::{Counts, Database};
 use crate::store::events::{ChangedKey, Committed, Effect, EventClass, OwnShare};
-use crate::store::fence_cache::FenceChange;
+use crate::store::fence_cache::{ChangeSums, FenceChange};
 use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
 use crate::store::staged::{Earlier, Staged};
 use crate::store::store::Store;
@@ -639,15 +639,9 @@ impl Txn {
         self.staged.fences.push(change);
     }
 
-    /// Whether an earlier command of the EXEC has changed the fences of a set.
-    pub fn fences_are_staged(&self, id: u64) -> bool {
-        self.staged_fences(id).next().is_some()
-    }
-
-    /// What earlier commands of the EXEC have changed about the fences of a set.
-    pub fn staged_fences(&self, id: u64) -> impl Iterator<Item = &FenceChange> {
-        let earlier = self.earlier.as_ref().map(|earlier| &earlier.staged.fences[..]);
-        earlier.unwrap_or_default().iter().filter(move |change| change.id == id)
+    /// What earlier commands of the EXEC have changed about the elements of a large sorted set.
+    pub fn staged_elements(&self, id: u64) -> Option<&ChangeSums> {
+        self.earlier.as_ref()?.change_sums(id)
     }
 
     /// Whether reads see what is committed and nothing else: no command before this one, in an EXEC, has staged anything.

@@ -153,12 +153,6 @@ impl Steps {
     }
 }
 
-/// How many more elements stand before `place` than are committed.
-fn staged_before(txn: &Txn, id: u64, place: &[u8]) -> i64 {
-    let elements = txn.staged_fences(id).flat_map(|change| &change.elements);
-    elements.filter(|(own, _)| **own < *place).map(|(_, change)| i64::from(*change)).sum()
-}
-
 /// A large sorted set.
 #[derive(Clone, Debug)]
 pub struct Large {
@@ -268,7 +262,8 @@ impl Large {
         }
         if self.may_serve(txn)? {
             let cache = txn.store().fence_cache();
-            let staged = |start: &[u8]| staged_before(txn, self.id, start);
+            let changes = txn.staged_elements(self.id);
+            let staged = |start: &[u8]| changes.map_or(0, |changes| changes.before(start));
             if let Some(found) = cache.find_place(self.id, txn.read_sequence(), place, staged) {
                 return Ok(found);
             }
@@ -295,7 +290,8 @@ impl Large {
         }
         if self.may_serve(txn)? {
             let cache = txn.store().fence_cache();
-            let staged = |start: &[u8]| staged_before(txn, self.id, start);
+            let changes = txn.staged_elements(self.id);
+            let staged = |start: &[u8]| changes.map_or(0, |changes| changes.before(start));
             if let Some(found) = cache.find_rank(self.id, txn.read_sequence(), rank, staged) {
                 return Ok(found);
             }
@@ -321,15 +317,15 @@ impl Large {
 
     /// Whether the fences in memory may serve a reader: they are there, and what an EXEC staged can be added to them.
     fn may_serve(&self, txn: &mut Txn) -> Result<bool, Stop> {
-        match txn.fences_are_staged(self.id) {
-            true => Ok(!txn.staged_fences(self.id).any(|change| change.many)),
-            false => self.is_at_hand(txn),
+        match txn.staged_elements(self.id) {
+            Some(changes) => Ok(changes.is_complete()),
+            None => self.is_at_hand(txn),
         }
     }
 
     /// Sees to it, if it can be done, that the fences are in memory; whether they are, and are what the records say.
     fn is_at_hand(&self, txn: &mut Txn) -> Result<bool, Stop> {
-        if txn.fences_are_staged(self.id) {
+        if txn.staged_elements(self.id).is_some() {
             return Ok(false);
         }
         let (cache, read) = (txn.store().fence_cache(), txn.read_sequence());

@@ -14,6 +14,7 @@ use crate::base::key::ValueKind;
 use crate::base::limits::{
     ANNOTATION_BYTES_MAX, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
+use std::ops::Range;
 
 /// Number of a keyspace; stable for its life and never used again.
 pub type KeyspaceId = u32;
@@ -153,6 +154,23 @@ impl WriteBatch {
         BatchReader { cursor, left: 1, annotation: &[] }.read_entry()
     }
 
+    /// Where key and value of the entry at `position` lie, for [`part`](Self::part).
+    pub fn parts_at(&self, position: usize) -> Option<EntryParts> {
+        let entry = self.entry_at(position)?;
+        let base = self.entries.as_ptr() as usize;
+        let range = |part: &[u8]| match part.is_empty() {
+            // An empty slice may lie anywhere.
+            true => 0..0,
+            false => part.as_ptr() as usize - base..part.as_ptr() as usize - base + part.len(),
+        };
+        Some(EntryParts { kind: entry.kind, key: range(entry.key), value: range(entry.value) })
+    }
+
+    /// The bytes of a part that [`parts_at`](Self::parts_at) named since the batch was last changed.
+    pub fn part(&self, range: &Range<usize>) -> &[u8] {
+        &self.entries[range.clone()]
+    }
+
     /// A mark to go back to with [`rollback`](Self::rollback).
     pub fn savepoint(&self) -> Savepoint {
         Savepoint { count: self.count, entries_len: self.entries.len(), arena_bytes: self.arena_bytes }
@@ -231,6 +249,17 @@ pub struct BatchEntry<'a> {
     pub key: &'a [u8],
     /// The value, or the exclusive end of the range; empty for a delete.
     pub value: &'a [u8],
+}
+
+/// One entry of a batch by where its parts lie; read once, asked for often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryParts {
+    /// What it does.
+    pub kind: ValueKind,
+    /// The key, or the start of the range.
+    pub key: Range<usize>,
+    /// The value, or the exclusive end of the range; empty for a delete.
+    pub value: Range<usize>,
 }
 
 /// Checked reader of an encoded batch. Yields `Err(what)` once and then ends if the bytes are damaged.

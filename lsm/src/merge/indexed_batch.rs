@@ -12,7 +12,7 @@
 //!
 //! [`VisibleIter`]: crate::merge::visible_iter::VisibleIter
 
-use crate::base::batch::{BatchEntry, KeyspaceId, Savepoint, WriteBatch};
+use crate::base::batch::{BatchEntry, EntryParts, KeyspaceId, Savepoint, WriteBatch};
 use crate::base::error::Result;
 use crate::base::iter::InternalIterator;
 use crate::base::key::{SequenceNumber, ValueKind, VersionKey, pack_trailer};
@@ -146,7 +146,7 @@ impl IndexedBatch {
     /// The puts and deletes of a keyspace as a source of versions, one for each key; range deletes are in
     /// [`cover`](Self::cover). Owned; shows the batch as it is now.
     pub fn overlay(&self, keyspace: KeyspaceId) -> OverlayIter {
-        OverlayIter { state: self.state.clone(), keyspace, at: None }
+        OverlayIter { state: self.state.clone(), keyspace, at: None, ahead: Vec::new(), forwards: true }
     }
 
     /// The range deletes of a keyspace, as they are now.
@@ -205,6 +205,11 @@ impl State {
     fn entry(&self, number: EntryNumber) -> BatchEntry<'_> {
         let position = self.entries[number as usize].position as usize;
         self.batch.entry_at(position).expect("the index points at entries of its own batch")
+    }
+
+    fn parts(&self, number: EntryNumber) -> EntryParts {
+        let position = self.entries[number as usize].position as usize;
+        self.batch.parts_at(position).expect("the index points at entries of its own batch")
     }
 
     fn layer(&self, keyspace: KeyspaceId) -> Option<&Layer> {
@@ -287,15 +292,27 @@ fn lay_range(
     ranges.insert(start.to_vec(), (end.to_vec(), number));
 }
 
-/// The points of one keyspace of an [`IndexedBatch`], as a source for a merge. Each step is a search in the index.
+/// How many entries a step looks up at once.
+const AHEAD: usize = if cfg!(test) { 3 } else { 32 };
+
+/// The points of one keyspace of an [`IndexedBatch`], as a source for a merge. A seek is a search in the index, and so is one in
+/// thirty steps in one direction.
 #[derive(Debug)]
 pub struct OverlayIter {
     state: Arc<State>,
     keyspace: KeyspaceId,
-    at: Option<EntryNumber>,
+    at: Option<(EntryNumber, EntryParts)>,
+    /// The entries that follow, the next one last.
+    ahead: Vec<EntryNumber>,
+    /// In which direction.
+    forwards: bool,
 }
 
 impl OverlayIter {
+    fn stand(&mut self, number: Option<EntryNumber>) {
+        self.at = number.map(|number| (number, self.state.parts(number)));
+    }
+
     /// Goes to the first entry within the bounds that `fits`, from the front or from the back.
     fn find(
         &mut self,
@@ -303,10 +320,11 @@ impl OverlayIter {
         to: Bound<&[u8]>,
         from_the_back: bool,
         fits: impl Fn(VersionKey<'_>) -> bool,
-    ) -> Result<()> {
-        let Some(layer) = self.state.layer(self.keyspace) else { return Ok(()) };
+    ) {
+        self.ahead.clear();
+        let Some(layer) = self.state.layer(self.keyspace) else { return };
         let mut range = layer.points.range::<[u8], _>((from, to));
-        self.at = loop {
+        let found = loop {
             let Some((key, &number)) = (if from_the_back { range.next_back() } else { range.next() }) else {
                 break None;
             };
@@ -315,12 +333,33 @@ impl OverlayIter {
                 break Some(number);
             }
         };
-        Ok(())
+        self.stand(found);
     }
 
-    fn here(&self) -> (EntryNumber, BatchEntry<'_>) {
-        let number = self.at.expect("the caller asked whether the iterator is valid");
-        (number, self.state.entry(number))
+    fn step(&mut self, forwards: bool) {
+        if self.forwards != forwards {
+            self.ahead.clear();
+            self.forwards = forwards;
+        }
+        if self.ahead.is_empty()
+            && let Some(layer) = self.state.layer(self.keyspace)
+        {
+            let key = Bound::Excluded(self.key());
+            let (from, to) = if forwards { (key, Bound::Unbounded) } else { (Bound::Unbounded, key) };
+            let range = layer.points.range::<[u8], _>((from, to));
+            let mut ahead = match forwards {
+                true => range.take(AHEAD).map(|(_, &number)| number).collect::<Vec<_>>(),
+                false => range.rev().take(AHEAD).map(|(_, &number)| number).collect(),
+            };
+            ahead.reverse();
+            self.ahead = ahead;
+        }
+        let next = self.ahead.pop();
+        self.stand(next);
+    }
+
+    fn here(&self) -> &(EntryNumber, EntryParts) {
+        self.at.as_ref().expect("the caller asked whether the iterator is valid")
     }
 }
 
@@ -330,44 +369,46 @@ impl InternalIterator for OverlayIter {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.find(Bound::Unbounded, Bound::Unbounded, false, |_| true)
+        self.find(Bound::Unbounded, Bound::Unbounded, false, |_| true);
+        Ok(())
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.find(Bound::Unbounded, Bound::Unbounded, true, |_| true)
+        self.find(Bound::Unbounded, Bound::Unbounded, true, |_| true);
+        Ok(())
     }
 
     fn seek(&mut self, target: VersionKey<'_>) -> Result<()> {
-        self.find(Bound::Included(target.user_key), Bound::Unbounded, false, |version| version >= target)
+        self.find(Bound::Included(target.user_key), Bound::Unbounded, false, |version| version >= target);
+        Ok(())
     }
 
     fn seek_before(&mut self, target: VersionKey<'_>) -> Result<()> {
-        self.find(Bound::Unbounded, Bound::Included(target.user_key), true, |version| version < target)
+        self.find(Bound::Unbounded, Bound::Included(target.user_key), true, |version| version < target);
+        Ok(())
     }
 
     fn next(&mut self) -> Result<()> {
-        let state = self.state.clone();
-        let key = state.entry(self.here().0).key;
-        self.find(Bound::Excluded(key), Bound::Unbounded, false, |_| true)
+        self.step(true);
+        Ok(())
     }
 
     fn prev(&mut self) -> Result<()> {
-        let state = self.state.clone();
-        let key = state.entry(self.here().0).key;
-        self.find(Bound::Unbounded, Bound::Excluded(key), true, |_| true)
+        self.step(false);
+        Ok(())
     }
 
     fn key(&self) -> &[u8] {
-        self.here().1.key
+        self.state.batch.part(&self.here().1.key)
     }
 
     fn trailer(&self) -> u64 {
-        let (number, entry) = self.here();
-        pack_trailer(UNCOMMITTED + u64::from(number), entry.kind)
+        let (number, parts) = self.here();
+        pack_trailer(UNCOMMITTED + u64::from(*number), parts.kind)
     }
 
     fn value(&self) -> &[u8] {
-        self.here().1.value
+        self.state.batch.part(&self.here().1.value)
     }
 }
 
