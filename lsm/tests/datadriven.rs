@@ -106,6 +106,7 @@ fn parse_file(text: &str) -> FileMeta {
         bytes: more["bytes"],
         entries: get("entries", more["bytes"] / 10),
         deletes: get("deletes", 0),
+        delete_run: get("run", 0),
         range_deletes: get("ranges", 0),
         smallest: smallest.0,
         largest: largest.0,

@@ -42,6 +42,7 @@ fn file(number: u64, sequence: u64) -> Arc<FileMeta> {
         bytes: 100 * number,
         entries: 10,
         deletes: number % 3,
+        delete_run: number % 2 * (number % 3),
         range_deletes: 0,
         smallest: key.clone(),
         largest: key,

@@ -124,6 +124,7 @@ impl World {
             bytes: entries.len() as u64 * ENTRY_BYTES,
             entries: entries.len() as u64,
             deletes: entries.iter().filter(|entry| !entry.live).count() as u64,
+            delete_run: 0,
             range_deletes: 0,
             smallest: key(&entries[0]),
             largest: key(&entries[entries.len() - 1]),

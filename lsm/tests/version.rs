@@ -316,7 +316,7 @@ proptest! {
         let metas = bounds.chunks_exact(2).enumerate().map(|(n, pair)| {
             let (number, bytes) = (n as u64 + 1, 1);
             Arc::new(FileMeta {
-                number, bytes, entries: 1, deletes: 0, range_deletes: 0,
+                number, bytes, entries: 1, deletes: 0, delete_run: 0, range_deletes: 0,
                 smallest: pair[0].clone(), largest: pair[1].clone(), largest_inclusive: exclusive >> n & 1 == 0,
                 smallest_sequence: number, largest_sequence: number, created_ms: 0,
             })

@@ -19,7 +19,6 @@ use crate::compaction::retention::{Retention, RetentionInput, retained_tombstone
 use crate::env::env::{Env, OpenMode};
 use crate::env::filename::FileName;
 use crate::table::builder::TableBuilder;
-use crate::table::format::TableSummary;
 use crate::version::file_meta::FileMeta;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,7 +181,7 @@ impl<'a> Outputs<'a> {
         builder.add_range_tombstones(&clipped)?;
         let Some((builder, number)) = self.builder.take() else { unreachable!("made above") };
         let summary = builder.finish()?;
-        self.files.push(file_meta(number, summary, self.input.env.unix_ms()));
+        self.files.push(FileMeta::new(number, &summary, self.input.env.unix_ms()));
         Ok(())
     }
 
@@ -219,21 +218,5 @@ impl<'a> Outputs<'a> {
             // Best effort: an orphan is removed at the next open.
             let _ = self.input.env.remove(path);
         }
-    }
-}
-
-fn file_meta(number: u64, summary: TableSummary, created_ms: u64) -> FileMeta {
-    FileMeta {
-        number,
-        bytes: summary.file_bytes,
-        entries: summary.entries,
-        deletes: summary.deletes,
-        range_deletes: summary.range_deletes,
-        smallest: summary.smallest,
-        largest: summary.largest,
-        largest_inclusive: summary.largest_inclusive,
-        smallest_sequence: summary.smallest_sequence,
-        largest_sequence: summary.largest_sequence,
-        created_ms,
     }
 }

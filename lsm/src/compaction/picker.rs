@@ -33,6 +33,9 @@ const L0_PATIENCE_MS: u64 = 60_000;
 const DESERT_PATIENCE_MS: u64 = 10_000;
 /// So many deletes, and half of its entries, make a file a desert.
 const DESERT_DELETES_MIN: u64 = 16 << 10;
+/// As many in a row hold up each iterator that comes there, whatever else the file holds: they go down, whatever that frees, unless
+/// it costs more bytes than this.
+const DESERT_COST_BYTES_MAX: u64 = 256 << 20;
 /// Deletes are brought down when they free this much, in hundredths of what that costs.
 const TOMBSTONE_GAIN_MIN: u64 = 50;
 /// The same for those that have waited long: what is left then is a sixth of what is there.
@@ -226,8 +229,16 @@ impl<'a> Picker<'a> {
         let mut gains = Vec::new();
         for level in 0..LEVELS {
             for file in self.files(level).iter().filter(|file| file.deletes + file.range_deletes > 0) {
-                let gain = if level == BOTTOM { self.gain_at_bottom(file) } else { self.gain(level, file) };
-                let is_old = self.input.now_ms.saturating_sub(file.created_ms) >= OLD_TOMBSTONE_MS;
+                let (mut gain, cost_bytes) =
+                    if level == BOTTOM { self.gain_at_bottom(file) } else { self.gain(level, file) };
+                let age_ms = self.input.now_ms.saturating_sub(file.created_ms);
+                if file.delete_run >= DESERT_DELETES_MIN
+                    && age_ms >= DESERT_PATIENCE_MS
+                    && cost_bytes <= DESERT_COST_BYTES_MAX
+                {
+                    gain = gain.max(TOMBSTONE_GAIN_MIN);
+                }
+                let is_old = age_ms >= OLD_TOMBSTONE_MS;
                 let worthwhile = if is_old { OLD_TOMBSTONE_GAIN_MIN } else { TOMBSTONE_GAIN_MIN };
                 gains.extend((gain >= worthwhile).then_some((gain, level, file)));
             }
@@ -236,12 +247,12 @@ impl<'a> Picker<'a> {
         gains.into_iter().find_map(|(_, level, file)| self.plan(Reason::Tombstones, level, file))
     }
 
-    /// What the deletes of a file, and of those that go down with it, free, in hundredths of what one step down costs. A delete frees
-    /// itself and at most one entry below.
-    fn gain(&self, level: usize, file: &Arc<FileMeta>) -> u64 {
+    /// What the deletes of a file, and of those that go down with it, free, in hundredths of what one step down costs, and that cost in
+    /// bytes. A delete frees itself and at most one entry below.
+    fn gain(&self, level: usize, file: &Arc<FileMeta>) -> (u64, u64) {
         let first = if level == 0 { self.l0_stack(file) } else { Some(vec![Arc::clone(file)]) };
-        let Some(first) = first else { return 0 };
-        let Some(range) = hull(refs(&first)) else { return 0 };
+        let Some(first) = first else { return (0, u64::MAX) };
+        let Some(range) = hull(refs(&first)) else { return (0, u64::MAX) };
         let output = self.output_level(level);
         let below = &self.files(output)[overlapping(self.files(output), &range)];
         let (bytes, met) = (total(&first), total(below));
@@ -258,13 +269,17 @@ impl<'a> Picker<'a> {
             let hit = deletes.saturating_mul(entry_bytes).min(met);
             freed = freed.saturating_add(hit).saturating_add(u64::try_from(own).unwrap_or(u64::MAX));
         }
-        percent(freed, bytes.saturating_add(met))
+        let cost_bytes = bytes.saturating_add(met);
+        (percent(freed, cost_bytes), cost_bytes)
     }
 
     /// Tombstones are in the last level only because a snapshot kept them there. Once it is gone, a rewrite drops all.
-    fn gain_at_bottom(&self, file: &FileMeta) -> u64 {
+    fn gain_at_bottom(&self, file: &FileMeta) -> (u64, u64) {
         let worthwhile = file.range_deletes > 0 || file.deletes >= file.entries / 4;
-        if worthwhile && self.is_past_snapshots(file) { 100 } else { 0 }
+        match self.is_past_snapshots(file) {
+            true => (if worthwhile { 100 } else { 0 }, file.bytes),
+            false => (0, u64::MAX),
+        }
     }
 
     fn is_past_snapshots(&self, file: &FileMeta) -> bool {

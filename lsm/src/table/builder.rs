@@ -19,7 +19,9 @@ use crate::block::builder::BlockBuilder;
 use crate::block::filter::FilterBuilder;
 use crate::block::frame::FrameEncoder;
 use crate::env::env::File;
-use crate::table::format::{FOOTER_BYTES, Footer, Handle, Partition, TableSummary, encode_fragment};
+use crate::table::format::{
+    DeleteRun, FOOTER_BYTES, Footer, Handle, Partition, TableSummary, encode_fragment,
+};
 use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +63,7 @@ pub struct TableBuilder {
     written: u64,
     writeback_to: u64,
     summary: TableSummary,
+    delete_run: DeleteRun,
 }
 
 impl TableBuilder {
@@ -88,6 +91,7 @@ impl TableBuilder {
             written: 0,
             writeback_to: 0,
             summary: TableSummary { smallest_sequence: SEQUENCE_MAX, ..TableSummary::default() },
+            delete_run: DeleteRun::default(),
         }
     }
 
@@ -117,6 +121,7 @@ impl TableBuilder {
             self.filter.add(key_hash(key));
             self.last_key_in_filter = true;
         }
+        self.delete_run.add(key_order.is_lt(), kind == ValueKind::Delete);
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         self.last_trailer = trailer;
@@ -204,6 +209,7 @@ impl TableBuilder {
             self.payload.append(&mut self.fragments);
             footer.tombstones = self.put_frame(self.options.compression)?;
         }
+        self.summary.delete_run = self.delete_run.longest();
         self.summary.encode(&mut self.payload);
         footer.properties = self.put_frame(Compression::None)?;
         footer.encode(&mut self.buffer);

@@ -108,6 +108,8 @@ pub struct TableSummary {
     pub entries: u64,
     /// Those of them that are deletes.
     pub deletes: u64,
+    /// The longest run of keys one behind the other whose newest version is a delete. 0 also in files that do not say.
+    pub delete_run: u64,
     /// Range tombstones (each sequence number of each fragment counts).
     pub range_deletes: u64,
     /// Smallest key, or start of the first range tombstone.
@@ -128,6 +130,29 @@ pub struct TableSummary {
     pub data_blocks: u64,
 }
 
+/// Counts [`TableSummary::delete_run`] from versions in order.
+#[derive(Debug, Default)]
+pub struct DeleteRun {
+    now: u64,
+    longest: u64,
+}
+
+impl DeleteRun {
+    /// The next version: whether it is the newest of its key, and whether it is a delete.
+    #[inline]
+    pub fn add(&mut self, newest: bool, delete: bool) {
+        if newest {
+            self.now = if delete { self.now + 1 } else { 0 };
+            self.longest = self.longest.max(self.now);
+        }
+    }
+
+    /// The longest run so far.
+    pub fn longest(&self) -> u64 {
+        self.longest
+    }
+}
+
 mod tag {
     pub(super) const ENTRIES: u64 = 1;
     pub(super) const DELETES: u64 = 2;
@@ -140,6 +165,7 @@ mod tag {
     pub(super) const RAW_KEY_BYTES: u64 = 9;
     pub(super) const RAW_VALUE_BYTES: u64 = 10;
     pub(super) const DATA_BLOCKS: u64 = 11;
+    pub(super) const DELETE_RUN: u64 = 12;
 }
 
 impl TableSummary {
@@ -155,6 +181,7 @@ impl TableSummary {
             (tag::RAW_KEY_BYTES, self.raw_key_bytes),
             (tag::RAW_VALUE_BYTES, self.raw_value_bytes),
             (tag::DATA_BLOCKS, self.data_blocks),
+            (tag::DELETE_RUN, self.delete_run),
         ];
         let mut number = Vec::new();
         for (tag, value) in numbers {
@@ -189,6 +216,7 @@ impl TableSummary {
                 tag::RAW_KEY_BYTES => summary.raw_key_bytes = number()?,
                 tag::RAW_VALUE_BYTES => summary.raw_value_bytes = number()?,
                 tag::DATA_BLOCKS => summary.data_blocks = number()?,
+                tag::DELETE_RUN => summary.delete_run = number()?,
                 _ => {}
             }
         }
@@ -196,7 +224,8 @@ impl TableSummary {
             && summary.smallest.len().max(summary.largest.len()) <= KEY_BYTES_MAX
             && summary.smallest_sequence <= summary.largest_sequence
             && summary.largest_sequence <= SEQUENCE_MAX
-            && summary.deletes <= summary.entries;
+            && summary.deletes <= summary.entries
+            && summary.delete_run <= summary.deletes;
         sane.then_some(summary)
     }
 }
@@ -348,6 +377,7 @@ mod tests {
             file_bytes: 9,
             entries: 5,
             deletes: 2,
+            delete_run: 1,
             smallest: b"a".to_vec(),
             largest: b"b".to_vec(),
             largest_inclusive: true,

@@ -27,7 +27,9 @@ use crate::block::block::{Block, BlockKey, BlockKind};
 use crate::block::frame;
 use crate::cache::block_cache::{BlockCache, CachedBlock};
 use crate::env::env::File;
-use crate::table::format::{FOOTER_BYTES, Footer, Handle, Partition, TableSummary, decode_tombstones};
+use crate::table::format::{
+    DeleteRun, FOOTER_BYTES, Footer, Handle, Partition, TableSummary, decode_tombstones,
+};
 use crossbeam_epoch::Guard;
 use std::cell::Cell;
 use std::fmt;
@@ -341,7 +343,11 @@ impl Table {
                 return Err(self.damaged(partition.index, "the partition's index and the top index disagree"));
             }
         }
-        let seen = seen.summary(&self.tombstones, self.summary.file_bytes);
+        let mut seen = seen.summary(&self.tombstones, self.summary.file_bytes);
+        if self.summary.delete_run == 0 {
+            // Files of earlier versions do not say.
+            seen.delete_run = 0;
+        }
         if seen != self.summary {
             let what = format!("properties {:?} do not match the contents {seen:?}", self.summary);
             return Err(Error::corruption(&self.path, 0, what));
@@ -507,6 +513,8 @@ impl Table {
 #[derive(Default)]
 struct Seen {
     counts: TableSummary,
+    delete_run: DeleteRun,
+    last_key: Vec<u8>,
     /// The next version must lie behind this one: the last version or separator.
     behind: (Vec<u8>, u64),
 }
@@ -526,6 +534,9 @@ impl Seen {
             let (sequence, kind) = unpack_trailer(trailer).ok_or("damaged trailer")?;
             counts.entries += 1;
             counts.deletes += u64::from(kind == ValueKind::Delete);
+            let newest = counts.entries == 1 || self.last_key != key;
+            self.delete_run.add(newest, kind == ValueKind::Delete);
+            self.last_key.clone_from(&key);
             counts.raw_key_bytes += key.len() as u64;
             counts.raw_value_bytes += data.value(i).len() as u64;
             counts.smallest_sequence = counts.smallest_sequence.min(sequence);
@@ -548,6 +559,7 @@ impl Seen {
     fn summary(self, tombstones: &RangeTombstones, file_bytes: u64) -> TableSummary {
         let mut counts = self.counts;
         counts.file_bytes = file_bytes;
+        counts.delete_run = self.delete_run.longest();
         counts.largest_inclusive = counts.entries > 0;
         let fragments = tombstones.fragments();
         if let (Some(first), Some(last)) = (fragments.first(), fragments.last()) {

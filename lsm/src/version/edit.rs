@@ -31,6 +31,7 @@ use crate::base::key::{Lsn, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, LEVELS, NOTE_BYTES_MAX};
 use crate::base::options::{Compression, KeyspaceOptions};
 use crate::version::file_meta::FileMeta;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -134,6 +135,7 @@ const TAG_KEYSPACE_CREATED: u64 = 12;
 const TAG_KEYSPACE_DROPPED: u64 = 14;
 const TAG_FILE_REMOVED: u64 = 16;
 const TAG_FILE_ADDED: u64 = 18;
+const TAG_DELETE_RUN: u64 = 19;
 const TAG_FLUSHED: u64 = 20;
 const TAG_NOTE_ADDED: u64 = 22;
 const TAG_NOTES_ACKNOWLEDGED: u64 = 24;
@@ -169,6 +171,9 @@ impl VersionEdit {
         }
         for file in &self.files_added {
             field.put(TAG_FILE_ADDED, |p| encode_file(p, file));
+            if file.meta.delete_run > 0 {
+                field.numbers(TAG_DELETE_RUN, &[file.meta.number, file.meta.delete_run]);
+            }
         }
         for &id in &self.keyspaces_dropped {
             field.number(TAG_KEYSPACE_DROPPED, Some(u64::from(id)));
@@ -198,6 +203,7 @@ impl VersionEdit {
     /// Reads an edit from hostile bytes. Never panics; allocates no more than a small multiple of what it is given.
     pub fn decode(bytes: &[u8]) -> Result<VersionEdit, EditError> {
         let mut edit = VersionEdit::default();
+        let mut delete_runs = HashMap::new();
         let mut cursor = Cursor::new(bytes);
         while !cursor.is_empty() {
             let offset = cursor.position();
@@ -206,7 +212,7 @@ impl VersionEdit {
                 return Err(damaged("a field of a version edit is cut off".into()));
             };
             let mut field = Cursor::new(payload);
-            match decode_field(&mut edit, tag, &mut field) {
+            match decode_field(&mut edit, &mut delete_runs, tag, &mut field) {
                 Field::Read if field.is_empty() => {}
                 Field::Read | Field::Damaged => {
                     return Err(damaged(format!("field {tag} of a version edit is malformed")));
@@ -216,6 +222,11 @@ impl VersionEdit {
                     let what = format!("version edit field {tag}");
                     return Err(EditError { offset, what, newer: true });
                 }
+            }
+        }
+        for file in &mut edit.files_added {
+            if let Some(&run) = delete_runs.get(&file.meta.number) {
+                Arc::make_mut(&mut file.meta).delete_run = run.min(file.meta.deletes);
             }
         }
         Ok(edit)
@@ -285,7 +296,12 @@ enum Field {
     Unknown,
 }
 
-fn decode_field(edit: &mut VersionEdit, tag: u64, field: &mut Cursor<'_>) -> Field {
+fn decode_field(
+    edit: &mut VersionEdit,
+    delete_runs: &mut HashMap<u64, u64>,
+    tag: u64,
+    field: &mut Cursor<'_>,
+) -> Field {
     let read = match tag {
         TAG_HISTORY => field.u64().map(|n| edit.history = Some(n)),
         TAG_NEXT_FILE_NUMBER => field.varint().map(|n| edit.next_file_number = Some(n)),
@@ -299,6 +315,7 @@ fn decode_field(edit: &mut VersionEdit, tag: u64, field: &mut Cursor<'_>) -> Fie
         TAG_KEYSPACE_DROPPED => field.varint_u32().map(|id| edit.keyspaces_dropped.push(id)),
         TAG_FILE_REMOVED => decode_file_removed(field).map(|file| edit.files_removed.push(file)),
         TAG_FILE_ADDED => decode_file_added(field).map(|file| edit.files_added.push(file)),
+        TAG_DELETE_RUN => decode_delete_run(field, delete_runs),
         TAG_FLUSHED => decode_flushed(field).map(|flushed| edit.flushed.push(flushed)),
         TAG_NOTE_ADDED => decode_note(field).map(|note| edit.notes_added.push(note)),
         TAG_NOTES_ACKNOWLEDGED => decode_acknowledged(field, &mut edit.notes_acknowledged),
@@ -353,6 +370,7 @@ fn decode_file_added(field: &mut Cursor<'_>) -> Option<FileAdded> {
         bytes: field.varint()?,
         entries: field.varint()?,
         deletes: field.varint()?,
+        delete_run: 0,
         range_deletes: field.varint()?,
         created_ms: field.varint()?,
         smallest_sequence: sequence(field)?,
@@ -366,6 +384,11 @@ fn decode_file_added(field: &mut Cursor<'_>) -> Option<FileAdded> {
         largest: key(field)?,
     };
     meta.fault().is_none().then(|| FileAdded { keyspace, level, meta: Arc::new(meta) })
+}
+
+fn decode_delete_run(field: &mut Cursor<'_>, delete_runs: &mut HashMap<u64, u64>) -> Option<()> {
+    delete_runs.insert(field.varint()?, field.varint()?);
+    Some(())
 }
 
 fn decode_note(field: &mut Cursor<'_>) -> Option<Note> {
@@ -450,6 +473,7 @@ pub(crate) mod tests {
                     bytes,
                     entries,
                     deletes: deletes.min(entries),
+                    delete_run: deletes.min(entries) / 2,
                     range_deletes: bytes >> 32,
                     smallest,
                     largest,

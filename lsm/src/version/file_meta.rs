@@ -28,6 +28,8 @@ pub struct FileMeta {
     pub entries: u64,
     /// Point deletes among them.
     pub deletes: u64,
+    /// The longest run of deleted keys one behind the other.
+    pub delete_run: u64,
     /// Range tombstones in it.
     pub range_deletes: u64,
     /// Smallest user key, range tombstones included.
@@ -52,6 +54,7 @@ impl FileMeta {
             bytes: table.file_bytes,
             entries: table.entries,
             deletes: table.deletes,
+            delete_run: table.delete_run,
             range_deletes: table.range_deletes,
             smallest: table.smallest.clone(),
             largest: table.largest.clone(),
@@ -84,6 +87,9 @@ impl FileMeta {
         }
         if self.deletes > self.entries {
             return Some("more deletes than entries");
+        }
+        if self.delete_run > self.deletes {
+            return Some("more deletes in a row than in all");
         }
         None
     }
