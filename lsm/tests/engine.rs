@@ -49,6 +49,55 @@ fn is_invalid<T>(result: Result<T>) -> bool {
     matches!(result, Err(Error::InvalidArgument(_)))
 }
 
+/// Whether a walk from `key` on comes to another key before it has stepped over so many versions.
+fn is_near(db: &Db, keyspace: KeyspaceId, key: &[u8], versions: u64) -> bool {
+    let options = IterOptions { lower: Some(key.to_vec()), ..IterOptions::default() };
+    let mut iter = db.iter(keyspace, options).unwrap();
+    iter.stop_after(versions);
+    iter.seek_to_first().unwrap();
+    iter.stopped_behind().is_none()
+}
+
+#[test]
+fn a_long_run_of_deletes_is_gone_within_a_minute() {
+    const KEYS: u32 = 200_000;
+    let env = MemEnv::new();
+    let options = Options { memtable_bytes: 32 << 20, memtable_total_bytes: 96 << 20, ..Options::default() };
+    let (db, keyspaces) = open(env.clone(), options).unwrap();
+    let key = |number: u32| format!("k{number:07}").into_bytes();
+    let write = |numbers: std::ops::Range<u32>, delete: bool| {
+        for first in numbers.clone().step_by(1_000) {
+            let batch = batch(|batch| {
+                (first..first + 1_000).try_for_each(|number| match delete {
+                    true => batch.delete(keyspaces[0], &key(number)),
+                    false => batch.put(keyspaces[0], &key(number), b"value"),
+                })
+            });
+            db.write(&batch, &WriteOptions::default()).unwrap();
+        }
+    };
+    let settle = |seconds: u32| {
+        for _ in 0..seconds {
+            env.advance(Duration::from_secs(1));
+            while db.step().unwrap() {}
+        }
+    };
+    // Among much that stays, whether what is deleted has been flushed already or not.
+    for flushed in [false, true] {
+        write(0..KEYS, false);
+        if flushed {
+            db.flush(keyspaces[0]).unwrap();
+            settle(20);
+        }
+        write(150_000..170_000, true);
+        assert!(!is_near(&db, keyspaces[0], &key(150_000), 2_000));
+        settle(60);
+        assert!(is_near(&db, keyspaces[0], &key(150_000), 2_000), "flushed: {flushed}");
+        assert_eq!(get(&db, keyspaces[0], &key(149_999)), Some(b"value".to_vec()));
+        assert_eq!(get(&db, keyspaces[0], &key(150_000)), None);
+    }
+}
+
 /// A folder on the real disk that goes away with it.
 struct Folder(PathBuf);
 

@@ -95,12 +95,11 @@ impl Background {
 
 fn flush_thread(shared: &Arc<Shared>) {
     let mut failures = 0;
-    let mut deserts = flush::Deserts::default();
     while !shared.stop.load(Ordering::SeqCst) {
         let generation = shared.generation();
         space::watch(shared, false);
         let worked = flush::flush_one(shared)
-            .and_then(|flushed| Ok(flush::bound_log(shared)? || deserts.freeze(shared)? || flushed));
+            .and_then(|flushed| Ok(flush::bound_log(shared)? || flush::freeze_deserts(shared)? || flushed));
         janitor(shared);
         let worked = prepare_spare(shared).and(worked);
         settle(shared, Work::Flush, worked, generation, &mut failures);
@@ -173,6 +172,7 @@ pub fn step(shared: &Arc<Shared>) -> Result<bool> {
     let mut worked = shared.log.step()?;
     worked |= flush::flush_one(shared)?;
     worked |= flush::bound_log(shared)?;
+    worked |= flush::freeze_deserts(shared)?;
     worked |= compact::compact_one(shared)?;
     janitor(shared);
     Ok(worked)

@@ -18,7 +18,6 @@ use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
 use crate::version::edit::{FileAdded, VersionEdit};
 use crate::version::file_meta::KeyRange;
-use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -205,41 +204,37 @@ const DELETES_MIN: u64 = 64;
 /// though not soon.
 const DELETES_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The memtables that are to be flushed for their deletes, by keyspace, and since when (monotonic). Of the flush thread alone.
-#[derive(Debug, Default)]
-pub struct Deserts(HashMap<KeyspaceId, (u64, Duration)>);
-
-impl Deserts {
-    /// Freezes memtables full of deletes, whether or not anybody writes any more: only compaction makes deletes go away, and what is in
-    /// a memtable it does not see. Returns whether it did.
-    pub fn freeze(&mut self, shared: &Shared) -> Result<bool> {
-        let view = shared.view.load_owned();
-        let now = shared.env.monotonic();
-        let mut due = None;
-        for keyspace in view.keyspaces() {
-            let memtable = &keyspace.memtable;
-            let patience = match memtable.delete_count() {
-                DESERT_DELETES_MIN.. => DESERT_PATIENCE,
-                DELETES_MIN.. => DELETES_PATIENCE,
-                _ => {
-                    self.0.remove(&keyspace.id);
-                    continue;
-                }
-            };
-            let since = self.0.entry(keyspace.id).or_insert((memtable.id(), now));
-            if since.0 != memtable.id() {
-                *since = (memtable.id(), now);
+/// Freezes memtables full of deletes, whether or not anybody writes any more: only compaction makes deletes go away, and what is in
+/// a memtable it does not see. Returns whether it did.
+pub fn freeze_deserts(shared: &Shared) -> Result<bool> {
+    let view = shared.view.load_owned();
+    let now = shared.env.monotonic();
+    let mut deserts = lock(&shared.deserts);
+    let mut due = None;
+    for keyspace in view.keyspaces() {
+        let memtable = &keyspace.memtable;
+        let patience = match memtable.delete_count() {
+            DESERT_DELETES_MIN.. => DESERT_PATIENCE,
+            DELETES_MIN.. => DELETES_PATIENCE,
+            _ => {
+                deserts.remove(&keyspace.id);
+                continue;
             }
-            if now.saturating_sub(since.1) >= patience {
-                due = Some(keyspace.id);
-            }
+        };
+        let since = deserts.entry(keyspace.id).or_insert((memtable.id(), now));
+        if since.0 != memtable.id() {
+            *since = (memtable.id(), now);
         }
-        let Some(id) = due else { return Ok(false) };
-        self.0.remove(&id);
-        freeze(shared, id)?;
-        shared.signal();
-        Ok(true)
+        if now.saturating_sub(since.1) >= patience {
+            due = Some(keyspace.id);
+        }
     }
+    let Some(id) = due else { return Ok(false) };
+    deserts.remove(&id);
+    drop(deserts);
+    freeze(shared, id)?;
+    shared.signal();
+    Ok(true)
 }
 
 /// Freezes the memtable that holds back the log, if the log is larger than it may be. Returns whether it did.

@@ -104,6 +104,7 @@ pub fn open(env: Arc<dyn Env>, path: &Path, options: Options) -> Result<Arc<Shar
         drain_rate: DrainRate::default(),
         manifest: Mutex::new(manifest),
         jobs: Mutex::new(Jobs::default()),
+        deserts: Mutex::default(),
         generation: Mutex::new(0),
         spare_memtable: Mutex::new(None),
         maps,

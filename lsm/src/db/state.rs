@@ -99,6 +99,8 @@ pub struct Shared {
     pub manifest: Mutex<Manifest>,
     /// Background work.
     pub jobs: Mutex<Jobs>,
+    /// Memtables that are to be flushed for their deletes, by keyspace: which one, and since when (monotonic). Of whoever flushes, alone.
+    pub deserts: Mutex<HashMap<KeyspaceId, (u64, Duration)>>,
     /// Grows whenever `jobs` or the view has changed in a way that somebody may wait for. A lock of its own, held for a few
     /// instructions: a commit that switches memtables takes it, and must not wait for a compaction thread that is choosing its next job.
     pub generation: Mutex<u64>,
