@@ -232,6 +232,23 @@ fn what_wakes_and_what_does_not() {
             call(&mut admin, "SELECT 0");
             call(&mut admin, "DEL q copied");
         }
+        // SORT STORE, RESTORE, and a push within a transaction, which wakes once all of it has happened.
+        let mut client = block(&server, &mut admin, "BLPOP q 0");
+        assert_eq!(call(&mut admin, "SORT elsewhere ALPHA LIMIT 0 1 STORE q"), ":1");
+        assert!(read(&mut client).starts_with("*[$q, $"));
+        let Value::Bulk(payload) = admin.call(&["DUMP", "elsewhere"]) else { panic!() };
+        let mut client = block(&server, &mut admin, "BLPOP q 0");
+        let restore: [&[u8]; 4] = [b"RESTORE", b"q", b"0", &payload];
+        assert_eq!(render(&admin.call(&restore)), "+OK");
+        assert!(read(&mut client).starts_with("*[$q, $"));
+        call(&mut admin, "DEL q");
+        let mut client = block(&server, &mut admin, "BLPOP q 0");
+        for line in ["MULTI", "RPUSH q first", "LPUSH q before"] {
+            call(&mut admin, line);
+        }
+        assert_eq!(call(&mut admin, "EXEC"), "*[:1, :2]");
+        assert_eq!(read(&mut client), "*[$q, $before]");
+        call(&mut admin, "DEL q");
         // Databases change places: those who wait stay where they are.
         call(&mut admin, "SELECT 1");
         call(&mut admin, "RPUSH q swapped");

@@ -219,6 +219,7 @@ fn events(text: &str) -> Result<String, String> {
     } else {
         shown.extend("g$lshzxetd".chars().filter(|class| on.contains(*class)));
     }
-    shown.extend("KEmn".chars().filter(|other| on.contains(*other)));
+    // Redis does not show the `n` behind an `A`, and forgets it at a REWRITE.
+    shown.extend("nKEm".chars().filter(|other| on.contains(*other)));
     Ok(shown)
 }

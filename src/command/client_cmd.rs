@@ -400,6 +400,9 @@ pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let timeout = parse_i64(ctx.args.get(2))
         .ok_or(ReplyError::fixed("ERR timeout is not an integer or out of range"))?;
     let timeout_ms = u64::try_from(timeout).map_err(|_| ReplyError::fixed("ERR timeout is negative"))?;
+    if timeout_ms > i64::MAX as u64 - ctx.server.clock.unix_ms() {
+        return Err(ReplyError::fixed("ERR timeout is out of range").into());
+    }
     let all = match ctx.args.len() {
         3 => true,
         4 if is_keyword(ctx.args.get(3), "ALL") => true,

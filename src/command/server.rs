@@ -284,8 +284,9 @@ pub fn saved_before_end(server: &ServerState, request: ShutdownRequest) -> bool 
 /// SHUTDOWN.
 pub fn shutdown(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let mut request = ShutdownRequest::default();
-    let (mut abort, mut no_save) = (false, false);
+    let (mut abort, mut no_save, mut others) = (false, false, false);
     for word in ctx.args.from(1) {
+        others |= !is_keyword(word, "ABORT");
         if is_keyword(word, "SAVE") {
             request.save = true;
         } else if is_keyword(word, "NOSAVE") {
@@ -300,7 +301,7 @@ pub fn shutdown(ctx: &mut Context<'_>) -> Result<(), Stop> {
             return Err(ReplyError::SYNTAX.into());
         }
     }
-    if (abort && ctx.args.len() > 2) || (request.save && no_save) {
+    if (abort && others) || (request.save && no_save) {
         return Err(ReplyError::SYNTAX.into());
     }
     if abort {
