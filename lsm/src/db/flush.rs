@@ -62,10 +62,8 @@ fn flush_claimed(shared: &Arc<Shared>, id: KeyspaceId) -> Result<()> {
 
     let mut edit = VersionEdit::default();
     let (bytes, notes) = build_table(shared, keyspace, memtable, &mut edit)?;
-    install(shared, id, memtable, edit, notes)?;
+    install(shared, id, memtable, edit, (bytes, notes))?;
 
-    Metrics::add(&shared.metrics.flushes, 1);
-    Metrics::add(&shared.metrics.flush_bytes_written, bytes);
     let elapsed = shared.env.monotonic().saturating_sub(started);
     Metrics::add(&shared.metrics.background_us, elapsed.as_micros() as u64);
     shared.drain_rate.record(memtable.bytes_used() as u64, elapsed);
@@ -135,7 +133,7 @@ fn install(
     id: KeyspaceId,
     memtable: &Arc<Memtable>,
     mut edit: VersionEdit,
-    notes: Vec<Vec<u8>>,
+    (bytes, notes): (u64, Vec<Vec<u8>>),
 ) -> Result<()> {
     let mut manifest = lock(&shared.manifest);
     Shared::number_notes(&manifest, &mut edit, id, notes);
@@ -144,6 +142,9 @@ fn install(
     edit.last_sequence = Some(memtable.last_sequence());
     edit.first_needed_segment = Some(needed);
     shared.append_edit(&mut manifest, &edit)?;
+    // Before the tables are seen: whoever has waited for the flush finds it counted.
+    Metrics::add(&shared.metrics.flushes, 1);
+    Metrics::add(&shared.metrics.flush_bytes_written, bytes);
     let mut added = Vec::new();
     // As in compact::install: what takes long is done before the view's lock is taken.
     let view = shared.view.load_owned();
