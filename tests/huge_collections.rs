@@ -29,6 +29,11 @@ fn allowed() -> Duration {
     Duration::from_millis(if std::env::var_os("HAYPILE_STRICT").is_some() { 5 } else { 1000 })
 }
 
+/// The p99 of another client, by the clock.
+fn allowed_another() -> Duration {
+    allowed() * 2 / 5
+}
+
 /// Of the processor.
 const ALLOWED_WORK: Duration = Duration::from_millis(5);
 
@@ -120,6 +125,18 @@ fn timed(server: &Server, client: &mut Client, line: &str, answer: &str) -> Cost
     cost
 }
 
+/// What another client's PINGs take while what the command left behind is cleared away.
+fn p99_of_another(client: &mut Client) -> Duration {
+    let (began, mut times) = (Instant::now(), Vec::new());
+    while began.elapsed() < Duration::from_millis(200) {
+        let began = Instant::now();
+        assert_eq!(render(&client.call(&["PING"])), "+PONG");
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
 fn table_bytes(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).unwrap().flatten();
     let tables = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "sst"));
@@ -133,9 +150,12 @@ fn size_does_not_matter() {
         return;
     }
     let (count, mut client) = (elements(), server.client());
-    let note = |kind: &str, line: &str, cost: Cost| {
-        eprintln!("{kind}: {line}: {cost:?}");
+    let mut other = server.client();
+    let mut note = |kind: &str, line: &str, cost: Cost| {
+        let others_p99 = p99_of_another(&mut other);
+        eprintln!("{kind}: {line}: {cost:?}, another's p99 behind it {others_p99:?}");
         cost.check(&format!("{line} of a {kind}"));
+        assert!(others_p99 < allowed_another(), "{line} of a {kind}: another's p99 {others_p99:?}");
     };
     let turns: [&[(&str, &str)]; 4] = [
         &[
