@@ -98,6 +98,21 @@ fn a_long_run_of_deletes_is_gone_within_a_minute() {
     }
 }
 
+#[test]
+fn a_database_that_is_opened_often_keeps_few_segments() {
+    let env = MemEnv::new();
+    for turn in 0..40u32 {
+        let (db, keyspaces) = open(env.clone(), Options::tiny()).unwrap();
+        db.put(keyspaces[0], &turn.to_be_bytes(), b"value").unwrap();
+        while db.step().unwrap() {}
+        db.close().unwrap();
+        let segments = count_files(&env, |name| matches!(name, FileName::Segment(_)));
+        assert!(segments <= 8, "{segments} segments after {turn} times");
+    }
+    let (db, keyspaces) = open(env, Options::tiny()).unwrap();
+    assert_eq!(keys(&db, keyspaces[0]).len(), 40);
+}
+
 /// A folder on the real disk that goes away with it.
 struct Folder(PathBuf);
 

@@ -453,9 +453,9 @@ impl Log {
         self.store.sealed_bytes() + self.appended_bytes.load(Ordering::Relaxed).saturating_sub(base)
     }
 
-    /// Whether the segments together are larger than they should be.
+    /// Whether the segments' files together are larger than they should be.
     pub fn is_over_budget(&self) -> bool {
-        self.total_bytes() > self.options.total_bytes
+        self.total_bytes() + self.store.unused_bytes() > self.options.total_bytes
     }
 
     /// Id of the segment that is appended to.

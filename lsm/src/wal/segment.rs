@@ -321,6 +321,8 @@ pub struct SegmentStore {
     segment_bytes: u64,
     events: Option<EventListener>,
     sealed_bytes: AtomicU64,
+    /// What sealed segments take beyond that.
+    unused_bytes: AtomicU64,
     state: Mutex<StoreState>,
 }
 
@@ -349,8 +351,8 @@ impl SegmentStore {
         segment_bytes: u64,
         events: Option<EventListener>,
     ) -> Arc<SegmentStore> {
-        let (sealed_bytes, state) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(SegmentStore { env, dir, segment_bytes, events, sealed_bytes, state })
+        let (sealed_bytes, unused_bytes, state) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+        Arc::new(SegmentStore { env, dir, segment_bytes, events, sealed_bytes, unused_bytes, state })
     }
 
     fn state(&self) -> MutexGuard<'_, StoreState> {
@@ -422,8 +424,9 @@ impl SegmentStore {
 
     /// Seals a segment.
     pub fn seal(&self, segment: &Segment, end: u64, last_lsn: Lsn) {
-        // Relaxed: a statistic.
+        // Relaxed: statistics.
         self.sealed_bytes.fetch_add(end, Ordering::Relaxed);
+        self.unused_bytes.fetch_add(segment.capacity.saturating_sub(end), Ordering::Relaxed);
         segment.seal(end, last_lsn);
     }
 
@@ -437,8 +440,9 @@ impl SegmentStore {
         let segment = Arc::new(Segment::adopted(file, path, end.segment, header, end)?);
         let mut state = self.state();
         if let Err(at) = state.live.binary_search_by_key(&end.segment, |s| s.id) {
-            state.live.insert(at, segment);
             self.sealed_bytes.fetch_add(end.offset, Ordering::Relaxed);
+            self.unused_bytes.fetch_add(segment.capacity.saturating_sub(end.offset), Ordering::Relaxed);
+            state.live.insert(at, segment);
         }
         Ok(())
     }
@@ -446,6 +450,11 @@ impl SegmentStore {
     /// Bytes of records and headers in all sealed segments.
     pub fn sealed_bytes(&self) -> u64 {
         self.sealed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of their files beyond that: a segment that was closed with its database is mostly empty.
+    pub fn unused_bytes(&self) -> u64 {
+        self.unused_bytes.load(Ordering::Relaxed)
     }
 
     /// All live segments, oldest first.
@@ -483,7 +492,10 @@ impl SegmentStore {
             while state.live.len() > 1 && state.live[0].id < keep_from {
                 let segment = state.live.remove(0);
                 any = true;
-                self.sealed_bytes.fetch_sub(segment.sealed_end().unwrap_or(0), Ordering::Relaxed);
+                if let Some(end) = segment.sealed_end() {
+                    self.sealed_bytes.fetch_sub(end, Ordering::Relaxed);
+                    self.unused_bytes.fetch_sub(segment.capacity.saturating_sub(end), Ordering::Relaxed);
+                }
                 if state.pool.len() < POOL_SEGMENTS_MAX && segment.capacity == self.segment_bytes {
                     state.pool.push(segment.path.clone());
                 } else {
@@ -638,6 +650,7 @@ mod tests {
             store.seal(&segment, 1000, id * 10);
         }
         assert_eq!(store.sealed_bytes(), 5000);
+        assert_eq!(store.unused_bytes(), 5 * (store.segment_bytes - 1000));
         let hold = store.hold(2);
         store.release_before(5);
         assert!(!store.collect(), "bytes may still be on their way");
