@@ -9,7 +9,7 @@ use crate::session::in_flight::{Answer, Countdown, Then};
 use crate::session::permissions::User;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -45,6 +45,9 @@ pub const FLAG_UNIX: u32 = 1 << 13;
 
 /// What a client takes beside its buffers: connection, session, its place in the tables.
 pub const CLIENT_BYTES: usize = 2048;
+
+/// In place of what is in the sum of a client that is in none any more: who counts it meanwhile adds nothing.
+const NEVER_AGAIN: usize = usize::MAX;
 
 /// What of a client takes memory, beside buffers and queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +164,7 @@ pub struct ClientInfo {
     pub argument_bytes: AtomicUsize,
     /// By [`Holding`].
     held_bytes: [AtomicUsize; 4],
-    /// What of it is in the sum of all clients.
+    /// What of it is in the sum of all clients; [`NEVER_AGAIN`] once it has gone.
     accounted_bytes: AtomicUsize,
     /// Counts it in its registry as long as anybody holds it.
     alive: Option<Alive>,
@@ -450,8 +453,9 @@ pub struct ClientRegistry {
     next_id: AtomicU64,
     count: AtomicUsize,
     blocked: AtomicUsize,
-    /// What all clients take, while `maxmemory-clients` is on.
-    memory_bytes: AtomicUsize,
+    /// What all clients take, while `maxmemory-clients` is on. Of two who count one client the later may come first here: then it is too
+    /// little for a moment, maybe less than nothing.
+    memory_bytes: AtomicIsize,
     /// Clients that anybody still holds: a connection, a job, a table.
     held: Arc<AtomicUsize>,
     clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
@@ -476,22 +480,25 @@ impl ClientRegistry {
     pub fn remove(&self, id: u64) {
         let gone = self.lock().remove(&id);
         if let Some(client) = gone {
-            self.account_as(&client, 0);
-        }
-    }
-
-    fn account_as(&self, client: &ClientInfo, bytes: usize) -> usize {
-        let before = client.accounted_bytes.swap(bytes, RELAXED);
-        // Several threads may do so for one client: each takes out what the one before it put in.
-        match bytes >= before {
-            true => self.memory_bytes.fetch_add(bytes - before, RELAXED).wrapping_add(bytes - before),
-            false => self.memory_bytes.fetch_sub(before - bytes, RELAXED).wrapping_sub(before - bytes),
+            match client.accounted_bytes.swap(NEVER_AGAIN, RELAXED) {
+                NEVER_AGAIN => {}
+                before => {
+                    self.memory_bytes.fetch_sub(before as isize, RELAXED);
+                }
+            }
         }
     }
 
     /// Counts what a client takes now; what all take that were counted.
     pub fn account(&self, client: &ClientInfo) -> usize {
-        self.account_as(client, if client.is_killed() { 0 } else { client.memory_bytes() })
+        let bytes = if client.is_killed() { 0 } else { client.memory_bytes() };
+        // Several threads may do so for one client: each takes out what the one before it put in.
+        let still = |before| (before != NEVER_AGAIN).then_some(bytes);
+        let change = match client.accounted_bytes.fetch_update(RELAXED, RELAXED, still) {
+            Ok(before) => bytes as isize - before as isize,
+            Err(_) => 0,
+        };
+        (self.memory_bytes.fetch_add(change, RELAXED) + change).max(0) as usize
     }
 
     /// Closes clients, the largest first, until all together take no more than so many bytes. Those with CLIENT NO-EVICT stay. How many
@@ -587,20 +594,45 @@ mod tests {
         fn answered(&self, _: u64) {}
     }
 
+    fn arrival(handle: &Arc<Killed>) -> Arrival {
+        Arrival {
+            address: String::new(),
+            local_address: String::new(),
+            descriptor: 0,
+            now_ms: 0,
+            worker: 0,
+            place: 0,
+            handle: Arc::clone(handle) as Arc<dyn WorkerHandle>,
+        }
+    }
+
+    #[test]
+    fn who_goes_while_all_are_counted_is_counted_no_more() {
+        let (registry, killed) = (ClientRegistry::default(), Arc::<Killed>::default());
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                while !ended.load(RELAXED) {
+                    assert_eq!(registry.evict(1 << 30), 0);
+                }
+            });
+            for _ in 0..20_000 {
+                let clients = [(); 4].map(|()| registry.add(arrival(&killed)));
+                std::thread::yield_now();
+                clients.iter().for_each(|client| registry.remove(client.id));
+            }
+            ended.store(true, RELAXED);
+            counting.join().unwrap();
+        });
+        assert_eq!(registry.memory_bytes.load(RELAXED), 0);
+    }
+
     #[test]
     fn the_largest_go_first_and_no_more_than_must() {
         let (registry, killed) = (ClientRegistry::default(), Arc::<Killed>::default());
         let clients: Vec<_> = [10, 500, 300, 400]
             .map(|kilobytes: usize| {
-                let client = registry.add(Arrival {
-                    address: String::new(),
-                    local_address: String::new(),
-                    descriptor: 0,
-                    now_ms: 0,
-                    worker: 0,
-                    place: 0,
-                    handle: Arc::clone(&killed) as Arc<dyn WorkerHandle>,
-                });
+                let client = registry.add(arrival(&killed));
                 client.query_bytes.store(kilobytes << 10, RELAXED);
                 client
             })
