@@ -669,3 +669,45 @@ fn nothing_moved_is_lost_with_its_client() {
     *stress.received.lock().unwrap() = done;
     stress.account();
 }
+
+/// CLIENT UNBLOCK ends the wait that there is, once, and nothing that comes behind it.
+#[test]
+fn a_wait_is_ended_once() {
+    for server in servers("once") {
+        let (mut admin, mut client) = (server.client(), server.client());
+        let id = client.integer(&["CLIENT", "ID"]).to_string();
+        for wait in ["WAIT 1 0", "BLPOP q 0"] {
+            send(&mut client, wait);
+            wait_for("the client waits", || blocked(&mut admin) == 1);
+            (0..2).for_each(|_| admin.queue(&["CLIENT", "UNBLOCK", &id]));
+            admin.flush().unwrap();
+            assert_eq!([read(&mut admin), read(&mut admin)], [":1", ":0"], "{wait}");
+            let expected = if wait.starts_with("WAIT") { ":0" } else { "(nil array)" };
+            assert_eq!(read(&mut client), expected);
+        }
+        // A command that waits for others is none that could be ended, whatever was under way for the one before it.
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut other = server.client();
+                    while !over.load(Ordering::Relaxed) {
+                        other.call(&["CLIENT", "UNBLOCK", &id]);
+                    }
+                });
+            }
+            let answers = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for round in 0..2000 {
+                    client.queue(&["WAIT", "1", "0"]);
+                    client.queue(&["CLIENT", "PAUSE", "0", "WRITE"]);
+                    client.queue(&["ECHO", &round.to_string()]);
+                    client.flush().unwrap();
+                    let answers = [read(&mut client), read(&mut client), read(&mut client)];
+                    assert_eq!(answers, [":0", "+OK", &format!("${round}")]);
+                }
+            }));
+            over.store(true, Ordering::Relaxed);
+            answers.unwrap();
+        });
+    }
+}

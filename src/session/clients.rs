@@ -29,8 +29,6 @@ pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
 pub const FLAG_PUBSUB: u32 = 64;
 
-/// Its command waits for the end of a pause: it counts as blocked, and CLIENT UNBLOCK cannot end that.
-pub const FLAG_POSTPONED: u32 = 1 << 7;
 /// Is told of changes to keys it may hold (CLIENT TRACKING).
 pub const FLAG_TRACKING: u32 = 1 << 8;
 /// ..of all keys below its prefixes.
@@ -69,12 +67,10 @@ pub const NO_COMMAND: u32 = u32::MAX;
 pub trait WorkerHandle: Send + Sync {
     /// Close the connection of this client.
     fn kill(&self, client: u64);
-    /// End this client's blocking command, with an error or as if its time had come. False if it does not block.
-    fn unblock(&self, client: u64, with_error: bool);
     /// The server's pause or configuration changed: look at it again.
     fn refresh(&self);
-    /// What this client waited for was served; its reply lies in its claim.
-    fn served(&self, client: u64);
+    /// This client's wait was decided; its claim says how, and has its reply if it was served.
+    fn settled(&self, client: u64);
     /// Hand this to those of its connections that it is for.
     fn deliver(&self, delivery: Arc<Delivery>);
     /// Let go of this between two turns.
@@ -108,7 +104,7 @@ pub struct Names {
     pub lib_version: String,
 }
 
-/// Whether a client waits for a key.
+/// Whether a client waits.
 #[derive(Debug, Default)]
 struct Wait {
     /// Decides how the wait ends.
@@ -382,7 +378,7 @@ impl ClientInfo {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It begins to wait for a key: from here on CLIENT UNBLOCK and CLIENT KILL find the claim. If it was killed or has gone, the wait
+    /// It begins to wait: from here on CLIENT UNBLOCK and CLIENT KILL find the claim. If it was killed or has gone, the wait
     /// has ended already.
     pub fn begin_wait(&self, claim: &Arc<Claim<Served>>) {
         let mut wait = self.wait();
@@ -410,7 +406,7 @@ impl ClientInfo {
 
     /// Tells its worker that its reply lies in its claim.
     pub fn served(&self) {
-        self.handle.served(self.id);
+        self.handle.settled(self.id);
     }
 
     /// Answers a command of it that waits for this, and tells its worker.
@@ -429,21 +425,16 @@ impl ClientInfo {
         self.handle.refresh();
     }
 
-    /// Ends its blocking command. False if there is none, or if it is being served.
+    /// Ends its blocking command. False if there is none, or if it is being served or has ended. (Who waits for the end of a pause, or for
+    /// others, counts as blocked at most: it has no claim.)
     pub fn unblock(&self, with_error: bool) -> bool {
         let claim = self.wait().claim.clone();
-        if let Some(claim) = claim {
-            let ended = claim.end(if with_error { Ending::Refused } else { Ending::Unblocked });
-            if ended {
-                self.handle.unblock(self.id, with_error);
-            }
-            return ended;
+        let ending = if with_error { Ending::Refused } else { Ending::Unblocked };
+        let ended = claim.is_some_and(|claim| claim.end(ending));
+        if ended {
+            self.handle.settled(self.id);
         }
-        if self.flags() & (FLAG_BLOCKED | FLAG_POSTPONED) != FLAG_BLOCKED {
-            return false;
-        }
-        self.handle.unblock(self.id, with_error);
-        true
+        ended
     }
 }
 
@@ -586,9 +577,8 @@ mod tests {
         fn kill(&self, client: u64) {
             self.0.lock().unwrap().push(client);
         }
-        fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
-        fn served(&self, _: u64) {}
+        fn settled(&self, _: u64) {}
         fn deliver(&self, _: Arc<Delivery>) {}
         fn end_turn(&self, _: Arc<Countdown>) {}
         fn answered(&self, _: u64) {}
@@ -625,6 +615,20 @@ mod tests {
             counting.join().unwrap();
         });
         assert_eq!(registry.memory_bytes.load(RELAXED), 0);
+    }
+
+    #[test]
+    fn a_wait_is_ended_once() {
+        let (registry, handle) = (ClientRegistry::default(), Arc::<Killed>::default());
+        let client = registry.add(arrival(&handle));
+        client.set_flag(FLAG_BLOCKED, true);
+        assert!(!client.unblock(false), "it waits for nothing that could be ended");
+        let claim: Arc<Claim<Served>> = Arc::default();
+        client.begin_wait(&claim);
+        assert!(client.unblock(true) && !client.unblock(false));
+        assert_eq!(claim.ending(), Some(Ending::Refused));
+        client.end_wait();
+        assert!(!client.unblock(false));
     }
 
     #[test]

@@ -250,9 +250,8 @@ mod tests {
 
     impl WorkerHandle for Nobody {
         fn kill(&self, _: u64) {}
-        fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
-        fn served(&self, _: u64) {}
+        fn settled(&self, _: u64) {}
         fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
         fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
         fn answered(&self, _: u64) {}
