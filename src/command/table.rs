@@ -89,7 +89,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("client|reply", client_cmd::reply, Inline),
     ("client|setinfo", client_cmd::setinfo, Inline),
     ("client|setname", client_cmd::setname, Inline),
-    ("client|tracking", tracking::tracking, Inline),
+    ("client|tracking", tracking::tracking, ByWords(tracking::class)),
     ("client|trackinginfo", tracking::trackinginfo, Inline),
     ("client|unblock", client_cmd::unblock, Inline),
     ("client|unpause", client_cmd::unpause, Inline),

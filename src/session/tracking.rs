@@ -18,6 +18,7 @@
 use crate::session::clients::{ClientInfo, FLAG_BCAST, FLAG_BROKEN_REDIRECT, FLAG_TRACKING, Holding};
 use crate::session::delivery::Name;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xxhash_rust::xxh3::xxh3_64;
@@ -263,7 +264,10 @@ pub struct Tracking {
     table: Arc<TrackingTable>,
     client: Arc<ClientInfo>,
     options: TrackingOptions,
+    /// None of them begins with another.
     prefixes: BTreeSet<Name>,
+    /// Bytes that they take, about.
+    prefix_bytes: usize,
     /// CLIENT CACHING was just said.
     pub caching: bool,
     /// What an EXEC has read of its own writes.
@@ -315,6 +319,7 @@ impl Tracking {
             client: Arc::clone(client),
             options: TrackingOptions::default(),
             prefixes: BTreeSet::new(),
+            prefix_bytes: 0,
             caching: false,
             own_reads: OwnReads::default(),
         };
@@ -349,15 +354,26 @@ impl Tracking {
         self.prefixes.iter()
     }
 
+    /// The first of its prefixes, in their order, that begins with this one or that this one begins with.
+    pub fn overlapping(&self, prefix: &[u8]) -> Option<&Name> {
+        // Whatever lies between a prefix and what begins with it begins with it as well; of those before this one that is only the last.
+        let before = self.prefixes.range::<[u8], _>((Unbounded, Excluded(prefix))).next_back();
+        let behind = self.prefixes.range::<[u8], _>((Included(prefix), Unbounded)).next();
+        before
+            .filter(|before| prefix.starts_with(before))
+            .or_else(|| behind.filter(|behind| behind.starts_with(prefix)))
+    }
+
     /// Is told of changes below a prefix, too.
     pub fn add_prefix(&mut self, prefix: &[u8]) {
-        let prefix: Name = prefix.into();
-        self.table.add_prefix(&prefix, self.client.id);
-        self.prefixes.insert(prefix);
         // What a prefix takes beside itself: places here and in the table.
         const PREFIX_BYTES: usize = 160;
-        let bytes = self.prefixes.iter().map(|prefix| prefix.len() + PREFIX_BYTES).sum();
-        self.client.hold(Holding::Prefixes, bytes);
+        let prefix: Name = prefix.into();
+        if self.prefixes.insert(Arc::clone(&prefix)) {
+            self.table.add_prefix(&prefix, self.client.id);
+            self.prefix_bytes += prefix.len() + PREFIX_BYTES;
+            self.client.hold(Holding::Prefixes, self.prefix_bytes);
+        }
     }
 }
 
