@@ -711,3 +711,52 @@ fn a_wait_is_ended_once() {
         });
     }
 }
+
+/// An EXEC that pauses writes leaves whom it could serve waiting until the end. Readers do not wait for that, and no writer comes before.
+#[test]
+fn whom_a_pause_keeps_waiting_comes_first_behind_it() {
+    let mut servers: Vec<Server> =
+        servers("pause").into_iter().filter(|it| it.family() != Family::Redis).collect();
+    // 7.0 fails an assertion in this.
+    for redis in Program::controls().into_iter().filter(|redis| redis.series() != "7.0") {
+        servers.push(Server::start_program(&format!("blocking-pause-{}", redis.series()), redis, &[]));
+    }
+    for server in servers {
+        let mut admin = server.client();
+        for (round, unpause) in [false, true, false, true].into_iter().enumerate() {
+            // On all workers, the last one to come in front of all.
+            let mut thieves: Vec<Client> = (0..8).map(|_| server.client()).collect();
+            let mut popper = block(&server, &mut admin, "BLMOVE q to LEFT LEFT 0");
+            for line in ["MULTI", "RPUSH q 1", "CLIENT PAUSE 500 WRITE", "EXEC"] {
+                send(&mut admin, line);
+            }
+            (0..3).for_each(|_| drop(read(&mut admin)));
+            let started = Instant::now();
+            assert_eq!(read(&mut admin), "*[:1, +OK]");
+            thieves.iter_mut().for_each(|thief| send(thief, "LPOP q"));
+            let mut other = server.client();
+            for (line, reply) in
+                [("WATCH q to", "+OK"), ("LLEN q", ":1"), ("LLEN to", ":0"), ("MULTI", "+OK")]
+            {
+                assert_eq!(call(&mut other, line), reply);
+            }
+            nothing_comes(&mut popper);
+            assert!(started.elapsed() < Duration::from_millis(400), "WATCH waited for the end of the pause");
+            if unpause {
+                // Prolonged, so that nothing but this ends it.
+                assert_eq!(call(&mut other, "DISCARD"), "+OK");
+                assert_eq!(call(&mut other, "CLIENT PAUSE 60000 WRITE"), "+OK");
+                assert_eq!(call(&mut other, "CLIENT UNPAUSE"), "+OK");
+            } else {
+                send(&mut other, "LPOP to");
+                assert_eq!(read(&mut other), "+QUEUED");
+                assert_eq!(call(&mut other, "EXEC"), "(nil array)", "what it watched was moved before");
+            }
+            assert_eq!(read(&mut popper), "$1", "round {round}");
+            for thief in &mut thieves {
+                assert_eq!(read(thief), "(nil)");
+            }
+            assert_eq!(call(&mut admin, "LPOP to"), "$1");
+        }
+    }
+}

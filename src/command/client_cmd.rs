@@ -384,17 +384,6 @@ pub fn no_touch(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Tells every worker to look at pause and settings again.
-fn refresh_workers(clients: &[Arc<ClientInfo>]) {
-    let mut told = Vec::new();
-    for client in clients {
-        if !told.contains(&client.worker) {
-            told.push(client.worker);
-            client.refresh_worker();
-        }
-    }
-}
-
 /// CLIENT PAUSE: answers when no command that it affects runs any more.
 pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let timeout = parse_i64(ctx.args.get(2))
@@ -417,7 +406,8 @@ pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// CLIENT UNPAUSE.
 pub fn unpause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.server.pause.end();
-    refresh_workers(&ctx.server.clients.all());
+    // Also those without clients: what rests may be there.
+    ctx.server.publisher.workers().iter().for_each(|worker| worker.refresh());
     ctx.reply.ok();
     Ok(())
 }

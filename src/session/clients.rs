@@ -420,11 +420,6 @@ impl ClientInfo {
         &self.handle
     }
 
-    /// Has its worker look at pause and settings again.
-    pub fn refresh_worker(&self) {
-        self.handle.refresh();
-    }
-
     /// Ends its blocking command. False if there is none, or if it is being served or has ended. (Who waits for the end of a pause, or for
     /// others, counts as blocked at most: it has no claim.)
     pub fn unblock(&self, with_error: bool) -> bool {

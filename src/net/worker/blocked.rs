@@ -8,7 +8,6 @@ use crate::net::blocking;
 use crate::net::blocking::Settled;
 use crate::net::connection::{Blocked, Connection, Parked};
 use crate::net::push;
-use crate::net::timer::Alarm;
 use crate::net::worker::mail::Work;
 use crate::net::worker::state::{Worker, alarm_of, append, set_blocked};
 use crate::session::claim::{Claim, Ending};
@@ -185,15 +184,11 @@ impl Worker {
     /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
     pub(super) fn go_on(&mut self, mut service: Box<Service>) {
         match self.server.pause.until(self.now_ms, true) {
-            Some(until_ms) if self.stopping.is_none() => {
-                // Whoever paused waits for what is under way, and not for this.
-                service.rest();
-                // For nobody: only so that the loop turns then.
-                self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
+            Some(_) if self.stopping.is_none() => {
+                service.rest(&self.server.pause);
                 self.held.keep(service);
             }
             _ => {
-                service.go_on(&self.server.in_flight);
                 self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service));
             }
         }
