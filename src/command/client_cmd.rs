@@ -208,6 +208,8 @@ fn answer_after(
 #[derive(Default)]
 pub struct Killed {
     clients: HashSet<u64>,
+    /// What one of them waited for is being served, by whoever it may be.
+    served: bool,
     workers: BTreeMap<usize, Arc<dyn WorkerHandle>>,
 }
 
@@ -218,7 +220,7 @@ impl Killed {
             asking.close_after_reply = true;
             return;
         }
-        client.kill();
+        self.served |= client.kill();
         self.clients.insert(client.id);
         self.workers.entry(client.worker).or_insert_with(|| Arc::clone(client.worker_handle()));
     }
@@ -229,10 +231,16 @@ impl Killed {
             ctx.reply.raw(&reply);
             return;
         }
-        let clients = self.clients;
-        let concerns =
-            move |work| matches!(work, Work::Command { client, writes: true } if clients.contains(&client));
-        answer_after(ctx, self.workers.into_values().collect(), concerns, move || reply);
+        let Killed { clients, served, workers } = self;
+        let workers = match served {
+            true => ctx.server.publisher.workers().to_vec(),
+            false => workers.into_values().collect(),
+        };
+        let concerns = move |work: Work| match work {
+            Work::Command { client, writes: true } => served || clients.contains(&client),
+            _ => served && work.writes(),
+        };
+        answer_after(ctx, workers, concerns, move || reply);
     }
 }
 

@@ -367,11 +367,12 @@ impl ClientInfo {
         self.killed.load(RELAXED)
     }
 
-    /// Closes it soon; nothing it sends from now on is run, and nothing is served to it.
-    pub fn kill(&self) {
+    /// Closes it soon; nothing it sends from now on is run, and nothing is served to it, but what may be right now: whether that is so.
+    pub fn kill(&self) -> bool {
         self.killed.store(true, RELAXED);
-        self.close_wait();
+        let is_served = self.close_wait();
         self.handle.kill(self.id);
+        is_served
     }
 
     fn wait(&self) -> MutexGuard<'_, Wait> {
@@ -394,14 +395,12 @@ impl ClientInfo {
         self.wait().claim = None;
     }
 
-    /// It waits no more, now or later.
-    pub fn close_wait(&self) {
+    /// It waits no more, now or later. Whether it is being served, or was a moment ago: then the reply comes and is dropped with the
+    /// connection.
+    pub fn close_wait(&self) -> bool {
         let mut wait = self.wait();
         wait.closed = true;
-        if let Some(claim) = &wait.claim {
-            // If it is lost, the reply comes and is dropped with the connection.
-            let _ = claim.end(Ending::Gone);
-        }
+        wait.claim.as_ref().is_some_and(|claim| !claim.end(Ending::Gone) && claim.is_served())
     }
 
     /// Tells its worker that its reply lies in its claim.
@@ -623,7 +622,14 @@ mod tests {
         assert!(client.unblock(true) && !client.unblock(false));
         assert_eq!(claim.ending(), Some(Ending::Refused));
         client.end_wait();
-        assert!(!client.unblock(false));
+        assert!(!client.unblock(false) && !client.kill());
+        // Whoever has the right to serve may be about to commit.
+        let client = registry.add(arrival(&handle));
+        client.begin_wait(&claim);
+        assert!(!client.kill(), "its wait had ended");
+        let (client, claim): (_, Arc<Claim<Served>>) = (registry.add(arrival(&handle)), Arc::default());
+        client.begin_wait(&claim);
+        assert!(claim.serve() && !client.unblock(false) && client.kill());
     }
 
     #[test]
