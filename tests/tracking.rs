@@ -535,3 +535,37 @@ fn many_prefixes_hold_nobody_up() {
     assert_eq!(call(&mut reader, "CLIENT TRACKING off"), "+OK");
     assert_eq!(info(&mut admin, "tracking_total_prefixes"), 0);
 }
+
+/// CLIENT CACHING is for the command behind it, however long that waits.
+#[test]
+fn what_was_waited_for_is_remembered_as_was_asked() {
+    let server = start("waits-caching", &[]);
+    for (mode, caching, told) in [
+        ("OPTIN", Some("YES"), true),
+        ("OPTIN", None, false),
+        ("OPTOUT", Some("NO"), false),
+        ("OPTOUT", None, true),
+    ] {
+        let (mut reader, mut writer) = (resp3(&server), server.client());
+        call(&mut reader, &format!("CLIENT TRACKING on {mode}"));
+        if let Some(word) = caching {
+            assert_eq!(call(&mut reader, &format!("CLIENT CACHING {word}")), "+OK");
+        }
+        reader.queue(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
+        reader.flush().unwrap();
+        wait_for("the wait", || info(&mut writer, "blocked_clients") == 1);
+        call(&mut writer, "XADD s * f v");
+        let reply = read(&mut reader);
+        assert!(reply.starts_with("%{$s: "), "{reply}");
+        let invalidation = ">[$invalidate, *[$s]]";
+        // What was there when it began to wait has changed, and then what it was served.
+        for _ in 0..2 {
+            match told {
+                true => assert_eq!(read(&mut reader), invalidation, "{mode} {caching:?}"),
+                false => nothing_comes(&mut reader),
+            }
+            call(&mut writer, "XADD s * f v");
+        }
+        nothing_comes(&mut reader);
+    }
+}

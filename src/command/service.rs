@@ -359,6 +359,7 @@ pub fn enter(server: &ServerState, session: &mut Session, args: &Args<'_>) {
         Arc::clone(&session.info),
         session.db,
         session.protocol,
+        session.tracking.as_ref().is_some_and(|tracking| tracking.remembers()),
         session.shard,
         *wanted,
         args.to_owned(),
