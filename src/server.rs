@@ -626,9 +626,13 @@ fn pools(
                 let slot = next_slot.fetch_add(1, Ordering::Relaxed);
                 let mut executor = Executor::new(Arc::clone(&server), table, slot);
                 let knot = Arc::clone(&knot);
+                let server = Arc::clone(&server);
                 Box::new(move |work| {
-                    if let Some(pools) = knot.get().and_then(Weak::upgrade) {
-                        do_work(&mut executor, &pools, work);
+                    if let Some(pools) = knot.get().and_then(Weak::upgrade)
+                        && catch_unwind(AssertUnwindSafe(|| do_work(&mut executor, &pools, work))).is_err()
+                    {
+                        // As for any thread that the server cannot do without.
+                        server.fail("a pool's thread panicked".to_string());
                     }
                 })
             }),
