@@ -10,6 +10,7 @@
 mod support;
 
 use haypile_resp::Value;
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use support::client::{Client, render};
 use support::server::{Server, wait_for};
@@ -720,4 +721,26 @@ fn saves_and_memory_are_told_of() {
     assert!(client.text(&["MEMORY", "MALLOC-STATS"]).contains("memtables"));
     assert_eq!(call(&mut client, "MEMORY PURGE"), "+OK");
     assert!(client.integer(&["MEMORY", "USAGE", "a"]) > 30);
+}
+
+#[test]
+fn signals_are_heard_while_the_last_checkpoint_is_made() {
+    let mut server = Server::start("operations-signals", &["--shutdown-on-sigint", "save"]);
+    // What an interrupted checkpoint left behind takes a while to be removed.
+    let left = server.data_folder().join("checkpoint.new");
+    std::fs::create_dir(&left).unwrap();
+    for number in 0..60_000 {
+        std::fs::File::create(left.join(number.to_string())).unwrap();
+    }
+    server.signal(Signal::INT);
+    wait_for("it is heard", || server.log_tail().contains("Received SIGINT"));
+    server.signal(Signal::INT);
+    assert_eq!(server.wait_exit().code(), Some(1));
+    let log = server.log_tail();
+    assert!(log.contains("twice") && !log.contains("Checkpoint saved"), "{log}");
+    assert!(left.exists());
+    server.restart();
+    server.signal(Signal::INT);
+    assert_eq!(server.wait_exit().code(), Some(0));
+    assert!(server.log_tail().contains("Checkpoint saved"));
 }
