@@ -251,10 +251,20 @@ impl TrackingTable {
         }
     }
 
-    /// Calls `found` with each prefix that some of the keys begin with, and the clients that are told of it.
-    pub fn for_each_prefix(&self, mut found: impl FnMut(&[u8], &BTreeSet<u64>)) {
+    /// Calls `found` with each prefix that a key begins with, the longest first, and the clients that are told of it.
+    pub fn for_each_prefix_of(&self, key: &[u8], mut found: impl FnMut(&Name, &BTreeSet<u64>)) {
         let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
-        prefixes.iter().for_each(|(prefix, clients)| found(prefix, clients));
+        let mut end = Included(key);
+        // The last one before the end either is such a prefix, or parts from the key where all that are left have ended.
+        while let Some((prefix, clients)) = prefixes.range::<[u8], _>((Unbounded, end)).next_back() {
+            let common = prefix.iter().zip(key).take_while(|(own, other)| own == other).count();
+            let shared = &key[..common];
+            end = Included(shared);
+            if common == prefix.len() {
+                found(prefix, clients);
+                end = Excluded(shared);
+            }
+        }
     }
 }
 
@@ -469,6 +479,21 @@ mod tests {
     }
 
     proptest! {
+        /// Against a look at each.
+        #[test]
+        fn prefixes_of_a_key(
+            prefixes in prop::collection::btree_set("[ab]{0,5}", 0..20), keys in prop::collection::vec("[ab]{0,7}", 5),
+        ) {
+            let table = TrackingTable::default();
+            prefixes.iter().for_each(|prefix| table.add_prefix(&prefix.as_bytes().into(), 1));
+            for key in &keys {
+                let mut found = Vec::new();
+                table.for_each_prefix_of(key.as_bytes(), |prefix, _| found.push(prefix.to_vec()));
+                let expected = prefixes.iter().rev().filter(|prefix| key.starts_with(prefix.as_str()));
+                prop_assert_eq!(found, expected.map(|prefix| prefix.as_bytes().to_vec()).collect::<Vec<_>>());
+            }
+        }
+
         /// Against a map.
         #[test]
         fn a_table_of_readers(steps in prop::collection::vec((0u8..8, 0u8..20, 0u64..8), 1..300)) {
