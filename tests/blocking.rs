@@ -727,7 +727,7 @@ fn whom_a_pause_keeps_waiting_comes_first_behind_it() {
             // On all workers, the last one to come in front of all.
             let mut thieves: Vec<Client> = (0..8).map(|_| server.client()).collect();
             let mut popper = block(&server, &mut admin, "BLMOVE q to LEFT LEFT 0");
-            for line in ["MULTI", "RPUSH q 1", "CLIENT PAUSE 500 WRITE", "EXEC"] {
+            for line in ["MULTI", "RPUSH q 1", "CLIENT PAUSE 1500 WRITE", "EXEC"] {
                 send(&mut admin, line);
             }
             (0..3).for_each(|_| drop(read(&mut admin)));
@@ -741,7 +741,7 @@ fn whom_a_pause_keeps_waiting_comes_first_behind_it() {
                 assert_eq!(call(&mut other, line), reply);
             }
             nothing_comes(&mut popper);
-            assert!(started.elapsed() < Duration::from_millis(400), "WATCH waited for the end of the pause");
+            assert!(started.elapsed() < Duration::from_millis(1000), "WATCH waited for the end of the pause");
             if unpause {
                 // Prolonged, so that nothing but this ends it.
                 assert_eq!(call(&mut other, "DISCARD"), "+OK");

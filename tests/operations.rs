@@ -144,6 +144,39 @@ fn a_pause_of_everything_waits_for_everything() {
     wait_for("it expires", || number(&mut admin, "stats", "expired_keys") == 2);
 }
 
+/// Sends an EXEC for a pool, and waits until it is there.
+fn begin_exec(server: &Server, admin: &mut Client, lines: &[&str]) -> Client {
+    let (mut client, before) = (server.client(), on_pools(admin));
+    client.queue(&["MULTI"]);
+    lines.iter().for_each(|line| client.queue(&words(line)));
+    client.queue(&["EXEC"]);
+    client.flush().unwrap();
+    (0..=lines.len()).for_each(|_| drop(client.read().unwrap()));
+    wait_for("the EXEC is on a pool", || on_pools(admin) > before);
+    client
+}
+
+/// Service that rests until the end of a pause keeps nobody from his keys whom the next one to pause waits for.
+#[test]
+fn a_pause_waits_for_nothing_that_waits_for_its_end() {
+    let server = Server::start("operations-pause-rest", &["--workers", "2", "--memory-budget", "256mb"]);
+    let (mut admin, mut popper) = (server.client(), server.client());
+    for round in 0..8 {
+        send(&mut popper, "BLPOP q 0");
+        wait_for("it waits", || number(&mut admin, "clients", "blocked_clients") == 1);
+        // All three want the key, and have been admitted before anybody pauses.
+        let mut first = begin_exec(&server, &mut admin, &["LLEN q", "SET a 1", "DEBUG SLEEP 0.3"]);
+        let mut second = begin_exec(&server, &mut admin, &["RPUSH q 1", "CLIENT PAUSE 60000 WRITE"]);
+        let mut third = begin_exec(&server, &mut admin, &["LLEN q", "SET b 1", "CLIENT GETNAME"]);
+        assert_eq!(render(&first.read().unwrap()), "*[:0, +OK, +OK]");
+        assert_eq!(render(&second.read().unwrap()), "*[:1, +OK]");
+        assert_eq!(call(&mut admin, "CLIENT PAUSE 60000 WRITE"), "+OK", "round {round}");
+        assert!(render(&third.read().unwrap()).contains("+OK"));
+        assert_eq!(call(&mut admin, "CLIENT UNPAUSE"), "+OK");
+        assert_eq!(render(&popper.read().unwrap()), "*[$q, $1]");
+    }
+}
+
 #[test]
 fn a_pause_of_everything_lets_only_its_end_through() {
     let server = Server::start("operations-pause-end", &["--memory-budget", "64mb"]);

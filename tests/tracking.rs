@@ -508,17 +508,17 @@ fn many_prefixes_hold_nobody_up() {
             "-ERR Prefix \\'{prefix}\\' overlaps with {kind} \\'{other}\\'. Prefixes for a single client must not overlap."
         )
     };
-    let half = 20_000;
+    let half = 40_000;
     for (words, expected) in [
         (request(0..half, "prefix:00777"), error("prefix:007770", "another provided prefix", "prefix:00777")),
         (request(0..half, "x"), "+OK".to_string()),
         (request(half..2 * half, "xy"), error("xy", "an existing prefix", "x")),
-        (request(half..2 * half, ""), error("prefix:020000", "another provided prefix", "")),
+        (request(half..2 * half, ""), error("prefix:040000", "another provided prefix", "")),
         (request(half..2 * half, "z"), "+OK".to_string()),
     ] {
         let (reply, longest) = held_up(&server, &mut reader, &words);
         assert_eq!(reply, expected);
-        assert!(longest < Duration::from_millis(500), "others waited for {longest:?}");
+        assert!(longest < Duration::from_secs(2), "others waited for {longest:?}");
     }
     let mut admin = server.client();
     assert_eq!(info(&mut admin, "tracking_total_prefixes"), u64::from(2 * half + 2));
@@ -555,16 +555,17 @@ fn what_was_waited_for_is_remembered_as_was_asked() {
         reader.flush().unwrap();
         wait_for("the wait", || info(&mut writer, "blocked_clients") == 1);
         call(&mut writer, "XADD s * f v");
-        let reply = read(&mut reader);
-        assert!(reply.starts_with("%{$s: "), "{reply}");
         let invalidation = ">[$invalidate, *[$s]]";
-        // What was there when it began to wait has changed, and then what it was served.
-        for _ in 0..2 {
-            match told {
-                true => assert_eq!(read(&mut reader), invalidation, "{mode} {caching:?}"),
-                false => nothing_comes(&mut reader),
-            }
-            call(&mut writer, "XADD s * f v");
+        // That there is more than when it began to wait is told of before or behind the reply.
+        let mut first: Vec<String> = (0..1 + usize::from(told)).map(|_| read(&mut reader)).collect();
+        first.retain(|came| came != invalidation);
+        assert!(
+            matches!(&first[..], [reply] if reply.starts_with("%{$s: ")),
+            "{mode} {caching:?}: {first:?}"
+        );
+        call(&mut writer, "XADD s * f v");
+        if told {
+            assert_eq!(read(&mut reader), invalidation, "{mode} {caching:?}");
         }
         nothing_comes(&mut reader);
     }
