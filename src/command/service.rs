@@ -119,8 +119,8 @@ impl Service {
         }
     }
 
-    /// It waits for the end of a pause, and gives its keys up meanwhile: others read them, and whoever paused may wait for some that had
-    /// them in view before. No command that the pause holds up comes in before it has them again.
+    /// It waits for the end of a pause, and gives its keys up meanwhile: others look at them, and commands that were admitted before may want
+    /// them, for whose end whoever pauses waits. No command that the pause holds up comes in before it has them again.
     pub fn rest(&mut self, pause: &Pause) {
         self.rest.get_or_insert_with(|| pause.rest());
         if std::mem::take(&mut self.locked) {

@@ -163,17 +163,16 @@ impl Worker {
                 continue;
             };
             let client = connection.info.id;
-            let error = match () {
-                () if lsn <= self.synced && !replicas => None,
-                () if poisoned => Some(LOG_FAILED),
-                () => {
-                    self.blocked_on_log.insert(token);
-                    continue;
-                }
+            let error = if lsn <= self.synced && !replicas {
+                None
+            } else if poisoned {
+                Some(LOG_FAILED)
+            } else {
+                self.blocked_on_log.insert(token);
+                continue;
             };
             if claim.serve() {
-                let alarm = alarm_of(connection, blocked);
-                self.timers.remove(alarm);
+                self.timers.remove(alarm_of(connection, blocked));
                 self.end_block(token, error);
             } else {
                 self.settle(client);
