@@ -626,9 +626,13 @@ fn pools(
                 let slot = next_slot.fetch_add(1, Ordering::Relaxed);
                 let mut executor = Executor::new(Arc::clone(&server), table, slot);
                 let knot = Arc::clone(&knot);
+                let server = Arc::clone(&server);
                 Box::new(move |work| {
-                    if let Some(pools) = knot.get().and_then(Weak::upgrade) {
-                        do_work(&mut executor, &pools, work);
+                    if let Some(pools) = knot.get().and_then(Weak::upgrade)
+                        && catch_unwind(AssertUnwindSafe(|| do_work(&mut executor, &pools, work))).is_err()
+                    {
+                        // As for any thread that the server cannot do without.
+                        server.fail("a pool's thread panicked".to_string());
                     }
                 })
             }),
@@ -752,6 +756,7 @@ fn listen_to_signals(server: &Arc<ServerState>, log: &Arc<Log>) -> std::io::Resu
     let (own, log) = (Arc::clone(server), Arc::clone(log));
     spawn(server, "signals", move || {
         let server = own;
+        let mut ending: Option<JoinHandle<()>> = None;
         for signal in signals.forever() {
             if signal == SIGHUP {
                 log.look_for_file();
@@ -765,13 +770,26 @@ fn listen_to_signals(server: &Arc<ServerState>, log: &Arc<Log>) -> std::io::Resu
             let asked = |word: &str| how.text(directive).split(' ').any(|one| one == word);
             let request = ShutdownRequest { save: asked("save"), now: asked("now"), force: asked("force") };
             server.log('*', &format!("Received {name}"));
-            if server.shutdown_requested().is_none() && !saved_before_end(&server, request) {
-                server.log('#', "Errors trying to shut down the server, going on");
+            let is_ending = ending.as_ref().is_some_and(|thread| !thread.is_finished());
+            if is_ending || server.shutdown_requested().is_some() {
+                if signal == SIGINT {
+                    server.log('#', "Received SIGINT twice, exiting at once");
+                    std::process::exit(1);
+                }
                 continue;
             }
-            if !server.request_shutdown(request) && signal == SIGINT {
-                server.log('#', "Received SIGINT twice, exiting at once");
-                std::process::exit(1);
+            // A checkpoint may take long, and the next signal may say not to wait for it.
+            let own = Arc::clone(&server);
+            let end = move || {
+                if saved_before_end(&own, request) {
+                    own.request_shutdown(request);
+                } else {
+                    own.log('#', "Errors trying to shut down the server, going on");
+                }
+            };
+            match spawn(&server, "end", end) {
+                Ok(thread) => ending = Some(thread),
+                Err(error) => server.log('#', &format!("cannot begin to end: {error}")),
             }
         }
     })?;

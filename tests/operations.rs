@@ -10,6 +10,7 @@
 mod support;
 
 use haypile_resp::Value;
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use support::client::{Client, render};
 use support::server::{Server, wait_for};
@@ -141,6 +142,39 @@ fn a_pause_of_everything_waits_for_everything() {
     assert_eq!(number(&mut admin, "stats", "expired_keys"), 1);
     assert_eq!(call(&mut other, "CLIENT UNPAUSE"), "+OK");
     wait_for("it expires", || number(&mut admin, "stats", "expired_keys") == 2);
+}
+
+/// Sends an EXEC for a pool, and waits until it is there.
+fn begin_exec(server: &Server, admin: &mut Client, lines: &[&str]) -> Client {
+    let (mut client, before) = (server.client(), on_pools(admin));
+    client.queue(&["MULTI"]);
+    lines.iter().for_each(|line| client.queue(&words(line)));
+    client.queue(&["EXEC"]);
+    client.flush().unwrap();
+    (0..=lines.len()).for_each(|_| drop(client.read().unwrap()));
+    wait_for("the EXEC is on a pool", || on_pools(admin) > before);
+    client
+}
+
+/// Service that rests until the end of a pause keeps nobody from his keys whom the next one to pause waits for.
+#[test]
+fn a_pause_waits_for_nothing_that_waits_for_its_end() {
+    let server = Server::start("operations-pause-rest", &["--workers", "2", "--memory-budget", "256mb"]);
+    let (mut admin, mut popper) = (server.client(), server.client());
+    for round in 0..8 {
+        send(&mut popper, "BLPOP q 0");
+        wait_for("it waits", || number(&mut admin, "clients", "blocked_clients") == 1);
+        // All three want the key, and have been admitted before anybody pauses.
+        let mut first = begin_exec(&server, &mut admin, &["LLEN q", "SET a 1", "DEBUG SLEEP 0.3"]);
+        let mut second = begin_exec(&server, &mut admin, &["RPUSH q 1", "CLIENT PAUSE 60000 WRITE"]);
+        let mut third = begin_exec(&server, &mut admin, &["LLEN q", "SET b 1", "CLIENT GETNAME"]);
+        assert_eq!(render(&first.read().unwrap()), "*[:0, +OK, +OK]");
+        assert_eq!(render(&second.read().unwrap()), "*[:1, +OK]");
+        assert_eq!(call(&mut admin, "CLIENT PAUSE 60000 WRITE"), "+OK", "round {round}");
+        assert!(render(&third.read().unwrap()).contains("+OK"));
+        assert_eq!(call(&mut admin, "CLIENT UNPAUSE"), "+OK");
+        assert_eq!(render(&popper.read().unwrap()), "*[$q, $1]");
+    }
 }
 
 #[test]
@@ -720,4 +754,26 @@ fn saves_and_memory_are_told_of() {
     assert!(client.text(&["MEMORY", "MALLOC-STATS"]).contains("memtables"));
     assert_eq!(call(&mut client, "MEMORY PURGE"), "+OK");
     assert!(client.integer(&["MEMORY", "USAGE", "a"]) > 30);
+}
+
+#[test]
+fn signals_are_heard_while_the_last_checkpoint_is_made() {
+    let mut server = Server::start("operations-signals", &["--shutdown-on-sigint", "save"]);
+    // What an interrupted checkpoint left behind takes a while to be removed.
+    let left = server.data_folder().join("checkpoint.new");
+    std::fs::create_dir(&left).unwrap();
+    for number in 0..60_000 {
+        std::fs::File::create(left.join(number.to_string())).unwrap();
+    }
+    server.signal(Signal::INT);
+    wait_for("it is heard", || server.log_tail().contains("Received SIGINT"));
+    server.signal(Signal::INT);
+    assert_eq!(server.wait_exit().code(), Some(1));
+    let log = server.log_tail();
+    assert!(log.contains("twice") && !log.contains("Checkpoint saved"), "{log}");
+    assert!(left.exists());
+    server.restart();
+    server.signal(Signal::INT);
+    assert_eq!(server.wait_exit().code(), Some(0));
+    assert!(server.log_tail().contains("Checkpoint saved"));
 }

@@ -365,3 +365,21 @@ fn who_goes_leaves_nothing() {
         assert_eq!(admin.integer(&["PUBLISH", name, "x"]) + admin.integer(&["SPUBLISH", name, "x"]), 0);
     }
 }
+
+/// What comes while a pool runs a command that changes the protocol is behind its reply, and in the new one.
+#[test]
+fn a_message_comes_in_the_protocol_of_its_place() {
+    let server = start("protocol", &[]);
+    let (mut client, mut other) = (server.client(), server.client());
+    call(&mut client, "HELLO 3");
+    assert_eq!(call(&mut client, "SUBSCRIBE c"), ">[$subscribe, $c, :1]");
+    for line in ["MULTI", "DEBUG SLEEP 0.3", "HELLO 2", "EXEC"] {
+        client.queue(&words(line));
+    }
+    client.flush().unwrap();
+    (0..3).for_each(|_| drop(read(&mut client)));
+    wait_for("the EXEC is under way", || info(&mut other, "engine_commands_on_pools") == 1);
+    assert_eq!(call(&mut other, "PUBLISH c m"), ":1");
+    assert!(read(&mut client).starts_with("*[+OK, *[$server, "));
+    assert_eq!(read(&mut client), "*[$message, $c, $m]");
+}

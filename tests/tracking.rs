@@ -14,7 +14,7 @@ use haypile_resp::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::client::{Client, bulk, render};
 use support::program::{Family, Program};
 use support::random::{Random, count_from};
@@ -475,4 +475,98 @@ fn a_slow_monitor_is_cut() {
     });
     assert!(monitor.read_to_close().unwrap().len() > 10_000);
     assert!(!client.text(&["CLIENT", "LIST"]).contains("flags=O"));
+}
+
+/// How long others on the one worker had to wait for an answer while this was run.
+fn held_up(server: &Server, client: &mut Client, words: &[String]) -> (String, Duration) {
+    let mut other = server.client();
+    client.queue(words);
+    client.flush().unwrap();
+    client.set_patience(Duration::from_millis(1)).unwrap();
+    let mut longest = Duration::ZERO;
+    while !client.stream().peek(&mut [0]).is_ok_and(|bytes| bytes > 0) {
+        let started = Instant::now();
+        assert_eq!(call(&mut other, "PING"), "+PONG");
+        longest = longest.max(started.elapsed());
+    }
+    client.set_patience(support::client::PATIENCE).unwrap();
+    (read(client), longest)
+}
+
+#[test]
+fn many_prefixes_hold_nobody_up() {
+    let server = start("prefixes", &["--workers", "1"]);
+    let mut reader = resp3(&server);
+    let request = |numbers: std::ops::Range<u32>, last: &str| -> Vec<String> {
+        let mut words: Vec<String> = ["CLIENT", "TRACKING", "on", "BCAST"].map(String::from).into();
+        let prefixes = numbers.map(|number| format!("prefix:{number:06}")).chain([last.to_string()]);
+        words.extend(prefixes.flat_map(|prefix| ["PREFIX".to_string(), prefix]));
+        words
+    };
+    let error = |prefix: &str, kind: &str, other: &str| {
+        format!(
+            "-ERR Prefix \\'{prefix}\\' overlaps with {kind} \\'{other}\\'. Prefixes for a single client must not overlap."
+        )
+    };
+    let half = 40_000;
+    for (words, expected) in [
+        (request(0..half, "prefix:00777"), error("prefix:007770", "another provided prefix", "prefix:00777")),
+        (request(0..half, "x"), "+OK".to_string()),
+        (request(half..2 * half, "xy"), error("xy", "an existing prefix", "x")),
+        (request(half..2 * half, ""), error("prefix:040000", "another provided prefix", "")),
+        (request(half..2 * half, "z"), "+OK".to_string()),
+    ] {
+        let (reply, longest) = held_up(&server, &mut reader, &words);
+        assert_eq!(reply, expected);
+        assert!(longest < Duration::from_secs(2), "others waited for {longest:?}");
+    }
+    let mut admin = server.client();
+    assert_eq!(info(&mut admin, "tracking_total_prefixes"), u64::from(2 * half + 2));
+    let list = admin.text(&["CLIENT", "LIST"]);
+    let of = |client: &str, name: &str| -> u64 {
+        let line = list.lines().find(|line| line.contains(client)).unwrap();
+        let value = line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap();
+        value.parse().unwrap()
+    };
+    let bytes = of(" flags=tB ", "tot-mem=");
+    assert!((u64::from(2 * half) * 173..u64::from(2 * half) * 300).contains(&bytes), "{bytes}");
+    call(&mut admin, "SET prefix:012345:x 1");
+    assert_eq!(read(&mut reader), ">[$invalidate, *[$prefix:012345:x]]");
+    assert_eq!(call(&mut reader, "CLIENT TRACKING off"), "+OK");
+    assert_eq!(info(&mut admin, "tracking_total_prefixes"), 0);
+}
+
+/// CLIENT CACHING is for the command behind it, however long that waits.
+#[test]
+fn what_was_waited_for_is_remembered_as_was_asked() {
+    let server = start("waits-caching", &[]);
+    for (mode, caching, told) in [
+        ("OPTIN", Some("YES"), true),
+        ("OPTIN", None, false),
+        ("OPTOUT", Some("NO"), false),
+        ("OPTOUT", None, true),
+    ] {
+        let (mut reader, mut writer) = (resp3(&server), server.client());
+        call(&mut reader, &format!("CLIENT TRACKING on {mode}"));
+        if let Some(word) = caching {
+            assert_eq!(call(&mut reader, &format!("CLIENT CACHING {word}")), "+OK");
+        }
+        reader.queue(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
+        reader.flush().unwrap();
+        wait_for("the wait", || info(&mut writer, "blocked_clients") == 1);
+        call(&mut writer, "XADD s * f v");
+        let invalidation = ">[$invalidate, *[$s]]";
+        // That there is more than when it began to wait is told of before or behind the reply.
+        let mut first: Vec<String> = (0..1 + usize::from(told)).map(|_| read(&mut reader)).collect();
+        first.retain(|came| came != invalidation);
+        assert!(
+            matches!(&first[..], [reply] if reply.starts_with("%{$s: ")),
+            "{mode} {caching:?}: {first:?}"
+        );
+        call(&mut writer, "XADD s * f v");
+        if told {
+            assert_eq!(read(&mut reader), invalidation, "{mode} {caching:?}");
+        }
+        nothing_comes(&mut reader);
+    }
 }

@@ -434,6 +434,7 @@ fn exec(client: &mut Client, commands: &[&str]) -> Vec<String> {
         client.read().expect("queued");
     }
     match client.read().expect("EXEC") {
+        Value::NullArray => Vec::new(),
         Value::Array(replies) => replies.iter().map(render).collect(),
         other => panic!("EXEC: {}", render(&other)),
     }
@@ -550,4 +551,30 @@ fn a_queue_is_bounded_as_a_request_is() {
         assert!(matches!(client.call(&["EXEC"]), Value::Array(_)));
     }
     assert_eq!(info(&mut client, "memory", "mem_large_requests"), 0);
+}
+
+#[test]
+fn many_keys_are_watched_in_no_time() {
+    let server = Server::start("transactions-many", &BUDGET);
+    let (mut client, mut other) = (server.client(), server.client());
+    let started = Instant::now();
+    let keys = 200_000;
+    for chunk in (0..keys).collect::<Vec<_>>().chunks(1000) {
+        client.queue(
+            &["WATCH"]
+                .map(String::from)
+                .into_iter()
+                .chain(chunk.iter().map(|key| format!("key:{key}")))
+                .collect::<Vec<_>>(),
+        );
+    }
+    // Once more, which changes nothing.
+    client.queue(&["WATCH", "key:0", "key:7"]);
+    client.flush().expect("send");
+    (0..=keys / 1000).for_each(|_| assert_eq!(render(&client.read().expect("WATCH")), "+OK"));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(info(&mut other, "clients", "total_watched_keys"), keys);
+    call(&mut other, "SET key:123456 1");
+    assert_eq!(exec(&mut client, &["SET a 1"]).len(), 0);
+    assert_eq!(info(&mut other, "clients", "total_watched_keys"), 0);
 }

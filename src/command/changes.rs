@@ -8,7 +8,7 @@ use crate::base::args::Args;
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::find_command_keys;
 use crate::command::spec::Command;
-use crate::session::clients::{FLAG_BCAST, FLAG_TRACKING};
+use crate::session::clients::FLAG_TRACKING;
 use crate::session::server_state::ServerState;
 use crate::session::tracking::Tracking;
 use crate::session::waiters::Waiter;
@@ -67,13 +67,11 @@ fn is_remembered(command: &Command) -> bool {
     command.facts.flags.has(Flag::ReadOnly) && !command.facts.flags.has(Flag::PubSub)
 }
 
-/// The same, of a command that waited and is run again. CLIENT CACHING was for its first run.
+/// The same, of a command that waited and is run again.
 pub fn remember_again(server: &ServerState, waiter: &Waiter, command: &Command, args: &Args<'_>) {
     let client = &waiter.client;
-    if client.flags() & (FLAG_TRACKING | FLAG_BCAST) == FLAG_TRACKING
-        && command.facts.flags.has(Flag::ReadOnly)
-        && server.publisher.tracking().tracker(client.id).is_some_and(|tracker| !tracker.options.opt_in)
-    {
+    // Who has gone is told of nothing, and its entry would stay.
+    if waiter.remembers && client.flags() & FLAG_TRACKING != 0 && is_remembered(command) {
         find_command_keys(command.facts, args, |index, _| {
             server.publisher.remember(args.get(index), client.id);
         });

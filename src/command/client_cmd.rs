@@ -208,6 +208,8 @@ fn answer_after(
 #[derive(Default)]
 pub struct Killed {
     clients: HashSet<u64>,
+    /// What one of them waited for is being served, by whoever it may be.
+    served: bool,
     workers: BTreeMap<usize, Arc<dyn WorkerHandle>>,
 }
 
@@ -218,7 +220,7 @@ impl Killed {
             asking.close_after_reply = true;
             return;
         }
-        client.kill();
+        self.served |= client.kill();
         self.clients.insert(client.id);
         self.workers.entry(client.worker).or_insert_with(|| Arc::clone(client.worker_handle()));
     }
@@ -229,10 +231,16 @@ impl Killed {
             ctx.reply.raw(&reply);
             return;
         }
-        let clients = self.clients;
-        let concerns =
-            move |work| matches!(work, Work::Command { client, writes: true } if clients.contains(&client));
-        answer_after(ctx, self.workers.into_values().collect(), concerns, move || reply);
+        let Killed { clients, served, workers } = self;
+        let workers = match served {
+            true => ctx.server.publisher.workers().to_vec(),
+            false => workers.into_values().collect(),
+        };
+        let concerns = move |work: Work| match work {
+            Work::Command { client, writes: true } => served || clients.contains(&client),
+            _ => served && work.writes(),
+        };
+        answer_after(ctx, workers, concerns, move || reply);
     }
 }
 
@@ -384,17 +392,6 @@ pub fn no_touch(ctx: &mut Context<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Tells every worker to look at pause and settings again.
-fn refresh_workers(clients: &[Arc<ClientInfo>]) {
-    let mut told = Vec::new();
-    for client in clients {
-        if !told.contains(&client.worker) {
-            told.push(client.worker);
-            client.refresh_worker();
-        }
-    }
-}
-
 /// CLIENT PAUSE: answers when no command that it affects runs any more.
 pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let timeout = parse_i64(ctx.args.get(2))
@@ -420,7 +417,8 @@ pub fn pause(ctx: &mut Context<'_>) -> Result<(), Stop> {
 /// CLIENT UNPAUSE.
 pub fn unpause(ctx: &mut Context<'_>) -> Result<(), Stop> {
     ctx.server.pause.end();
-    refresh_workers(&ctx.server.clients.all());
+    // Also those without clients: what rests may be there.
+    ctx.server.publisher.workers().iter().for_each(|worker| worker.refresh());
     ctx.reply.ok();
     Ok(())
 }

@@ -364,7 +364,7 @@ impl Executor {
         let comes_in = !session.authenticated && facts.flags.has(Flag::NoAuth);
         if server.pause.is_set() && !comes_in && !is_unpause(command) {
             let now_ms = server.clock.monotonic_ms();
-            if let Some(at_ms) = server.pause.until(now_ms, needs.replicates) {
+            if let Some(at_ms) = server.pause.holds(now_ms, needs.replicates) {
                 return Ok(Some(Later::Until { at_ms, delayed: false }));
             }
         }
@@ -618,13 +618,19 @@ impl Executor {
             }
             let (held, mut line, _ticket) = match service.take_locked(&store) {
                 Some((held, line)) => (held, line, None),
-                None => match store.locks().lock_or_queue(&mut service.keys(), waker) {
-                    Some(guard) => {
-                        let ticket = self.server.in_flight.begin(Work::Service);
-                        (guard.detach(), service.into_line(), Some(ticket))
+                None => {
+                    let waiters = &self.server.waiters;
+                    let mut keys = service.keys(waiters);
+                    let Some(guard) = store.locks().lock_or_queue(&mut keys, waker) else {
+                        return Some(service);
+                    };
+                    // As for a command: under the locks the lines are settled.
+                    if !service.keys(waiters).iter().all(|key| keys.binary_search(key).is_ok()) {
+                        continue;
                     }
-                    None => return Some(service),
-                },
+                    let ticket = self.server.in_flight.begin(Work::Service);
+                    (guard.detach(), service.into_line(), Some(ticket))
+                }
             };
             let guard = store.locks().adopt(held);
             let mut servant = Servant {

@@ -48,7 +48,7 @@ pub fn for_each_name<'a>(
                     db = multi.selected(args.get(1)).unwrap_or(db);
                 }
             }
-            session.watched.keys().iter().for_each(|watched| found(watched.db, &watched.key));
+            session.watched.keys().for_each(|(db, key)| found(db, key));
         }
         _ => names_of(command.facts, session.db, args, found),
     }

@@ -14,8 +14,8 @@
 //! keys do not grow, so what was collected under the locks is complete; if it is more than is locked, the command starts over.
 //!
 //! *Elsewhere.* On a worker a waiter's command may find that it needs the disk, or be long. Then the rest of the service goes to a pool
-//! with the keys still locked ([`Service`]); the command that began it has answered already. While clients are paused it waits
-//! likewise. A key that the sweeper deletes has no command that could serve: its service begins on a pool, and locks the key itself
+//! with the keys still locked ([`Service`]); the command that began it has answered already. While clients are paused it rests, without
+//! its keys, and comes before whatever else the pause has held up. A key that the sweeper deletes has no command that could serve: its service begins on a pool, and locks the key itself
 //! ([`Service::of_gone`]). CLIENT UNBLOCK waits for service that is under way: to whoever has the pusher's answer, those in line are served.
 
 use crate::base::args::Args;
@@ -29,7 +29,7 @@ use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
 use crate::session::claim::Served;
 use crate::session::in_flight::{InFlight, Ticket, Work};
-use crate::session::server_state::ServerState;
+use crate::session::server_state::{Pause, Rest, ServerState};
 use crate::session::session::{Block, Session};
 use crate::session::waiters::{WaitTable, Waiter};
 use crate::store::key_locks::{KeyGuard, LockKey};
@@ -50,8 +50,10 @@ pub struct Service {
     keys: Vec<LockKey>,
     locked: bool,
     line: Line,
-    /// While it is under way, and not held up by a pause.
+    /// While it is under way with its keys locked.
     ticket: Option<Ticket>,
+    /// While it rests, and until it has locked its keys again.
+    rest: Option<Rest>,
 }
 
 impl std::fmt::Debug for Service {
@@ -74,9 +76,15 @@ impl Service {
         &self.store
     }
 
-    /// The keys that are locked, or to be.
-    pub fn keys(&self) -> Vec<LockKey> {
-        self.keys.clone()
+    /// The keys to be locked, as things stand: who came to wait since it gave them up may write others.
+    pub fn keys(&self, waiters: &WaitTable) -> Vec<LockKey> {
+        let mut keys = self.keys.clone();
+        let mut open = Vec::new();
+        for (db, key) in &self.line.ready {
+            waiters.also(*db, key, |db, key| open.push((db, key.to_vec())));
+        }
+        close_over(waiters, &mut keys, open);
+        keys
     }
 
     /// Takes locks and line out, if it has its keys locked in this store.
@@ -93,7 +101,7 @@ impl Service {
     /// What is left of a service, with its keys locked.
     pub fn new(in_flight: &Arc<InFlight>, store: &Arc<Store>, guard: KeyGuard<'_>, line: Line) -> Service {
         let ticket = Some(in_flight.begin(Work::Service));
-        Service { store: Arc::clone(store), keys: guard.detach(), locked: true, line, ticket }
+        Service { store: Arc::clone(store), keys: guard.detach(), locked: true, line, ticket, rest: None }
     }
 
     /// Service for those who want to know that a key has gone. It is not locked yet.
@@ -107,17 +115,18 @@ impl Service {
             locked: false,
             line,
             ticket: None,
+            rest: None,
         }
     }
 
-    /// It waits for the end of a pause.
-    pub fn rest(&mut self) {
+    /// It waits for the end of a pause, and gives its keys up meanwhile: others look at them, and commands that were admitted before may want
+    /// them, for whose end whoever pauses waits. No command that the pause holds up comes in before it has them again.
+    pub fn rest(&mut self, pause: &Pause) {
+        self.rest.get_or_insert_with(|| pause.rest());
+        if std::mem::take(&mut self.locked) {
+            drop(self.store.locks().adopt(self.keys.clone()));
+        }
         self.ticket = None;
-    }
-
-    /// It goes on.
-    pub fn go_on(&mut self, in_flight: &Arc<InFlight>) {
-        self.ticket.get_or_insert_with(|| in_flight.begin(Work::Service));
     }
 }
 
@@ -322,10 +331,15 @@ pub fn add_also(
     session: &Session,
     args: &Args<'_>,
 ) {
-    let mut open: Vec<Name> = Vec::new();
+    let mut open = Vec::new();
     for_each_name(table, command, session, args, |db, key| {
         waiters.also(db, key, |db, key| open.push((db, key.to_vec())));
     });
+    close_over(waiters, keys, open);
+}
+
+/// Adds the locks of these keys, of all that those may write who wait for them, and so on.
+fn close_over(waiters: &WaitTable, keys: &mut Vec<LockKey>, mut open: Vec<Name>) {
     let mut seen: HashSet<Name> = HashSet::new();
     while let Some(name) = open.pop() {
         if seen.contains(&name) {
@@ -345,6 +359,7 @@ pub fn enter(server: &ServerState, session: &mut Session, args: &Args<'_>) {
         Arc::clone(&session.info),
         session.db,
         session.protocol,
+        session.tracking.as_ref().is_some_and(|tracking| tracking.remembers()),
         session.shard,
         *wanted,
         args.to_owned(),

@@ -1,4 +1,4 @@
-//! Connections that wait for keys, as their worker sees them: what became of a wait, and service that waits for its turn on a pool.
+//! Connections that wait, as their worker sees them: what became of a wait, and service that waits for its turn on a pool.
 //!
 //! A worker hears of a wait's end by letter (served, unblocked, killed) or timer. It then looks at the claim, which alone tells how the
 //! wait ended: a letter may be late, or early (before the pool that ran the command has sent the session back), or both may
@@ -7,9 +7,9 @@
 use crate::command::dispatch::Waker;
 use crate::command::service::Service;
 use crate::net::connection::Connection;
-use crate::session::claim::{Ending, Served};
+use crate::session::claim::{Claim, Ending, Served};
 use crate::session::session::Block;
-use crate::session::waiters::{WaitTable, Waiter};
+use crate::session::waiters::WaitTable;
 use haypile_lsm::Lsn;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,11 +29,11 @@ pub enum Settled {
 }
 
 /// Looks at a wait. A reply is there only once.
-pub fn look(waiter: &Waiter) -> Settled {
-    if let Some(served) = waiter.claim.take() {
+pub fn look(claim: &Claim<Served>) -> Settled {
+    if let Some(served) = claim.take() {
         return Settled::Served(served);
     }
-    match waiter.claim.ending() {
+    match claim.ending() {
         None => Settled::Waits,
         Some(Ending::TimedOut | Ending::Unblocked) => Settled::Empty,
         Some(Ending::Refused) => Settled::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),

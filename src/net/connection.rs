@@ -10,6 +10,7 @@ use crate::net::flow::Flow;
 use crate::net::output::{Deferred, Output};
 use crate::net::stream::Stream;
 use crate::session::allowance::Charge;
+use crate::session::claim::{Claim, Served};
 use crate::session::clients::ClientInfo;
 use crate::session::in_flight::Ticket;
 use crate::session::session::{Block, Session};
@@ -43,6 +44,8 @@ pub struct Blocked {
     pub args: OwnedArgs,
     /// It is not answered (CLIENT REPLY).
     pub muted: bool,
+    /// Decides how it ends; `None` where nothing but its answer does.
+    pub claim: Option<Arc<Claim<Served>>>,
     /// While it sleeps, so that CLIENT PAUSE knows of it.
     pub ticket: Option<Ticket>,
 }

@@ -155,8 +155,8 @@ impl Output {
 /// Pushes that wait for a reply.
 #[derive(Debug, Default)]
 pub struct Deferred {
-    /// They, in the order they came.
-    pub bytes: Vec<u8>,
+    /// They, in the order they came, in RESP2 and in RESP3: the command may be one that changes the protocol.
+    pub bytes: [Vec<u8>; 2],
     /// What the log has to reach before they may leave.
     pub need: Lsn,
 }
@@ -164,12 +164,12 @@ pub struct Deferred {
 impl Deferred {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.iter().map(Vec::len).sum()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 }
 

@@ -17,19 +17,20 @@ pub fn append(
     connection: &mut Connection,
     need: Lsn,
     watermark: Lsn,
-    write: impl FnOnce(&mut Vec<u8>, Protocol, u32),
+    write: impl Fn(&mut Vec<u8>, Protocol, u32),
 ) {
-    let protocol = if connection.info.resp() == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
     let flags = connection.info.flags();
     if connection.session.is_none() || is_being_served(connection) {
-        write(&mut connection.deferred.bytes, protocol, flags);
+        let [resp2, resp3] = &mut connection.deferred.bytes;
+        write(resp2, Protocol::Resp2, flags);
+        write(resp3, Protocol::Resp3, flags);
         connection.deferred.need = connection.deferred.need.max(need);
         connection.tell_output();
         return;
     }
     let mut buffer = connection.output.take();
     let position = buffer.len();
-    write(&mut buffer, protocol, flags);
+    write(&mut buffer, protocol_of(connection), flags);
     let written = buffer.len() > position;
     connection.output.put_back(buffer);
     if written && need > watermark {
@@ -37,6 +38,10 @@ pub fn append(
         connection.output.end_turn();
     }
     connection.tell_output();
+}
+
+fn protocol_of(connection: &Connection) -> Protocol {
+    if connection.info.resp() == 3 { Protocol::Resp3 } else { Protocol::Resp2 }
 }
 
 fn is_being_served(connection: &Connection) -> bool {
@@ -51,7 +56,8 @@ fn is_being_served(connection: &Connection) -> bool {
 /// Appends what waited for a reply, if that is there now.
 pub fn append_deferred(connection: &mut Connection, watermark: Lsn) {
     if !connection.deferred.is_empty() && !is_being_served(connection) {
-        let Deferred { bytes, need } = std::mem::take(&mut connection.deferred);
+        let Deferred { bytes: [resp2, resp3], need } = std::mem::take(&mut connection.deferred);
+        let bytes = if protocol_of(connection) == Protocol::Resp3 { resp3 } else { resp2 };
         append(connection, need, watermark, |buffer, _, _| buffer.extend_from_slice(&bytes));
     }
 }

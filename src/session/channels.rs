@@ -246,14 +246,19 @@ impl Channels {
     /// Clients of whom one of their subscriptions is chosen: `choose` is given each channel, or pattern, and keeps those that it wants of
     /// the clients that are subscribed to it.
     pub fn subscribers_where(&self, choose: &mut dyn FnMut(&[u8], bool, &mut Vec<u64>)) -> Vec<u64> {
-        let (mut found, mut clients) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         for local in &self.locals {
-            let local = lock(local);
             for kind in [Channel, Pattern, Shard] {
-                for (name, subscribers) in &local.names[kind as usize] {
-                    clients.clear();
-                    clients.extend(subscribers.iter().map(|subscriber| subscriber.client));
-                    choose(name, kind == Pattern, &mut clients);
+                // Choosing takes its time, and the worker may have a message to hand out.
+                let names: Vec<(Name, Vec<u64>)> = lock(local).names[kind as usize]
+                    .iter()
+                    .map(|(name, subscribers)| {
+                        let clients = subscribers.iter().map(|subscriber| subscriber.client);
+                        (Arc::clone(name), clients.collect())
+                    })
+                    .collect();
+                for (name, mut clients) in names {
+                    choose(&name, kind == Pattern, &mut clients);
                     found.append(&mut clients);
                 }
             }
@@ -394,5 +399,26 @@ impl Drop for Subscriptions {
             }
             self.note(kind);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_worker_waits_while_subscribers_are_chosen() {
+        let channels = Channels::new(2);
+        for (worker, kind, client) in [(0, Channel, 1), (0, Channel, 2), (1, Pattern, 3), (1, Shard, 4)] {
+            channels.add(kind, &Name::from(&b"a"[..]), worker, Subscriber { client, place: 0 });
+        }
+        let mut asked = Vec::new();
+        let found = channels.subscribers_where(&mut |name, is_pattern, clients| {
+            assert!(channels.locals.iter().all(|local| local.try_lock().is_ok()), "a worker would wait");
+            asked.push((name.to_vec(), is_pattern, clients.len()));
+            clients.retain(|client| *client != 2);
+        });
+        assert_eq!(found, [1, 3, 4]);
+        assert_eq!(asked, [(b"a".to_vec(), false, 2), (b"a".to_vec(), true, 1), (b"a".to_vec(), false, 1)]);
     }
 }

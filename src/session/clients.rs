@@ -9,7 +9,7 @@ use crate::session::in_flight::{Answer, Countdown, Then};
 use crate::session::permissions::User;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -29,8 +29,6 @@ pub const FLAG_MULTI: u32 = 16;
 /// Subscribed to something.
 pub const FLAG_PUBSUB: u32 = 64;
 
-/// Its command waits for the end of a pause: it counts as blocked, and CLIENT UNBLOCK cannot end that.
-pub const FLAG_POSTPONED: u32 = 1 << 7;
 /// Is told of changes to keys it may hold (CLIENT TRACKING).
 pub const FLAG_TRACKING: u32 = 1 << 8;
 /// ..of all keys below its prefixes.
@@ -45,6 +43,9 @@ pub const FLAG_UNIX: u32 = 1 << 13;
 
 /// What a client takes beside its buffers: connection, session, its place in the tables.
 pub const CLIENT_BYTES: usize = 2048;
+
+/// In place of what is in the sum of a client that is in none any more: who counts it meanwhile adds nothing.
+const NEVER_AGAIN: usize = usize::MAX;
 
 /// What of a client takes memory, beside buffers and queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +67,10 @@ pub const NO_COMMAND: u32 = u32::MAX;
 pub trait WorkerHandle: Send + Sync {
     /// Close the connection of this client.
     fn kill(&self, client: u64);
-    /// End this client's blocking command, with an error or as if its time had come. False if it does not block.
-    fn unblock(&self, client: u64, with_error: bool);
     /// The server's pause or configuration changed: look at it again.
     fn refresh(&self);
-    /// What this client waited for was served; its reply lies in its claim.
-    fn served(&self, client: u64);
+    /// This client's wait was decided; its claim says how, and has its reply if it was served.
+    fn settled(&self, client: u64);
     /// Hand this to those of its connections that it is for.
     fn deliver(&self, delivery: Arc<Delivery>);
     /// Let go of this between two turns.
@@ -105,7 +104,7 @@ pub struct Names {
     pub lib_version: String,
 }
 
-/// Whether a client waits for a key.
+/// Whether a client waits.
 #[derive(Debug, Default)]
 struct Wait {
     /// Decides how the wait ends.
@@ -161,7 +160,7 @@ pub struct ClientInfo {
     pub argument_bytes: AtomicUsize,
     /// By [`Holding`].
     held_bytes: [AtomicUsize; 4],
-    /// What of it is in the sum of all clients.
+    /// What of it is in the sum of all clients; [`NEVER_AGAIN`] once it has gone.
     accounted_bytes: AtomicUsize,
     /// Counts it in its registry as long as anybody holds it.
     alive: Option<Alive>,
@@ -368,18 +367,19 @@ impl ClientInfo {
         self.killed.load(RELAXED)
     }
 
-    /// Closes it soon; nothing it sends from now on is run, and nothing is served to it.
-    pub fn kill(&self) {
+    /// Closes it soon; nothing it sends from now on is run, and nothing is served to it, but what may be right now: whether that is so.
+    pub fn kill(&self) -> bool {
         self.killed.store(true, RELAXED);
-        self.close_wait();
+        let is_served = self.close_wait();
         self.handle.kill(self.id);
+        is_served
     }
 
     fn wait(&self) -> MutexGuard<'_, Wait> {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It begins to wait for a key: from here on CLIENT UNBLOCK and CLIENT KILL find the claim. If it was killed or has gone, the wait
+    /// It begins to wait: from here on CLIENT UNBLOCK and CLIENT KILL find the claim. If it was killed or has gone, the wait
     /// has ended already.
     pub fn begin_wait(&self, claim: &Arc<Claim<Served>>) {
         let mut wait = self.wait();
@@ -395,19 +395,17 @@ impl ClientInfo {
         self.wait().claim = None;
     }
 
-    /// It waits no more, now or later.
-    pub fn close_wait(&self) {
+    /// It waits no more, now or later. Whether it is being served, or was a moment ago: then the reply comes and is dropped with the
+    /// connection.
+    pub fn close_wait(&self) -> bool {
         let mut wait = self.wait();
         wait.closed = true;
-        if let Some(claim) = &wait.claim {
-            // If it is lost, the reply comes and is dropped with the connection.
-            let _ = claim.end(Ending::Gone);
-        }
+        wait.claim.as_ref().is_some_and(|claim| !claim.end(Ending::Gone) && claim.is_served())
     }
 
     /// Tells its worker that its reply lies in its claim.
     pub fn served(&self) {
-        self.handle.served(self.id);
+        self.handle.settled(self.id);
     }
 
     /// Answers a command of it that waits for this, and tells its worker.
@@ -421,26 +419,16 @@ impl ClientInfo {
         &self.handle
     }
 
-    /// Has its worker look at pause and settings again.
-    pub fn refresh_worker(&self) {
-        self.handle.refresh();
-    }
-
-    /// Ends its blocking command. False if there is none, or if it is being served.
+    /// Ends its blocking command. False if there is none, or if it is being served or has ended. (Who waits for the end of a pause, or for
+    /// others, counts as blocked at most: it has no claim.)
     pub fn unblock(&self, with_error: bool) -> bool {
         let claim = self.wait().claim.clone();
-        if let Some(claim) = claim {
-            let ended = claim.end(if with_error { Ending::Refused } else { Ending::Unblocked });
-            if ended {
-                self.handle.unblock(self.id, with_error);
-            }
-            return ended;
+        let ending = if with_error { Ending::Refused } else { Ending::Unblocked };
+        let ended = claim.is_some_and(|claim| claim.end(ending));
+        if ended {
+            self.handle.settled(self.id);
         }
-        if self.flags() & (FLAG_BLOCKED | FLAG_POSTPONED) != FLAG_BLOCKED {
-            return false;
-        }
-        self.handle.unblock(self.id, with_error);
-        true
+        ended
     }
 }
 
@@ -450,8 +438,9 @@ pub struct ClientRegistry {
     next_id: AtomicU64,
     count: AtomicUsize,
     blocked: AtomicUsize,
-    /// What all clients take, while `maxmemory-clients` is on.
-    memory_bytes: AtomicUsize,
+    /// What all clients take, while `maxmemory-clients` is on. Of two who count one client the later may come first here: then it is too
+    /// little for a moment, maybe less than nothing.
+    memory_bytes: AtomicIsize,
     /// Clients that anybody still holds: a connection, a job, a table.
     held: Arc<AtomicUsize>,
     clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
@@ -476,22 +465,25 @@ impl ClientRegistry {
     pub fn remove(&self, id: u64) {
         let gone = self.lock().remove(&id);
         if let Some(client) = gone {
-            self.account_as(&client, 0);
-        }
-    }
-
-    fn account_as(&self, client: &ClientInfo, bytes: usize) -> usize {
-        let before = client.accounted_bytes.swap(bytes, RELAXED);
-        // Several threads may do so for one client: each takes out what the one before it put in.
-        match bytes >= before {
-            true => self.memory_bytes.fetch_add(bytes - before, RELAXED).wrapping_add(bytes - before),
-            false => self.memory_bytes.fetch_sub(before - bytes, RELAXED).wrapping_sub(before - bytes),
+            match client.accounted_bytes.swap(NEVER_AGAIN, RELAXED) {
+                NEVER_AGAIN => {}
+                before => {
+                    self.memory_bytes.fetch_sub(before as isize, RELAXED);
+                }
+            }
         }
     }
 
     /// Counts what a client takes now; what all take that were counted.
     pub fn account(&self, client: &ClientInfo) -> usize {
-        self.account_as(client, if client.is_killed() { 0 } else { client.memory_bytes() })
+        let bytes = if client.is_killed() { 0 } else { client.memory_bytes() };
+        // Several threads may do so for one client: each takes out what the one before it put in.
+        let still = |before| (before != NEVER_AGAIN).then_some(bytes);
+        let change = match client.accounted_bytes.fetch_update(RELAXED, RELAXED, still) {
+            Ok(before) => bytes as isize - before as isize,
+            Err(_) => 0,
+        };
+        (self.memory_bytes.fetch_add(change, RELAXED) + change).max(0) as usize
     }
 
     /// Closes clients, the largest first, until all together take no more than so many bytes. Those with CLIENT NO-EVICT stay. How many
@@ -579,12 +571,65 @@ mod tests {
         fn kill(&self, client: u64) {
             self.0.lock().unwrap().push(client);
         }
-        fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
-        fn served(&self, _: u64) {}
+        fn settled(&self, _: u64) {}
         fn deliver(&self, _: Arc<Delivery>) {}
         fn end_turn(&self, _: Arc<Countdown>) {}
         fn answered(&self, _: u64) {}
+    }
+
+    fn arrival(handle: &Arc<Killed>) -> Arrival {
+        Arrival {
+            address: String::new(),
+            local_address: String::new(),
+            descriptor: 0,
+            now_ms: 0,
+            worker: 0,
+            place: 0,
+            handle: Arc::clone(handle) as Arc<dyn WorkerHandle>,
+        }
+    }
+
+    #[test]
+    fn who_goes_while_all_are_counted_is_counted_no_more() {
+        let (registry, killed) = (ClientRegistry::default(), Arc::<Killed>::default());
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                while !ended.load(RELAXED) {
+                    assert_eq!(registry.evict(1 << 30), 0);
+                }
+            });
+            for _ in 0..20_000 {
+                let clients = [(); 4].map(|()| registry.add(arrival(&killed)));
+                std::thread::yield_now();
+                clients.iter().for_each(|client| registry.remove(client.id));
+            }
+            ended.store(true, RELAXED);
+            counting.join().unwrap();
+        });
+        assert_eq!(registry.memory_bytes.load(RELAXED), 0);
+    }
+
+    #[test]
+    fn a_wait_is_ended_once() {
+        let (registry, handle) = (ClientRegistry::default(), Arc::<Killed>::default());
+        let client = registry.add(arrival(&handle));
+        client.set_flag(FLAG_BLOCKED, true);
+        assert!(!client.unblock(false), "it waits for nothing that could be ended");
+        let claim: Arc<Claim<Served>> = Arc::default();
+        client.begin_wait(&claim);
+        assert!(client.unblock(true) && !client.unblock(false));
+        assert_eq!(claim.ending(), Some(Ending::Refused));
+        client.end_wait();
+        assert!(!client.unblock(false) && !client.kill());
+        // Whoever has the right to serve may be about to commit.
+        let client = registry.add(arrival(&handle));
+        client.begin_wait(&claim);
+        assert!(!client.kill(), "its wait had ended");
+        let (client, claim): (_, Arc<Claim<Served>>) = (registry.add(arrival(&handle)), Arc::default());
+        client.begin_wait(&claim);
+        assert!(claim.serve() && !client.unblock(false) && client.kill());
     }
 
     #[test]
@@ -592,15 +637,7 @@ mod tests {
         let (registry, killed) = (ClientRegistry::default(), Arc::<Killed>::default());
         let clients: Vec<_> = [10, 500, 300, 400]
             .map(|kilobytes: usize| {
-                let client = registry.add(Arrival {
-                    address: String::new(),
-                    local_address: String::new(),
-                    descriptor: 0,
-                    now_ms: 0,
-                    worker: 0,
-                    place: 0,
-                    handle: Arc::clone(&killed) as Arc<dyn WorkerHandle>,
-                });
+                let client = registry.add(arrival(&killed));
                 client.query_bytes.store(kilobytes << 10, RELAXED);
                 client
             })

@@ -8,12 +8,13 @@
 
 use crate::session::channels::Channels;
 use crate::session::clients::{ClientInfo, ClientRegistry, FLAG_BROKEN_REDIRECT, WorkerHandle};
-use crate::session::delivery::{ChannelKind, Delivery, Invalidation, Message, OwnReceipt, Subscriber};
+use crate::session::delivery::{ChannelKind, Delivery, Invalidation, Message, Name, OwnReceipt, Subscriber};
 use crate::session::monitors::Monitors;
 use crate::session::tracking::{Tracker, TrackingTable};
 use crate::store::events::{ChangedKey, CommitListener, Committed, Event, EventClass, OwnShare};
 use crate::store::store::Store;
 use haypile_lsm::Lsn;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -213,30 +214,33 @@ impl Publisher {
         if self.tracking.prefixes() == 0 {
             return;
         }
-        let below = |prefix: &[u8], lists: &[&'_ [ChangedKey]]| -> Vec<Box<[u8]>> {
-            let keys = lists.iter().flat_map(|list| list.iter()).map(|changed| &changed.key);
-            let mut keys: Vec<Box<[u8]>> = keys.filter(|key| key.starts_with(prefix)).cloned().collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys
-        };
-        self.tracking.for_each_prefix(|prefix, clients| {
-            let all = below(prefix, &[commit.keys, commit.expired_keys]);
-            if all.is_empty() {
-                return;
+        let mut concerned: BTreeMap<Name, Below<'_>> = BTreeMap::new();
+        for (keys, expired) in [(commit.keys, false), (commit.expired_keys, true)] {
+            for ChangedKey { key, .. } in keys {
+                self.tracking.for_each_prefix_of(key, |prefix, clients| {
+                    let below = concerned.entry(Arc::clone(prefix)).or_default();
+                    if below.keys.is_empty() {
+                        below.clients = clients.iter().copied().collect();
+                    }
+                    below.keys.insert(key);
+                    if expired {
+                        below.expired_keys.insert(key);
+                    }
+                });
             }
+        }
+        for Below { clients, keys, expired_keys } in concerned.into_values() {
             let (mut others, mut own) = (Addresses::default(), Addresses::default());
-            for tracker in clients.iter().filter_map(|client| self.tracking.tracker(*client)) {
+            for tracker in clients.into_iter().filter_map(|client| self.tracking.tracker(client)) {
                 let is_own = tracker.options.no_loop && tracker.client.id == commit.origin;
                 self.address(&tracker, if is_own { &mut own } else { &mut others });
             }
-            self.invalidate(others, Some(&slices(&all)), commit.lsn);
+            self.invalidate(others, Some(&Vec::from_iter(keys)), commit.lsn);
             // What expired is nobody's doing.
-            let expired = below(prefix, &[commit.expired_keys]);
-            if !expired.is_empty() {
-                self.invalidate(own, Some(&slices(&expired)), commit.lsn);
+            if !expired_keys.is_empty() {
+                self.invalidate(own, Some(&Vec::from_iter(expired_keys)), commit.lsn);
             }
-        });
+        }
     }
 
     fn tell_changes(&self, commit: &Committed<'_>) {
@@ -294,6 +298,14 @@ impl Publisher {
     }
 }
 
+/// Who is told of a prefix, and what a commit has changed below it.
+#[derive(Default)]
+struct Below<'c> {
+    clients: Vec<u64>,
+    keys: BTreeSet<&'c [u8]>,
+    expired_keys: BTreeSet<&'c [u8]>,
+}
+
 /// Whom an invalidation goes to, by worker.
 #[derive(Default)]
 struct Addresses(Vec<(usize, Vec<(Subscriber, bool)>)>);
@@ -309,10 +321,6 @@ impl Addresses {
 
 fn subscriber_of(client: &ClientInfo) -> Subscriber {
     Subscriber { client: client.id, place: client.place }
-}
-
-fn slices(keys: &[Box<[u8]>]) -> Vec<&[u8]> {
-    keys.iter().map(|key| &**key).collect()
 }
 
 impl CommitListener for Publisher {

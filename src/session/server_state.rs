@@ -26,7 +26,7 @@ use crate::store::store::Store;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -204,18 +204,47 @@ pub struct Pause {
     /// Monotonic ms; 0 for no pause.
     until_ms: AtomicU64,
     all: AtomicBool,
+    /// How much rests until the end, and comes before those who are held up.
+    resting: Arc<AtomicUsize>,
 }
 
+/// Something that rests while clients are paused. Dropped, it has its turn: then those who are held up may come.
+#[derive(Debug)]
+pub struct Rest(Arc<AtomicUsize>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        // Relaxed: see `Pause::rest`.
+        self.0.fetch_sub(1, RELAXED);
+    }
+}
+
+/// How soon those who are held up by what rested look again. It has only its keys to lock.
+const REST_GLANCE_MS: u64 = 1;
+
 impl Pause {
+    /// Something rests until the end.
+    pub fn rest(&self) -> Rest {
+        // Relaxed: begun under locks, given up under the same. Whoever gets one of them in between was not held up before, or sees it.
+        self.resting.fetch_add(1, RELAXED);
+        Rest(Arc::clone(&self.resting))
+    }
+
+    /// Until when (monotonic ms) a command is held up, if it is: by the pause, or by what rested and has not had its turn yet.
+    pub fn holds(&self, now_ms: u64, writes: bool) -> Option<u64> {
+        let rested = || writes && self.resting.load(RELAXED) > 0;
+        self.until(now_ms, writes).or_else(|| rested().then_some(now_ms + REST_GLANCE_MS))
+    }
+
     /// Until when (monotonic ms) a command that writes, or any, has to wait. `None` if it may run.
     pub fn until(&self, now_ms: u64, writes: bool) -> Option<u64> {
         let until = self.until_ms.load(RELAXED);
         (until > now_ms && (writes || self.all.load(RELAXED))).then_some(until)
     }
 
-    /// Whether a pause was ever set and not ended: lets the hot path skip the clock.
+    /// Whether a pause was ever set and not ended, or something rests still: lets the hot path skip the clock.
     pub fn is_set(&self) -> bool {
-        self.until_ms.load(RELAXED) != 0
+        self.until_ms.load(RELAXED) != 0 || self.resting.load(RELAXED) != 0
     }
 
     /// Pauses; a longer pause that is on stays, and "all" is not weakened.

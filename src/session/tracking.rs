@@ -18,6 +18,7 @@
 use crate::session::clients::{ClientInfo, FLAG_BCAST, FLAG_BROKEN_REDIRECT, FLAG_TRACKING, Holding};
 use crate::session::delivery::Name;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xxhash_rust::xxh3::xxh3_64;
@@ -250,10 +251,20 @@ impl TrackingTable {
         }
     }
 
-    /// Calls `found` with each prefix that some of the keys begin with, and the clients that are told of it.
-    pub fn for_each_prefix(&self, mut found: impl FnMut(&[u8], &BTreeSet<u64>)) {
+    /// Calls `found` with each prefix that a key begins with, the longest first, and the clients that are told of it.
+    pub fn for_each_prefix_of(&self, key: &[u8], mut found: impl FnMut(&Name, &BTreeSet<u64>)) {
         let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
-        prefixes.iter().for_each(|(prefix, clients)| found(prefix, clients));
+        let mut end = Included(key);
+        // The last one before the end either is such a prefix, or parts from the key where all that are left have ended.
+        while let Some((prefix, clients)) = prefixes.range::<[u8], _>((Unbounded, end)).next_back() {
+            let common = prefix.iter().zip(key).take_while(|(own, other)| own == other).count();
+            let shared = &key[..common];
+            end = Included(shared);
+            if common == prefix.len() {
+                found(prefix, clients);
+                end = Excluded(shared);
+            }
+        }
     }
 }
 
@@ -263,7 +274,10 @@ pub struct Tracking {
     table: Arc<TrackingTable>,
     client: Arc<ClientInfo>,
     options: TrackingOptions,
+    /// None of them begins with another.
     prefixes: BTreeSet<Name>,
+    /// Bytes that they take, about.
+    prefix_bytes: usize,
     /// CLIENT CACHING was just said.
     pub caching: bool,
     /// What an EXEC has read of its own writes.
@@ -315,6 +329,7 @@ impl Tracking {
             client: Arc::clone(client),
             options: TrackingOptions::default(),
             prefixes: BTreeSet::new(),
+            prefix_bytes: 0,
             caching: false,
             own_reads: OwnReads::default(),
         };
@@ -349,15 +364,26 @@ impl Tracking {
         self.prefixes.iter()
     }
 
+    /// The first of its prefixes, in their order, that begins with this one or that this one begins with.
+    pub fn overlapping(&self, prefix: &[u8]) -> Option<&Name> {
+        // Whatever lies between a prefix and what begins with it begins with it as well; of those before this one that is only the last.
+        let before = self.prefixes.range::<[u8], _>((Unbounded, Excluded(prefix))).next_back();
+        let behind = self.prefixes.range::<[u8], _>((Included(prefix), Unbounded)).next();
+        before
+            .filter(|before| prefix.starts_with(before))
+            .or_else(|| behind.filter(|behind| behind.starts_with(prefix)))
+    }
+
     /// Is told of changes below a prefix, too.
     pub fn add_prefix(&mut self, prefix: &[u8]) {
-        let prefix: Name = prefix.into();
-        self.table.add_prefix(&prefix, self.client.id);
-        self.prefixes.insert(prefix);
         // What a prefix takes beside itself: places here and in the table.
         const PREFIX_BYTES: usize = 160;
-        let bytes = self.prefixes.iter().map(|prefix| prefix.len() + PREFIX_BYTES).sum();
-        self.client.hold(Holding::Prefixes, bytes);
+        let prefix: Name = prefix.into();
+        if self.prefixes.insert(Arc::clone(&prefix)) {
+            self.table.add_prefix(&prefix, self.client.id);
+            self.prefix_bytes += prefix.len() + PREFIX_BYTES;
+            self.client.hold(Holding::Prefixes, self.prefix_bytes);
+        }
     }
 }
 
@@ -414,9 +440,8 @@ mod tests {
         struct Nobody;
         impl crate::session::clients::WorkerHandle for Nobody {
             fn kill(&self, _: u64) {}
-            fn unblock(&self, _: u64, _: bool) {}
             fn refresh(&self) {}
-            fn served(&self, _: u64) {}
+            fn settled(&self, _: u64) {}
             fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
             fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
             fn answered(&self, _: u64) {}
@@ -454,6 +479,21 @@ mod tests {
     }
 
     proptest! {
+        /// Against a look at each.
+        #[test]
+        fn prefixes_of_a_key(
+            prefixes in prop::collection::btree_set("[ab]{0,5}", 0..20), keys in prop::collection::vec("[ab]{0,7}", 5),
+        ) {
+            let table = TrackingTable::default();
+            prefixes.iter().for_each(|prefix| table.add_prefix(&prefix.as_bytes().into(), 1));
+            for key in &keys {
+                let mut found = Vec::new();
+                table.for_each_prefix_of(key.as_bytes(), |prefix, _| found.push(prefix.to_vec()));
+                let expected = prefixes.iter().rev().filter(|prefix| key.starts_with(prefix.as_str()));
+                prop_assert_eq!(found, expected.map(|prefix| prefix.as_bytes().to_vec()).collect::<Vec<_>>());
+            }
+        }
+
         /// Against a map.
         #[test]
         fn a_table_of_readers(steps in prop::collection::vec((0u8..8, 0u8..20, 0u64..8), 1..300)) {

@@ -56,6 +56,8 @@ pub struct Waiter {
     pub db: usize,
     /// Its protocol.
     pub protocol: Protocol,
+    /// Whether what it reads is remembered, as it may be cached: CLIENT CACHING was for this command.
+    pub remembers: bool,
     /// Its shard of the statistics.
     pub shard: usize,
     /// What it waits for.
@@ -74,6 +76,7 @@ impl Waiter {
         client: Arc<ClientInfo>,
         db: usize,
         protocol: Protocol,
+        remembers: bool,
         shard: usize,
         mut wanted: Wanted,
         words: OwnedArgs,
@@ -87,6 +90,7 @@ impl Waiter {
             client,
             db,
             protocol,
+            remembers,
             shard,
             wanted,
             words,
@@ -280,9 +284,8 @@ mod tests {
 
     impl WorkerHandle for Nobody {
         fn kill(&self, _: u64) {}
-        fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
-        fn served(&self, _: u64) {}
+        fn settled(&self, _: u64) {}
         fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
         fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
         fn answered(&self, _: u64) {}
@@ -307,7 +310,7 @@ mod tests {
             until_ms: u64::MAX,
         };
         let client = Arc::new(ClientInfo::new(id, arrival));
-        Arc::new(Waiter::new(client, 0, Protocol::Resp2, 0, wanted, OwnedArgs::default()))
+        Arc::new(Waiter::new(client, 0, Protocol::Resp2, false, 0, wanted, OwnedArgs::default()))
     }
 
     #[test]

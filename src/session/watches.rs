@@ -19,6 +19,7 @@
 
 use crate::session::clients::{ClientInfo, FLAG_DIRTY, Holding};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -171,7 +172,8 @@ pub struct WatchedKey {
 pub struct Watched {
     table: Arc<WatchTable>,
     client: Arc<ClientInfo>,
-    keys: Vec<WatchedKey>,
+    /// Each with what `expire_ms` of [`WatchedKey`] is.
+    keys: HashMap<(usize, Box<[u8]>), Option<u64>>,
     /// Bytes that they take, about.
     bytes: usize,
 }
@@ -182,34 +184,35 @@ const WATCH_BYTES: usize = 160;
 impl Watched {
     /// Nothing yet.
     pub fn new(table: Arc<WatchTable>, client: Arc<ClientInfo>) -> Watched {
-        Watched { table, client, keys: Vec::new(), bytes: 0 }
+        Watched { table, client, keys: HashMap::new(), bytes: 0 }
     }
 
-    /// The keys.
-    pub fn keys(&self) -> &[WatchedKey] {
-        &self.keys
+    /// The keys, each with its database.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = (usize, &[u8])> {
+        self.keys.keys().map(|(db, key)| (*db, &**key))
     }
 
     /// Watches one more key, with the key locked. Nothing if it is watched already.
     pub fn add(&mut self, key: WatchedKey) {
-        if self.keys.iter().any(|old| old.db == key.db && old.key == key.key) {
-            return;
-        }
-        if self.keys.is_empty() {
+        let WatchedKey { db, key, expire_ms } = key;
+        let is_first = self.keys.is_empty();
+        let Entry::Vacant(place) = self.keys.entry((db, key)) else { return };
+        if is_first {
             self.table.clients.fetch_add(1, RELAXED);
         }
-        let watch = Watch { client: Arc::clone(&self.client), live: key.expire_ms.is_some() };
-        self.table.enter(key.db, &key.key, watch);
-        self.bytes += key.key.len() + WATCH_BYTES;
-        self.keys.push(key);
+        let watch = Watch { client: Arc::clone(&self.client), live: expire_ms.is_some() };
+        let (_, key) = place.key();
+        self.table.enter(db, key, watch);
+        self.bytes += key.len() + WATCH_BYTES;
+        place.insert(expire_ms);
         self.client.set_watched(self.keys.len());
         self.client.hold(Holding::Watches, self.bytes);
     }
 
     /// Whether a key has changed, or has expired by now. Exact with the keys locked.
     pub fn is_changed(&self, now_ms: u64) -> bool {
-        let has_expired = |key: &WatchedKey| key.expire_ms.is_some_and(|at| at != 0 && at <= now_ms);
-        self.is_marked() || self.keys.iter().any(has_expired)
+        let has_expired = |expire_ms: &Option<u64>| expire_ms.is_some_and(|at| at != 0 && at <= now_ms);
+        self.is_marked() || self.keys.values().any(has_expired)
     }
 
     /// Whether a key was changed by somebody.
@@ -223,8 +226,8 @@ impl Watched {
         if self.keys.is_empty() {
             return;
         }
-        for key in self.keys.drain(..) {
-            self.table.leave(key.db, &key.key, self.client.id);
+        for (db, key) in std::mem::take(&mut self.keys).into_keys() {
+            self.table.leave(db, &key, self.client.id);
         }
         self.table.clients.fetch_sub(1, RELAXED);
         self.bytes = 0;
@@ -250,9 +253,8 @@ mod tests {
 
     impl WorkerHandle for Nobody {
         fn kill(&self, _: u64) {}
-        fn unblock(&self, _: u64, _: bool) {}
         fn refresh(&self) {}
-        fn served(&self, _: u64) {}
+        fn settled(&self, _: u64) {}
         fn deliver(&self, _: Arc<crate::session::delivery::Delivery>) {}
         fn end_turn(&self, _: Arc<crate::session::in_flight::Countdown>) {}
         fn answered(&self, _: u64) {}

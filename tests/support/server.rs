@@ -111,9 +111,13 @@ impl Server {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("a running server");
-        let pid = Pid::from_child(child);
-        kill_process(pid, Signal::TERM).expect("SIGTERM");
+        kill_process(Pid::from_child(child), signal).expect("a signal");
     }
 
     /// Waits until the process has ended by itself.

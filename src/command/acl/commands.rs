@@ -97,7 +97,7 @@ fn write_selector(reply: &mut ReplyWriter, selector: &Selector) {
     }
 }
 
-/// ACL SETUSER.
+/// ACL SETUSER. On a pool: whoever it takes channels from is looked for among all that is subscribed to.
 pub fn setuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let name = ctx.args.get(2);
     if has_blanks(name) {

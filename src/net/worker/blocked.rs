@@ -8,10 +8,9 @@ use crate::net::blocking;
 use crate::net::blocking::Settled;
 use crate::net::connection::{Blocked, Connection, Parked};
 use crate::net::push;
-use crate::net::timer::Alarm;
 use crate::net::worker::mail::Work;
 use crate::net::worker::state::{Worker, alarm_of, append, set_blocked};
-use crate::session::claim::Ending;
+use crate::session::claim::{Claim, Ending};
 use crate::session::latency::COMMAND;
 use crate::session::session::Block;
 use haypile_resp::{Protocol, ReplyWriter};
@@ -24,7 +23,7 @@ const RELAXED: Ordering = Ordering::Relaxed;
 const LOG_FAILED: &str = "MISCONF Errors writing to the AOF file: the log has failed";
 
 impl Worker {
-    pub(super) fn park_block(&mut self, connection: &mut Connection, blocked: Blocked) {
+    pub(super) fn park_block(&mut self, connection: &mut Connection, mut blocked: Blocked) {
         // Others have an end of their own, and an answer until then.
         let may_last = matches!(blocked.block, Block::Keys(_) | Block::Replicas | Block::Synced { .. });
         if may_last && (connection.hung_up || self.stopping.is_some()) {
@@ -40,8 +39,17 @@ impl Worker {
         self.timers.add(alarm_of(connection, &blocked));
         // Who waits only for others to end is not blocked in the eyes of others: CLIENT UNBLOCK is none of its business.
         let counts = !matches!(blocked.block, Block::Others(_));
-        if let Block::Keys(waiter) = &blocked.block {
-            connection.info.argument_bytes.store(waiter.words.buffer.len(), RELAXED);
+        match &blocked.block {
+            Block::Keys(waiter) => {
+                connection.info.argument_bytes.store(waiter.words.buffer.len(), RELAXED);
+                blocked.claim = Some(Arc::clone(&waiter.claim));
+            }
+            Block::Others(_) => {}
+            Block::Sleep | Block::Replicas | Block::Synced { .. } => {
+                let claim: Arc<Claim<_>> = Arc::default();
+                connection.info.begin_wait(&claim);
+                blocked.claim = Some(claim);
+            }
         }
         connection.parked = Some(Parked::Block(blocked));
         set_blocked(&self.server, connection, counts);
@@ -64,25 +72,27 @@ impl Worker {
         self.make_ready(token);
     }
 
-    /// Looks whether a wait for keys is over, and answers if it is.
+    /// Looks whether a wait is over that has a claim, and answers if it is. A letter may come late, when its client waits for something
+    /// else already: only the claim says.
     pub(super) fn settle(&mut self, client: u64) {
         let Some(&token) = self.by_client.get(&client) else { return };
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         let Some(Parked::Block(blocked)) = &connection.parked else { return };
-        let Block::Keys(waiter) = &blocked.block else { return };
-        let (settled, muted) = (blocking::look(waiter), blocked.muted);
+        let Some(claim) = &blocked.claim else { return };
+        let (settled, muted) = (blocking::look(claim), blocked.muted);
         if matches!(settled, Settled::Waits) {
             return;
         }
-        self.server.waiters.leave(waiter);
+        if let Block::Keys(waiter) = &blocked.block {
+            self.server.waiters.leave(waiter);
+        }
         self.timers.remove(alarm_of(connection, blocked));
-        // In this order: CLIENT UNBLOCK takes a blocked client without a claim for one that waits for something else.
-        set_blocked(&self.server, connection, false);
-        connection.info.end_wait();
         match settled {
             Settled::Waits => {}
             Settled::Served(served) => {
                 connection.parked = None;
+                connection.info.end_wait();
+                set_blocked(&self.server, connection, false);
                 blocking::append(connection, &served, muted, self.watermark);
                 push::append_deferred(connection, self.watermark);
                 connection.tell_output();
@@ -96,25 +106,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn unblock(&mut self, client: u64, with_error: bool) {
-        if let Some(&token) = self.by_client.get(&client)
-            && let Some(Some(connection)) = self.connections.get(token)
-            && matches!(connection.parked, Some(Parked::Block(_)))
-        {
-            if let Some(Parked::Block(Blocked { block: Block::Keys(_), .. })) = &connection.parked {
-                self.settle(client);
-                return;
-            }
-            let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-            self.end_block(token, with_error.then_some(error));
-        }
-    }
-
-    /// Answers a blocking command whose time has come.
-    pub(super) fn end_block(&mut self, token: usize, error: Option<&str>) {
+    /// Answers a blocking command that was not served: with an error, or as when its time has come.
+    fn end_block(&mut self, token: usize, error: Option<&str>) {
         let synced = self.log.synced();
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         let Some(Parked::Block(blocked)) = connection.parked.take() else { return };
+        connection.info.end_wait();
         set_blocked(&self.server, connection, false);
         if !blocked.args.ranges.is_empty() {
             let us = self.server.clock.monotonic_ms().saturating_sub(blocked.since_ms) * 1000;
@@ -161,17 +158,24 @@ impl Worker {
         let waiting = std::mem::take(&mut self.blocked_on_log);
         for token in waiting {
             let Some(Some(connection)) = self.connections.get(token) else { continue };
-            let Some(Parked::Block(Blocked { block: Block::Synced { lsn, replicas }, .. })) =
-                connection.parked
-            else {
+            let Some(Parked::Block(blocked)) = &connection.parked else { continue };
+            let (&Block::Synced { lsn, replicas }, Some(claim)) = (&blocked.block, &blocked.claim) else {
                 continue;
             };
-            if lsn <= self.synced && !replicas {
-                self.end_block(token, None);
+            let client = connection.info.id;
+            let error = if lsn <= self.synced && !replicas {
+                None
             } else if poisoned {
-                self.end_block(token, Some(LOG_FAILED));
+                Some(LOG_FAILED)
             } else {
                 self.blocked_on_log.insert(token);
+                continue;
+            };
+            if claim.serve() {
+                self.timers.remove(alarm_of(connection, blocked));
+                self.end_block(token, error);
+            } else {
+                self.settle(client);
             }
         }
     }
@@ -179,15 +183,11 @@ impl Worker {
     /// Service that could not go on where it was begun: to a pool, or, while clients are paused, later.
     pub(super) fn go_on(&mut self, mut service: Box<Service>) {
         match self.server.pause.until(self.now_ms, true) {
-            Some(until_ms) if self.stopping.is_none() => {
-                // Whoever paused waits for what is under way, and not for this.
-                service.rest();
-                // For nobody: only so that the loop turns then.
-                self.timers.add(Alarm { at_ms: until_ms, token: usize::MAX, client: 0 });
+            Some(_) if self.stopping.is_none() => {
+                service.rest(&self.server.pause);
                 self.held.keep(service);
             }
             _ => {
-                service.go_on(&self.server.in_flight);
                 self.pools.io.push(Work::Serve(Arc::clone(&self.shared), service));
             }
         }
@@ -212,20 +212,17 @@ impl Worker {
                 self.close(alarm.token);
                 continue;
             }
-            match connection.parked {
-                Some(Parked::Block(Blocked { block: Block::Keys(ref waiter), until_ms, .. }))
-                    if until_ms <= self.now_ms =>
+            match &connection.parked {
+                Some(Parked::Block(Blocked { claim: Some(claim), until_ms, .. }))
+                    if *until_ms <= self.now_ms =>
                 {
-                    // If it is lost, a reply is on its way.
-                    let _ = waiter.claim.end(Ending::TimedOut);
+                    // If it is lost, a reply is on its way, or the wait has ended already.
+                    let _ = claim.end(Ending::TimedOut);
                     self.settle(alarm.client);
                 }
-                Some(Parked::Until(at_ms)) if at_ms <= self.now_ms => {
+                Some(Parked::Until(at_ms)) if *at_ms <= self.now_ms => {
                     connection.parked = None;
                     self.make_ready(alarm.token);
-                }
-                Some(Parked::Block(ref blocked)) if blocked.until_ms <= self.now_ms => {
-                    self.end_block(alarm.token, None);
                 }
                 _ => {}
             }

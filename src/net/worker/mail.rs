@@ -37,10 +37,8 @@ pub enum Letter {
     Retry(usize, u64),
     /// Close this client.
     Kill(u64),
-    /// End this client's blocking command; with an error or as a timeout.
-    Unblock(u64, bool),
-    /// What this client waited for was served.
-    Served(u64),
+    /// This client's wait was decided by somebody: its claim says how.
+    Settled(u64),
     /// What this client's command waited for is over.
     Answered(u64),
     /// To be let go of between two turns.
@@ -87,16 +85,12 @@ impl WorkerHandle for WorkerShared {
         self.mailbox.post(Letter::Kill(client));
     }
 
-    fn unblock(&self, client: u64, with_error: bool) {
-        self.mailbox.post(Letter::Unblock(client, with_error));
-    }
-
     fn refresh(&self) {
         self.mailbox.post(Letter::Refresh);
     }
 
-    fn served(&self, client: u64) {
-        self.mailbox.post(Letter::Served(client));
+    fn settled(&self, client: u64) {
+        self.mailbox.post(Letter::Settled(client));
     }
 
     fn deliver(&self, delivery: Arc<Delivery>) {

@@ -16,9 +16,26 @@ use std::sync::atomic::AtomicU64;
 /// Does what a pool's thread was given.
 pub fn do_work(executor: &mut Executor, pools: &Arc<Pools>, work: Work) {
     match work {
-        Work::Run(job) => run_job(executor, pools, job),
+        Work::Run(job) => {
+            let _lost = Lost { worker: Arc::clone(&job.worker), client: job.session.id };
+            run_job(executor, pools, job);
+        }
         Work::Warm(db, key) => executor.warm(db, &key),
         Work::Serve(worker, service) => run_service(executor, pools, worker, service),
+    }
+}
+
+/// Whose command is run. If that panics its session is lost, and its worker would wait for it: the client is closed.
+struct Lost {
+    worker: Arc<WorkerShared>,
+    client: u64,
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.worker.mailbox.post(Letter::Kill(self.client));
+        }
     }
 }
 
@@ -117,4 +134,28 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
 struct WakeSlot {
     job: Option<Box<Job>>,
     woken: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::worker::mail::new_shared;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    #[test]
+    fn whose_command_is_lost_in_a_panic_is_closed() {
+        let worker = new_shared(&mio::Poll::new().unwrap()).unwrap();
+        let mut letters = Vec::new();
+        drop(Lost { worker: Arc::clone(&worker), client: 6 });
+        worker.mailbox.take(&mut letters);
+        assert!(letters.is_empty());
+        let lost = Lost { worker: Arc::clone(&worker), client: 7 };
+        let ran = catch_unwind(AssertUnwindSafe(move || {
+            let _lost = lost;
+            resume_unwind(Box::new("a panic"));
+        }));
+        assert!(ran.is_err());
+        worker.mailbox.take(&mut letters);
+        assert!(matches!(letters[..], [Letter::Kill(7)]));
+    }
 }

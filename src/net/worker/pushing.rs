@@ -46,12 +46,7 @@ impl Worker {
     }
 
     /// Appends a push to the output of one connection, if it is still there.
-    pub(super) fn push(
-        &mut self,
-        to: Subscriber,
-        need: Lsn,
-        write: impl FnOnce(&mut Vec<u8>, Protocol, u32),
-    ) {
+    pub(super) fn push(&mut self, to: Subscriber, need: Lsn, write: impl Fn(&mut Vec<u8>, Protocol, u32)) {
         let Some(Some(connection)) = self.connections.get_mut(to.place) else { return };
         if connection.info.id != to.client || connection.closing || connection.unheard {
             return;

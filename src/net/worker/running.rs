@@ -8,7 +8,6 @@ use crate::net::push;
 use crate::net::timer::Alarm;
 use crate::net::worker::mail::{self, Job, Letter};
 use crate::net::worker::state::{Worker, append, set_blocked};
-use crate::session::clients::FLAG_POSTPONED;
 use crate::session::in_flight::Work;
 use crate::session::session::Block;
 use haypile_resp::{Limits, Progress, ReplyWriter, RequestParser};
@@ -64,7 +63,9 @@ impl Worker {
                     let since_ms = self.server.clock.monotonic_ms();
                     let muted = std::mem::take(&mut session.block_muted);
                     let ticket = sleeps.then(|| self.server.in_flight.begin(Work::Sleep));
-                    self.park_block(connection, Blocked { block, until_ms, since_ms, args, muted, ticket });
+                    let claim = None;
+                    let blocked = Blocked { block, until_ms, since_ms, args, muted, claim, ticket };
+                    self.park_block(connection, blocked);
                 }
                 None
             }
@@ -77,7 +78,6 @@ impl Worker {
                     Later::Until { at_ms, delayed } => {
                         // A pause counts as blocking, a delay does not.
                         set_blocked(&self.server, connection, !delayed);
-                        connection.info.set_flag(FLAG_POSTPONED, !delayed);
                         connection.parked = Some(Parked::Until(at_ms));
                         self.timers.add(Alarm { at_ms, token, client });
                         delayed
@@ -187,7 +187,7 @@ impl Worker {
         {
             let since_ms = self.server.clock.monotonic_ms();
             let args = OwnedArgs::default();
-            let blocked = Blocked { block, until_ms, since_ms, args, muted, ticket: None };
+            let blocked = Blocked { block, until_ms, since_ms, args, muted, claim: None, ticket: None };
             self.park_block(&mut connection, blocked);
             push::append_deferred(&mut connection, self.watermark);
             let client = connection.info.id;

@@ -9,7 +9,7 @@ use crate::net::connection::{Blocked, Connection};
 use crate::net::timer::{Alarm, Timers};
 use crate::net::worker::log_watch::LogWatch;
 use crate::net::worker::mail::{Letter, Pools, WorkerShared};
-use crate::session::clients::{FLAG_BLOCKED, FLAG_POSTPONED};
+use crate::session::clients::FLAG_BLOCKED;
 use crate::session::server_state::ServerState;
 use crate::session::stats::Counters;
 use haypile_lsm::Lsn;
@@ -160,7 +160,6 @@ pub(super) fn set_blocked(server: &ServerState, connection: &mut Connection, on:
     if connection.blocked != on {
         connection.blocked = on;
         connection.info.set_flag(FLAG_BLOCKED, on);
-        connection.info.set_flag(FLAG_POSTPONED, false);
         if !on {
             connection.info.argument_bytes.store(0, Relaxed);
         }

@@ -66,6 +66,10 @@ impl Worker {
             if !self.waiting_for_memory.is_empty() {
                 wake_ms = wake_ms.min(self.now_ms + MEMORY_TICK_MS);
             }
+            if !self.held.is_empty() {
+                let until = self.server.pause.until(self.now_ms, true);
+                wake_ms = wake_ms.min(until.unwrap_or(self.now_ms));
+            }
             let waits = !self.fenced.is_empty() || !self.blocked_on_log.is_empty();
             // SeqCst: pairs with the load in `LogWatch::advance`; the watermark is looked at only after.
             self.shared.waits_for_log.store(waits, Ordering::SeqCst);
@@ -104,8 +108,7 @@ impl Worker {
                 Letter::Piece(piece) => self.take_piece(*piece),
                 Letter::Retry(token, client) => self.wake(token, client),
                 Letter::Kill(client) => self.kill(client),
-                Letter::Unblock(client, with_error) => self.unblock(client, with_error),
-                Letter::Served(client) => self.settle(client),
+                Letter::Settled(client) => self.settle(client),
                 Letter::Answered(client) => self.end_wait_for_others(client),
                 Letter::EndTurn(countdown) => drop(countdown),
                 Letter::Deliver(delivery) => self.deliver(&delivery),
