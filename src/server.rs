@@ -123,7 +123,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
         latency,
     }));
     // Relaxed: a number for people.
-    server.stats.memory_startup_bytes.store(resident_bytes(), Ordering::Relaxed);
+    let resident_bytes = resident_bytes();
+    server.stats.memory_startup_bytes.store(resident_bytes, Ordering::Relaxed);
+    // The housekeeper looks again; `maxmemory` holds from the first command on.
+    server.stats.memory_seen(resident_bytes);
     let running = start(&server, table, (listeners, poll), watch, sizes)
         .map_err(|error| format!("cannot start: {error}"))?;
     let metrics = metrics.map(|(metrics, handle)| serve_metrics(&server, table, metrics, handle)).transpose();

@@ -236,7 +236,7 @@ for unit in "${units[@]}"; do
   else
     # shellcheck disable=SC2046 # the flags are words
     (cd "$cache/redis" && timeout 900 tclsh tests/test_helper.tcl --host 127.0.0.1 --port "$port" --single "$unit" \
-    --baseport "$((port + 10000))" --durable --tags -large-memory --skipfile "$work/skip" $(flags_of "$unit")) > "$work/output" 2>&1 || status=$?
+    --baseport "$((port - 10000))" --durable --tags -large-memory --skipfile "$work/skip" $(flags_of "$unit")) > "$work/output" 2>&1 || status=$?
   fi
   plain "$work/output" > "$work/plain"
   [ "$verbose" = no ] || cat "$work/plain"
