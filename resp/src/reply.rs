@@ -250,7 +250,19 @@ impl ReplyWriter {
 
     /// A string of any bytes.
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.header(b'$', bytes.len());
+        let len = bytes.len();
+        // Room once for all of it.
+        self.buffer.reserve(len + INTEGER_BYTES_MAX + 5);
+        if len < 100 {
+            let [tens, ones] = DIGIT_PAIRS[len];
+            let line = [b'$', tens, ones, b'\r', b'\n'];
+            match tens {
+                b'0' => self.buffer.extend_from_slice(&[b'$', ones, b'\r', b'\n']),
+                _ => self.buffer.extend_from_slice(&line),
+            }
+        } else {
+            self.header(b'$', len);
+        }
         self.buffer.extend_from_slice(bytes);
         self.end_line();
     }

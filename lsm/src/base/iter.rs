@@ -34,4 +34,8 @@ pub trait InternalIterator: Send {
     fn steps_below(&self, _bound: Option<&[u8]>) -> usize {
         0
     }
+    /// Whether each key comes once at most, with its newest version.
+    fn has_distinct_keys(&self) -> bool {
+        false
+    }
 }

@@ -469,6 +469,14 @@ pub struct NewestIter {
 }
 
 impl InternalIterator for NewestIter {
+    fn steps_below(&self, bound: Option<&[u8]>) -> usize {
+        self.cursor.steps_below(bound)
+    }
+
+    fn has_distinct_keys(&self) -> bool {
+        true
+    }
+
     fn valid(&self) -> bool {
         self.cursor.valid()
     }

@@ -827,6 +827,31 @@ impl NewestCursor {
         self.stand(place);
     }
 
+    /// How many steps forward certainly lead to keys below `bound` (to any, without one); not all that there may be. Keys that come
+    /// meanwhile are not seen, and no other goes, so it stays true.
+    pub fn steps_below(&self, bound: Option<&[u8]>) -> usize {
+        const FEW: usize = 4;
+        const MANY: usize = 16;
+        let (mut node, mut steps) = (self.here(), 0);
+        let mut few = node;
+        while steps < MANY
+            && let Some(next) = node.next().filter(|next| self.seen_of(*next).is_some())
+        {
+            (node, steps) = (next, steps + 1);
+            if steps == FEW {
+                few = node;
+            }
+        }
+        let is_below = |node: NodeRef<'_>| {
+            bound.is_none_or(|bound| compare_keys(node.key(), bound) == cmp::Ordering::Less)
+        };
+        match () {
+            () if steps == 0 || is_below(node) => steps,
+            () if steps > FEW && is_below(few) => FEW,
+            () => 0,
+        }
+    }
+
     fn here(&self) -> NodeRef<'_> {
         assert!(self.valid(), "the cursor stands nowhere");
         NodeRef { list: &self.list, offset: self.node }

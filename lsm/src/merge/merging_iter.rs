@@ -43,6 +43,8 @@ pub struct MergingIter {
     /// Steps forward of this winner that were compared since it was asked.
     streak: u32,
     free: usize,
+    /// The winner has each key once.
+    distinct: bool,
     /// The present place was reached by a free step.
     is_below: bool,
 }
@@ -59,6 +61,7 @@ impl MergingIter {
             turning_key: Vec::new(),
             streak: 0,
             free: 0,
+            distinct: false,
             is_below: false,
         }
     }
@@ -131,15 +134,23 @@ impl MergingIter {
         }
         self.streak += 1;
         if self.streak >= STREAK && (self.heap.len() == 1 || self.runner_up > 0) {
-            self.streak = 0;
             let rival = (self.heap.len() > 1).then(|| self.sources[self.heap[self.runner_up]].key());
             let lower = match (rival, bound) {
                 (Some(rival), Some(bound)) => Some(rival.min(bound)),
                 (rival, bound) => rival.or(bound),
             };
             self.free = self.sources[winner].steps_below(lower);
+            self.distinct = self.free > 0 && self.sources[winner].has_distinct_keys();
+            // Who had free steps is asked again at once when they are used up.
+            self.streak = if self.free > 0 { STREAK - 1 } else { 0 };
         }
         Ok(())
+    }
+
+    /// Whether the next step towards the bound certainly leads to another key, below the bound, that no other source has.
+    #[inline]
+    pub fn next_is_alone(&self) -> bool {
+        self.free > 0 && self.distinct
     }
 
     /// Whether the key here is known to lie below the bound that the last step was given.

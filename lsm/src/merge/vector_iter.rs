@@ -133,6 +133,10 @@ impl InternalIterator for VectorIter {
         &self.here().2
     }
 
+    fn has_distinct_keys(&self) -> bool {
+        self.versions.windows(2).all(|pair| pair[0].0 != pair[1].0)
+    }
+
     /// As of a source with blocks of eight.
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {
         let below = |(key, _, _): &&Version| bound.is_none_or(|bound| key.as_slice() < bound);

@@ -18,7 +18,7 @@
 //! error of it, [`VisibleIter::stop_after`] a place to go on from.
 //!
 //! Invariants:
-//! - `Forward`: the source stands on the version shown and `key` equals its key.
+//! - `Forward`: the source stands on the version shown, and `key` equals its key once `remember_key` was called.
 //! - `Reverse`: the source stands before every version of `key` (or nowhere), `key` and `value` hold what is shown.
 //! - Changing direction seeks: a memtable may have got new keys between here and there.
 //!
@@ -89,6 +89,8 @@ pub struct VisibleIter {
     stopped: bool,
     state: State,
     key: Vec<u8>,
+    /// Forward: `key` is another one.
+    key_is_stale: bool,
     value: Vec<u8>,
 }
 
@@ -115,6 +117,7 @@ impl VisibleIter {
             stopped: false,
             state: State::Nowhere,
             key: Vec::new(),
+            key_is_stale: false,
             value: Vec::new(),
         }
     }
@@ -146,7 +149,7 @@ impl VisibleIter {
     /// The key here.
     pub fn key(&self) -> &[u8] {
         debug_assert!(self.valid());
-        &self.key
+        if self.key_is_stale { self.source.key() } else { &self.key }
     }
 
     /// The value here.
@@ -157,7 +160,7 @@ impl VisibleIter {
 
     /// Goes to the first key within the bounds.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.leave();
+        self.leave_for_seek();
         match &self.lower {
             Some(lower) => self.source.seek(VersionKey::seek(lower, SEQUENCE_MAX))?,
             None => self.source.seek_to_first()?,
@@ -167,7 +170,7 @@ impl VisibleIter {
 
     /// Goes to the last key within the bounds.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.leave();
+        self.leave_for_seek();
         match &self.upper {
             Some(upper) => self.source.seek_before(VersionKey::seek(upper, SEQUENCE_MAX))?,
             None => self.source.seek_to_last()?,
@@ -177,7 +180,7 @@ impl VisibleIter {
 
     /// Goes to the first key at or behind `target`, within the bounds.
     pub fn seek(&mut self, target: &[u8]) -> Result<()> {
-        self.leave();
+        self.leave_for_seek();
         if self.upper.as_deref().is_some_and(|upper| target >= upper) {
             return Ok(());
         }
@@ -188,7 +191,7 @@ impl VisibleIter {
 
     /// Goes to the last key before `target`, within the bounds.
     pub fn seek_before(&mut self, target: &[u8]) -> Result<()> {
-        self.leave();
+        self.leave_for_seek();
         if self.lower.as_deref().is_some_and(|lower| target <= lower) {
             return Ok(());
         }
@@ -205,10 +208,33 @@ impl VisibleIter {
                 debug_assert!(false, "next on an iterator that stands nowhere");
                 return Ok(());
             }
-            State::Forward => self.source.next_towards(self.upper.as_deref())?,
+            State::Forward if self.source.next_is_alone() => {
+                self.key_is_stale = false;
+                self.source.next_towards(self.upper.as_deref())?;
+                let (sequence, kind) = split_point_trailer(self.source.trailer())?;
+                if kind == ValueKind::Put && self.covers.is_empty() && self.sees(sequence) {
+                    self.key_is_stale = true;
+                    self.state = State::Forward;
+                    return Ok(());
+                }
+                return self.find_forward(false);
+            }
+            State::Forward => {
+                self.remember_key();
+                self.source.next_towards(self.upper.as_deref())?;
+            }
             State::Reverse => self.source.seek(oldest_of(&self.key))?,
         }
         self.find_forward(true)
+    }
+
+    /// Standing forward, before the source moves.
+    fn remember_key(&mut self) {
+        if self.key_is_stale {
+            self.key.clear();
+            self.key.extend_from_slice(self.source.key());
+            self.key_is_stale = false;
+        }
     }
 
     /// Goes to the key before; requires `valid()`.
@@ -218,7 +244,10 @@ impl VisibleIter {
                 debug_assert!(false, "prev on an iterator that stands nowhere");
                 return Ok(());
             }
-            State::Forward => self.source.seek_before(VersionKey::seek(&self.key, SEQUENCE_MAX))?,
+            State::Forward => {
+                self.remember_key();
+                self.source.seek_before(VersionKey::seek(&self.key, SEQUENCE_MAX))?;
+            }
             State::Reverse => {}
         }
         self.find_reverse(true)
@@ -228,6 +257,12 @@ impl VisibleIter {
     fn leave(&mut self) -> State {
         self.stopped = false;
         std::mem::replace(&mut self.state, State::Nowhere)
+    }
+
+    /// The same for a seek, which leaves nothing to be compared with.
+    fn leave_for_seek(&mut self) {
+        self.leave();
+        self.key_is_stale = false;
     }
 
     /// From where the source stands, finds the next key to show. With `skip_group` the versions of `key` are passed over:
@@ -680,5 +715,46 @@ mod tests {
             refused += u32::from(walked.is_err());
         }
         assert!(refused > 1000);
+    }
+
+    proptest! {
+        // Long runs of one source that has each key once, with a few newer versions, deletes and unseen ones over it.
+        #[test]
+        fn long_runs_agree_with_a_map(
+            below in proptest::collection::btree_set(0u8..200, 30..120),
+            above in proptest::collection::btree_map(0u8..200, (any::<bool>(), 1u64..=40), 0..10),
+            steps_back in proptest::collection::vec(0usize..100, 0..4),
+        ) {
+            const READ: SequenceNumber = 30;
+            let mut model: BTreeMap<u8, u64> = below.iter().map(|key| (*key, 0)).collect();
+            let lower = below.iter().map(|key| version(&[*key], 0, Some(&0u64.to_le_bytes()))).collect();
+            let mut upper = Vec::new();
+            for (key, (is_put, sequence)) in above {
+                upper.push(version(&[key], sequence, is_put.then_some(&sequence.to_le_bytes()[..])));
+                if sequence <= READ {
+                    match is_put {
+                        true => drop(model.insert(key, sequence)),
+                        false => drop(model.remove(&key)),
+                    }
+                }
+            }
+            let sources: Vec<Box<dyn InternalIterator>> =
+                vec![Box::new(VectorIter::new(upper)), Box::new(VectorIter::new(lower))];
+            let mut iter = VisibleIter::new(MergingIter::new(sources), Vec::new(), READ, None, Some(vec![190]));
+            let shown: Vec<(u8, u64)> = model.into_iter().filter(|(key, _)| *key < 190).collect();
+            iter.seek_to_first().unwrap();
+            for (at, (key, value)) in shown.iter().enumerate() {
+                prop_assert_eq!((iter.key(), iter.value()), (&[*key][..], &value.to_le_bytes()[..]));
+                // There and back again.
+                if steps_back.contains(&at) && at > 0 {
+                    iter.prev().unwrap();
+                    prop_assert_eq!(iter.key(), &[shown[at - 1].0][..]);
+                    iter.next().unwrap();
+                    prop_assert_eq!(iter.key(), &[*key][..]);
+                }
+                iter.next().unwrap();
+            }
+            prop_assert!(!iter.valid());
+        }
     }
 }
