@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! turn = socket events -> letters (new connections, finished pool jobs, kills) -> timers -> ready connections: read, parse, run
-//!        -> one write of the log -> send what the log's watermark allows -> sleep, unless something is ready
+//!        -> letters -> one write of the log -> send what the log's watermark allows -> sleep, unless something is ready
 //! ```
 //!
 //! A worker never waits: reads are memory-only, locks are tried, the log is written by whoever wins its lock. What would wait is
@@ -46,6 +46,9 @@ impl Worker {
             self.fire_timers();
             self.look_for_memory();
             self.serve_ready();
+            // What was published to this worker's own subscribers leaves behind the publishers' replies, in one go with it: the
+            // publishers' next commands are there when it has left.
+            self.read_letters();
             self.finish_turn();
             if self.now_ms >= self.last_tick_ms + TICK_MS {
                 self.last_tick_ms = self.now_ms;
