@@ -114,6 +114,22 @@ pub fn separator(a: &[u8], b: &[u8]) -> Vec<u8> {
     a.to_vec()
 }
 
+/// The order of two keys that may well begin alike: eight bytes at a time, without a call.
+#[inline]
+pub fn compare_alike(a: &[u8], b: &[u8]) -> Ordering {
+    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (x, y) in a_words.iter().zip(b_words) {
+        if x != y {
+            return u64::from_be_bytes(*x).cmp(&u64::from_be_bytes(*y));
+        }
+    }
+    match a_words.len().cmp(&b_words.len()) {
+        Ordering::Equal => a_rest.cmp(b_rest),
+        Ordering::Less => a_rest.cmp(b.get(a_words.len() * 8..).unwrap_or_default()),
+        Ordering::Greater => a.get(b_words.len() * 8..).unwrap_or_default().cmp(b_rest),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +159,17 @@ mod tests {
         let old = VersionKey { user_key: b"a", sequence: 1, kind: ValueKind::Put };
         let new = VersionKey { user_key: b"a", sequence: 2, kind: ValueKind::Delete };
         assert!(new < old && VersionKey::seek(b"a", 1) < old && VersionKey::seek(b"a", 1) > new);
+    }
+
+    proptest! {
+        #[test]
+        fn neighbours_compare_as_slices(
+            start in proptest::collection::vec(0u8..2, 0..20),
+            a in proptest::collection::vec(any::<u8>(), 0..20),
+            b in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let (a, b) = ([start.clone(), a].concat(), [start, b].concat());
+            prop_assert_eq!(compare_alike(&a, &b), a.cmp(&b));
+        }
     }
 }

@@ -27,6 +27,7 @@
 #![expect(unsafe_code, reason = "records are read and linked in the bytes of an arena")]
 
 use crate::base::error::Result;
+use crate::base::key::compare_alike;
 use crate::base::sync::{AtomicU32, Ordering};
 use crate::memtable::arena::{Arena, NO_OFFSET, align};
 use crate::memtable::fingers::{FINGERS, Fingers};
@@ -285,7 +286,7 @@ impl SkipList {
         const STEPS_MAX: usize = 2;
         for (level, place) in places.iter_mut().enumerate() {
             let mut before = self.fingers.get(finger, level);
-            if before != self.head && compare_keys(self.key(before), key) != cmp::Ordering::Less {
+            if before != self.head && compare_alike(self.key(before), key) != cmp::Ordering::Less {
                 return None;
             }
             let mut steps = 0;
@@ -293,7 +294,7 @@ impl SkipList {
                 let after = self.follow(before, level);
                 let ordering = match after {
                     NO_OFFSET => cmp::Ordering::Greater,
-                    after => compare_keys(self.key(after), key),
+                    after => compare_alike(self.key(after), key),
                 };
                 match ordering {
                     cmp::Ordering::Less if steps == STEPS_MAX => return None,
@@ -321,7 +322,7 @@ impl SkipList {
             if after == NO_OFFSET || after == stop {
                 return (Place { before, after }, false);
             }
-            match compare_keys(self.key(after), key) {
+            match compare_alike(self.key(after), key) {
                 cmp::Ordering::Less => before = after,
                 cmp::Ordering::Equal => return (Place { before, after }, true),
                 cmp::Ordering::Greater => return (Place { before, after }, false),
@@ -843,7 +844,7 @@ impl NewestCursor {
             }
         }
         let is_below = |node: NodeRef<'_>| {
-            bound.is_none_or(|bound| compare_keys(node.key(), bound) == cmp::Ordering::Less)
+            bound.is_none_or(|bound| compare_alike(node.key(), bound) == cmp::Ordering::Less)
         };
         match () {
             () if steps == 0 || is_below(node) => steps,
@@ -902,44 +903,10 @@ const fn version_bytes(value_len: usize) -> usize {
     VALUE_AT as usize + align(value_len)
 }
 
-/// The order of keys, eight bytes at a time: most keys differ early, and a call to compare memory costs more than that.
-#[inline]
-fn compare_keys(a: &[u8], b: &[u8]) -> cmp::Ordering {
-    let (a_words, a_rest) = a.as_chunks::<8>();
-    let (b_words, b_rest) = b.as_chunks::<8>();
-    for (a_word, b_word) in a_words.iter().zip(b_words) {
-        if a_word != b_word {
-            return u64::from_be_bytes(*a_word).cmp(&u64::from_be_bytes(*b_word));
-        }
-    }
-    match a_words.len().cmp(&b_words.len()) {
-        cmp::Ordering::Equal => a_rest.cmp(b_rest),
-        // The words that both have are equal: what is left of both decides.
-        _ => {
-            let shared = a_words.len().min(b_words.len()) * 8;
-            a[shared..].cmp(&b[shared..])
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn keys_compare_as_slices_do(
-            prefix in proptest::collection::vec(0u8..2, 0..20),
-            a in proptest::collection::vec(any::<u8>(), 0..20),
-            b in proptest::collection::vec(any::<u8>(), 0..20),
-        ) {
-            let a = [&prefix[..], &a].concat();
-            let b = [&prefix[..], &b].concat();
-            prop_assert_eq!(compare_keys(&a, &b), a.cmp(&b));
-            prop_assert_eq!(compare_keys(&a, &prefix), a.cmp(&prefix));
-        }
-    }
 
     #[test]
     fn a_bound_is_enough_for_the_tallest_tower() {

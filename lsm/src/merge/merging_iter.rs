@@ -19,7 +19,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::iter::InternalIterator;
-use crate::base::key::{SequenceNumber, ValueKind, VersionKey, unpack_trailer};
+use crate::base::key::{SequenceNumber, ValueKind, VersionKey, compare_alike, unpack_trailer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
@@ -94,7 +94,9 @@ impl MergingIter {
     /// Whether source `a` comes before source `b` in the present direction. Both stand on a version.
     fn wins(&self, a: usize, b: usize) -> bool {
         let (x, y) = (&self.sources[a], &self.sources[b]);
-        let order = x.key().cmp(y.key()).then_with(|| y.trailer().cmp(&x.trailer())).then_with(|| a.cmp(&b));
+        let order = compare_alike(x.key(), y.key())
+            .then_with(|| y.trailer().cmp(&x.trailer()))
+            .then_with(|| a.cmp(&b));
         match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Reverse => order == Ordering::Greater,

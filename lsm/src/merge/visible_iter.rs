@@ -27,7 +27,9 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::iter::InternalIterator;
-use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, compare_versions};
+use crate::base::key::{
+    SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, compare_alike, compare_versions,
+};
 use crate::base::range_delete::RangeTombstones;
 use crate::merge::merging_iter::{MergingIter, out_of_order, split_point_trailer};
 use std::cmp::Ordering;
@@ -407,22 +409,6 @@ fn reseek(source: &mut MergingIter, target: VersionKey<'_>) -> Result<()> {
     if onward { Ok(()) } else { Err(out_of_order(target.user_key)) }
 }
 
-/// The order of two keys that are neighbours, so begin alike: eight bytes at a time, without a call.
-#[inline]
-fn compare_alike(a: &[u8], b: &[u8]) -> Ordering {
-    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (x, y) in a_words.iter().zip(b_words) {
-        if x != y {
-            return u64::from_be_bytes(*x).cmp(&u64::from_be_bytes(*y));
-        }
-    }
-    match a_words.len().cmp(&b_words.len()) {
-        Ordering::Equal => a_rest.cmp(b_rest),
-        Ordering::Less => a_rest.cmp(b.get(a_words.len() * 8..).unwrap_or_default()),
-        Ordering::Greater => a.get(b_words.len() * 8..).unwrap_or_default().cmp(b_rest),
-    }
-}
-
 /// The last place that a version of `key` can have.
 fn oldest_of(key: &[u8]) -> VersionKey<'_> {
     VersionKey { user_key: key, sequence: 0, kind: ValueKind::Delete }
@@ -669,18 +655,6 @@ mod tests {
         assert!(iter.valid() && iter.stopped_behind().is_none());
         iter.next().unwrap();
         assert!(!iter.valid() && iter.stopped_behind().is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn neighbours_compare_as_slices(
-            start in proptest::collection::vec(0u8..2, 0..20),
-            a in proptest::collection::vec(any::<u8>(), 0..20),
-            b in proptest::collection::vec(any::<u8>(), 0..20),
-        ) {
-            let (a, b) = ([start.clone(), a].concat(), [start, b].concat());
-            prop_assert_eq!(compare_alike(&a, &b), a.cmp(&b));
-        }
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl TableBuilder {
             summary.smallest = key.to_vec();
         }
         summary.entries += 1;
+        summary.keys += u64::from(key_order.is_lt());
         summary.deletes += u64::from(kind == ValueKind::Delete);
         summary.smallest_sequence = summary.smallest_sequence.min(sequence);
         summary.largest_sequence = summary.largest_sequence.max(sequence);

@@ -106,7 +106,9 @@ pub struct TableSummary {
     pub file_bytes: u64,
     /// Point versions.
     pub entries: u64,
-    /// Those of them that are deletes.
+    /// Keys that they are of. 0 also in files that do not say.
+    pub keys: u64,
+    /// Those versions that are deletes.
     pub deletes: u64,
     /// The longest run of keys one behind the other whose newest version is a delete. 0 also in files that do not say.
     pub delete_run: u64,
@@ -166,6 +168,7 @@ mod tag {
     pub(super) const RAW_VALUE_BYTES: u64 = 10;
     pub(super) const DATA_BLOCKS: u64 = 11;
     pub(super) const DELETE_RUN: u64 = 12;
+    pub(super) const KEYS: u64 = 13;
 }
 
 impl TableSummary {
@@ -182,6 +185,7 @@ impl TableSummary {
             (tag::RAW_VALUE_BYTES, self.raw_value_bytes),
             (tag::DATA_BLOCKS, self.data_blocks),
             (tag::DELETE_RUN, self.delete_run),
+            (tag::KEYS, self.keys),
         ];
         let mut number = Vec::new();
         for (tag, value) in numbers {
@@ -217,6 +221,7 @@ impl TableSummary {
                 tag::RAW_VALUE_BYTES => summary.raw_value_bytes = number()?,
                 tag::DATA_BLOCKS => summary.data_blocks = number()?,
                 tag::DELETE_RUN => summary.delete_run = number()?,
+                tag::KEYS => summary.keys = number()?,
                 _ => {}
             }
         }
@@ -225,7 +230,8 @@ impl TableSummary {
             && summary.smallest_sequence <= summary.largest_sequence
             && summary.largest_sequence <= SEQUENCE_MAX
             && summary.deletes <= summary.entries
-            && summary.delete_run <= summary.deletes;
+            && summary.delete_run <= summary.deletes
+            && summary.keys <= summary.entries;
         sane.then_some(summary)
     }
 }
@@ -376,6 +382,7 @@ mod tests {
         let summary = TableSummary {
             file_bytes: 9,
             entries: 5,
+            keys: 3,
             deletes: 2,
             delete_run: 1,
             smallest: b"a".to_vec(),

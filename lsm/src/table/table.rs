@@ -348,6 +348,9 @@ impl Table {
             // Files of earlier versions do not say.
             seen.delete_run = 0;
         }
+        if self.summary.keys == 0 {
+            seen.keys = 0;
+        }
         if seen != self.summary {
             let what = format!("properties {:?} do not match the contents {seen:?}", self.summary);
             return Err(Error::corruption(&self.path, 0, what));
@@ -535,6 +538,7 @@ impl Seen {
             counts.entries += 1;
             counts.deletes += u64::from(kind == ValueKind::Delete);
             let newest = counts.entries == 1 || self.last_key != key;
+            counts.keys += u64::from(newest);
             self.delete_run.add(newest, kind == ValueKind::Delete);
             self.last_key.clone_from(&key);
             counts.raw_key_bytes += key.len() as u64;

@@ -188,6 +188,16 @@ impl TableIter {
         }
     }
 
+    /// A step forward that stays in the open block; false, and nothing has changed, if it would leave it.
+    #[inline]
+    pub fn step_within_block(&mut self) -> bool {
+        let stays = self.valid && self.at + 1 < self.data_count();
+        if stays {
+            self.stand(self.at + 1);
+        }
+        stays
+    }
+
     /// Stands on entry `at`, or on the first version behind the open block if there is no such entry.
     fn stand_or_go_on(&mut self, at: usize) -> Result<()> {
         if at < self.data_count() {
@@ -283,8 +293,16 @@ impl InternalIterator for TableIter {
 
     fn next(&mut self) -> Result<()> {
         debug_assert!(self.valid);
+        if self.step_within_block() {
+            return Ok(());
+        }
         self.valid = false;
         self.stand_or_go_on(self.at + 1)
+    }
+
+    fn has_distinct_keys(&self) -> bool {
+        let summary = self.table.properties();
+        summary.keys == summary.entries
     }
 
     fn prev(&mut self) -> Result<()> {

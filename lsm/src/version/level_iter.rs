@@ -134,7 +134,14 @@ impl InternalIterator for LevelIter {
         })
     }
 
+    fn has_distinct_keys(&self) -> bool {
+        self.current.as_ref().is_some_and(InternalIterator::has_distinct_keys)
+    }
+
     fn next(&mut self) -> Result<()> {
+        if self.current.as_mut().is_some_and(TableIter::step_within_block) {
+            return Ok(());
+        }
         self.attempt(|this| {
             this.current.as_mut().map_or(Ok(()), TableIter::next)?;
             this.settle_forward()
