@@ -781,6 +781,10 @@ fn listen_to_signals(server: &Arc<ServerState>, log: &Arc<Log>) -> std::io::Resu
                 }
                 continue;
             }
+            if !request.save {
+                server.request_shutdown(request);
+                continue;
+            }
             // A checkpoint may take long, and the next signal may say not to wait for it.
             let own = Arc::clone(&server);
             let end = move || {

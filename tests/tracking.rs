@@ -494,6 +494,22 @@ fn held_up(server: &Server, client: &mut Client, words: &[String]) -> (String, D
 }
 
 #[test]
+fn the_empty_prefix_overlaps_with_every_other() {
+    for server in servers("empty-prefix") {
+        let mut client = server.client();
+        assert!(!call(&mut client, "HELLO 3").starts_with('-'));
+        assert_eq!(call(&mut client, "CLIENT TRACKING ON BCAST PREFIX a"), "+OK");
+        // Without a prefix: all keys, whatever there is already.
+        assert_eq!(call(&mut client, "CLIENT TRACKING ON BCAST"), "+OK");
+        for prefix in ["b", "ab", "a"] {
+            let answer = call(&mut client, &format!("CLIENT TRACKING ON BCAST PREFIX {prefix}"));
+            let expected = format!("-ERR Prefix \\'{prefix}\\' overlaps with an existing prefix \\'\\'.");
+            assert!(answer.starts_with(&expected), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn many_prefixes_hold_nobody_up() {
     let server = start("prefixes", &["--workers", "1"]);
     let mut reader = resp3(&server);

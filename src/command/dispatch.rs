@@ -622,6 +622,7 @@ impl Executor {
                     let waiters = &self.server.waiters;
                     let mut keys = service.keys(waiters);
                     let Some(guard) = store.locks().lock_or_queue(&mut keys, waker) else {
+                        service.is_in_line();
                         return Some(service);
                     };
                     // As for a command: under the locks the lines are settled.

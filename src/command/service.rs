@@ -52,7 +52,7 @@ pub struct Service {
     line: Line,
     /// While it is under way with its keys locked.
     ticket: Option<Ticket>,
-    /// While it rests, and until it has locked its keys again.
+    /// While it rests, and until it has locked its keys again or stands in the line of one.
     rest: Option<Rest>,
 }
 
@@ -117,6 +117,11 @@ impl Service {
             ticket: None,
             rest: None,
         }
+    }
+
+    /// It is in the line of a key that somebody has who was admitted before the pause: nobody else need wait for it any more.
+    pub fn is_in_line(&mut self) {
+        self.rest = None;
     }
 
     /// It waits for the end of a pause, and gives its keys up meanwhile: others look at them, and commands that were admitted before may want

@@ -54,7 +54,7 @@ const HANDLERS: &[(&str, Handler, Class)] = &[
     ("acl|load", commands::load_file, Slow),
     ("acl|log", commands::log, Inline),
     ("acl|save", commands::save_file, Slow),
-    ("acl|setuser", commands::setuser, Slow),
+    ("acl|setuser", commands::setuser, ByWords(commands::class)),
     ("acl|users", commands::users, Inline),
     ("acl|whoami", commands::whoami, Inline),
     ("append", strings::append, Inline),

@@ -167,6 +167,11 @@ impl Deferred {
         self.bytes.iter().map(Vec::len).sum()
     }
 
+    /// How many of them may leave, at most: those of one protocol.
+    pub fn sendable_len(&self) -> usize {
+        self.bytes.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

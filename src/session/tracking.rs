@@ -274,7 +274,7 @@ pub struct Tracking {
     table: Arc<TrackingTable>,
     client: Arc<ClientInfo>,
     options: TrackingOptions,
-    /// None of them begins with another.
+    /// None of them begins with another, but for the empty one, which is entered unasked.
     prefixes: BTreeSet<Name>,
     /// Bytes that they take, about.
     prefix_bytes: usize,
@@ -366,6 +366,9 @@ impl Tracking {
 
     /// The first of its prefixes, in their order, that begins with this one or that this one begins with.
     pub fn overlapping(&self, prefix: &[u8]) -> Option<&Name> {
+        if let Some(empty) = self.prefixes.first().filter(|first| first.is_empty()) {
+            return Some(empty);
+        }
         // Whatever lies between a prefix and what begins with it begins with it as well; of those before this one that is only the last.
         let before = self.prefixes.range::<[u8], _>((Unbounded, Excluded(prefix))).next_back();
         let behind = self.prefixes.range::<[u8], _>((Included(prefix), Unbounded)).next();

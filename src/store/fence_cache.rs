@@ -63,6 +63,9 @@ impl FenceChange {
     }
 }
 
+/// So many elements of one set that a transaction changes are kept; a reader behind more walks over the records.
+const SUMS_MAX: usize = 4_096;
+
 /// Elements of one set that came and went within a transaction, in order, each with the sum of the changes up to it.
 #[derive(Debug, Default)]
 pub struct ChangeSums {
@@ -71,9 +74,13 @@ pub struct ChangeSums {
 }
 
 impl ChangeSums {
-    /// Adds what a command changes. Cost of an element: linear in those behind it, but a step is an addition.
+    /// Adds what a command changes. Cost of an element: linear in those behind it, but a step is an addition; with too many none is kept.
     pub fn add(&mut self, change: &FenceChange) {
-        self.many |= change.many;
+        self.many |= change.many || self.sums.len() + change.elements.len() > SUMS_MAX;
+        if self.many {
+            self.sums = Vec::new();
+            return;
+        }
         for (place, by) in &change.elements {
             let at = self.sums.partition_point(|(own, _)| own < place);
             if self.sums.get(at).is_none_or(|(own, _)| own != place) {

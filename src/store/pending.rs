@@ -4,7 +4,7 @@
 //! keys have an entry in `ttl`. These lists only spare the background a search.
 
 use crate::encoding::meta::Space;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -189,16 +189,13 @@ impl FieldSweeps {
     }
 }
 
-/// An entry of `ttl` that is due, and whether it is of a key that expires itself.
-pub type DueEntry = (Vec<u8>, bool);
-
 /// How far the sweep for what has expired is.
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Everything due before this place in `ttl` has been looked at.
     pub front: Vec<u8>,
-    /// But for these, whose keys were held by somebody.
-    pub held: VecDeque<DueEntry>,
+    /// But for these entries, whose keys were held by somebody.
+    pub held: BTreeSet<Vec<u8>>,
     /// The walk behind the front, if one is under way.
     pub behind: Option<WalkBehind>,
     /// When the last one ended, by the clock that expiry goes by.

@@ -21,7 +21,7 @@ use crate::encoding::meta::{self, Due, Space};
 use crate::encoding::{system, ttl};
 use crate::store::field_expiry::{Removed, remove_expired};
 use crate::store::key_locks::LockKey;
-use crate::store::pending::{DueEntry, Sweep, WalkBehind};
+use crate::store::pending::{Sweep, WalkBehind};
 use crate::store::store::{BACKGROUND_SLOT, Store, background_write};
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_lsm::{Error, IterOptions, ReadOptions, Result, WriteBatch};
@@ -101,18 +101,20 @@ impl Store {
             sweep.front = end.to_vec();
         }
         let mut failed = Ok(());
-        for _ in 0..sweep.held.len().min(limit) {
-            let Some(entry) = sweep.held.pop_front() else { break };
-            self.sweep_entry(txn, &mut sweep, entry, now_ms, &mut failed);
+        let mut more = false;
+        for entry in std::mem::take(&mut sweep.held) {
+            if !self.sweep_entry(txn, &mut sweep, &entry, now_ms, &mut failed) {
+                sweep.held.insert(entry);
+                more = true;
+            }
         }
         let (due, reached) = self.due_entries(&sweep.front, &end, limit)?;
-        let mut more = reached[..] < end[..];
+        more |= reached[..] < end[..];
         sweep.front = reached;
         for entry in due {
-            let place = entry.0.clone();
-            if !self.sweep_entry(txn, &mut sweep, entry, now_ms, &mut failed) {
+            if !self.sweep_entry(txn, &mut sweep, &entry, now_ms, &mut failed) {
                 // It is looked at again before those behind it.
-                sweep.front = place;
+                sweep.front = entry;
                 more = sweep.held.len() < HELD_MAX;
                 break;
             }
@@ -145,12 +147,15 @@ impl Store {
             sweep.behind = Some(WalkBehind { from, to, took_ms: 0 });
         }
         let Some(mut walk) = sweep.behind.take() else { return Ok(false) };
+        // The front may have been set back with the clock.
+        if walk.to > sweep.front {
+            walk.to.clone_from(&sweep.front);
+        }
         let (due, reached) = self.due_entries(&walk.from, &walk.to, limit)?;
         walk.from = reached;
         for entry in due {
-            let place = entry.0.clone();
-            if !self.sweep_entry(txn, sweep, entry, now_ms, failed) {
-                walk.from = place;
+            if !self.sweep_entry(txn, sweep, &entry, now_ms, failed) {
+                walk.from = entry;
                 break;
             }
         }
@@ -169,17 +174,16 @@ impl Store {
         &self,
         txn: &mut Txn,
         sweep: &mut Sweep,
-        entry: DueEntry,
+        entry: &[u8],
         now_ms: u64,
         failed: &mut Result<()>,
     ) -> bool {
-        let Some((at_ms, space, key)) = ttl::split_key(&entry.0) else { return true };
-        let due = Due { at_ms, of_key: entry.1 };
-        match self.expire_one(txn, space, key, Some(due), now_ms) {
+        let Some((at_ms, space, key)) = ttl::split_key(entry) else { return true };
+        match self.expire_one(txn, space, key, Some(at_ms), now_ms) {
             Ok(Outcome::Done) => true,
             Ok(Outcome::More) => false,
             Ok(Outcome::Busy) if sweep.held.len() < HELD_MAX => {
-                sweep.held.push_back(entry);
+                sweep.held.insert(entry.to_vec());
                 true
             }
             Ok(Outcome::Busy) => false,
@@ -192,7 +196,7 @@ impl Store {
     }
 
     /// Entries from `from` to before `to`, at most `limit`, and where the next walk is to go on: at `to` if there are no more.
-    fn due_entries(&self, from: &[u8], to: &[u8], limit: usize) -> Result<(Vec<DueEntry>, Vec<u8>)> {
+    fn due_entries(&self, from: &[u8], to: &[u8], limit: usize) -> Result<(Vec<Vec<u8>>, Vec<u8>)> {
         if from >= to {
             return Ok((Vec::new(), to.to_vec()));
         }
@@ -206,7 +210,7 @@ impl Store {
         iter.seek_to_first()?;
         let mut due = Vec::new();
         while iter.valid() && due.len() < limit {
-            due.push((iter.key().to_vec(), ttl::is_of_key(iter.value())));
+            due.push(iter.key().to_vec());
             iter.next()?;
         }
         let next = if iter.valid() {
@@ -216,7 +220,8 @@ impl Store {
         } else {
             to.to_vec()
         };
-        Ok((due, next))
+        // Only a damaged table leads back.
+        Ok((due, if next[..] > *from { next } else { to.to_vec() }))
     }
 
     /// Deletes one key if it has expired, or the fields of it that have, and the entry that led here if the record does not
@@ -226,12 +231,12 @@ impl Store {
         txn: &mut Txn,
         space: Space,
         key: &[u8],
-        entry: Option<Due>,
+        entry_ms: Option<u64>,
         now_ms: u64,
     ) -> Result<Outcome> {
         let Some(_inside) = self.gate().enter(BACKGROUND_SLOT) else { return Ok(Outcome::Busy) };
         let Some(db) = self.database_of(space) else {
-            return self.drop_entry(space, key, entry).map(|()| Outcome::Done);
+            return self.drop_entry(space, key, entry_ms).map(|()| Outcome::Done);
         };
         // Into the cache first, so that the lock is not held while the disk turns.
         let mut meta_key = Vec::new();
@@ -255,9 +260,10 @@ impl Store {
             }
             // With more to come, the entry may be the one that was just staged for it.
             if !removed.more
-                && let Some(entry) = entry.filter(|entry| entry.at_ms != slot.before.due().at_ms)
+                && let Some(at_ms) = entry_ms.filter(|at_ms| *at_ms != slot.before.due().at_ms)
+                && let Some(of_key) = self.entry_is_of_key(space, key, at_ms)?
             {
-                txn.delete_stale_expiry(at, entry)?;
+                txn.delete_stale_expiry(at, Due { at_ms, of_key })?;
             }
             txn.recycle(slot);
             Ok(removed)
@@ -277,15 +283,26 @@ impl Store {
             Err(Stop::Engine(error)) => Err(error),
             Err(Stop::NeedsIo) => Err(Error::NeedsIo),
             // A key that no command could have made; its entry goes alone.
-            Err(Stop::Budget | Stop::Reply(_)) => self.drop_entry(space, key, entry).map(|()| Outcome::Done),
+            Err(Stop::Budget | Stop::Reply(_)) => {
+                self.drop_entry(space, key, entry_ms).map(|()| Outcome::Done)
+            }
         }
     }
 
-    /// Removes an entry that counts nowhere.
-    fn drop_entry(&self, space: Space, key: &[u8], entry: Option<Due>) -> Result<()> {
-        let Some(entry) = entry else { return Ok(()) };
+    /// Whether an entry is there, and if so, whether it is of a key that expires itself. With the key's lock: who held it since the walk
+    /// came by may have removed the entry, and booked that.
+    fn entry_is_of_key(&self, space: Space, key: &[u8], at_ms: u64) -> Result<Option<bool>> {
         let mut entry_key = Vec::new();
-        ttl::put_key(&mut entry_key, entry.at_ms, space, key);
+        ttl::put_key(&mut entry_key, at_ms, space, key);
+        let value = self.db().get(self.keyspaces().ttl, &entry_key, &ReadOptions::default())?;
+        Ok(value.map(|value| ttl::is_of_key(&value)))
+    }
+
+    /// Removes an entry that counts nowhere.
+    fn drop_entry(&self, space: Space, key: &[u8], entry_ms: Option<u64>) -> Result<()> {
+        let Some(at_ms) = entry_ms else { return Ok(()) };
+        let mut entry_key = Vec::new();
+        ttl::put_key(&mut entry_key, at_ms, space, key);
         let mut batch = WriteBatch::new();
         batch.delete(self.keyspaces().ttl, &entry_key)?;
         self.db().write(&batch, &background_write()).map(drop)
@@ -369,6 +386,7 @@ mod tests {
     use super::*;
     use crate::base::clock::Clock;
     use crate::encoding::meta::{Head, Kind};
+    use crate::store::databases::Counts;
     use crate::store::store::StoreOptions;
     use haypile_lsm::{Db, Env, MemEnv, Options};
     use std::path::Path;
@@ -473,5 +491,35 @@ mod tests {
         drop(lock);
         store.sweep_expired(100).unwrap();
         assert_eq!(keys(&store), 0);
+    }
+
+    #[test]
+    fn what_the_holder_of_a_key_has_removed_is_not_counted_out_twice() {
+        let clock = Clock::manual(START_MS);
+        let store = open(clock);
+        plant(&store, 0..1, START_MS - 1);
+        let database = store.database(0).unwrap();
+        database.book(Counts { keys: 1, expires: 1, expiry_seconds: 0 });
+        let (space, key) = (store.space_of(0), b"key 00000000");
+        let lock = store.locks().try_lock_one(LockKey::new(0, key)).unwrap();
+        // Put aside, and met by walks behind the front as well.
+        for turn in 0..5 {
+            clock.set_unix_ms(START_MS + turn * (BEHIND_MS + 1));
+            while store.sweep_expired(100).unwrap() {}
+        }
+        assert_eq!(store.sweep.lock().unwrap().held.len(), 1);
+        // Its holder writes another one in its place, without an expiry.
+        let mut batch = WriteBatch::new();
+        let mut record = Vec::new();
+        meta::put_key(&mut record, space, key);
+        batch.put(store.keyspaces().meta, &record, Head::plain(Kind::String).encode().as_bytes()).unwrap();
+        ttl::put_key(&mut record, START_MS - 1, space, key);
+        batch.delete(store.keyspaces().ttl, &record).unwrap();
+        store.db().write(&batch, &background_write()).unwrap();
+        database.book(Counts { keys: 0, expires: -1, expiry_seconds: 0 });
+        drop(lock);
+        while store.sweep_expired(100).unwrap() {}
+        assert!(store.sweep.lock().unwrap().held.is_empty());
+        assert_eq!((keys(&store), database.raw_counts().expires), (1, 0));
     }
 }

@@ -129,8 +129,11 @@ impl Value<'_> {
         ensure(iter.value() == self.key, "its id belongs to another key")?;
         iter.next()?;
         while iter.valid() {
-            let (&kind, element) =
-                iter.key()[PREFIX_BYTES..].split_first().ok_or("a record without a kind under its id")?;
+            let (&kind, element) = iter
+                .key()
+                .get(PREFIX_BYTES..)
+                .and_then(<[u8]>::split_first)
+                .ok_or("a record without a kind under its id")?;
             f(kind, element, iter.value())?;
             iter.next()?;
         }

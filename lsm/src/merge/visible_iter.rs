@@ -11,7 +11,8 @@
 //! buffer that is used again, because the older versions to be skipped are known by it. *In reverse* a group is met oldest
 //! version first, so the newest visible one is known only when the source has left the group: key and value lie in buffers.
 //!
-//! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends.
+//! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends. (Within a block of
+//! a table that says it has each key once that is taken for granted; a block ends.)
 //!
 //! Many versions of one key are not walked one by one: after [`RESEEK_AFTER`] the source is sought past them. Many keys without
 //! anything to show (a stretch of deletes) are, so that who cannot wait sets a limit: [`VisibleIter::with_skip_limit`] makes an

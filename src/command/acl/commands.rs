@@ -13,6 +13,7 @@ use crate::command::facts::model::Acl;
 use crate::command::spec::{Class, Context};
 use crate::session::acl_log::Reason;
 use crate::session::permissions::{DEFAULT_USER, Selector};
+use crate::store::txn::Mode;
 use haypile_resp::ReplyWriter;
 use std::path::PathBuf;
 
@@ -97,8 +98,12 @@ fn write_selector(reply: &mut ReplyWriter, selector: &Selector) {
     }
 }
 
-/// ACL SETUSER. On a pool: whoever it takes channels from is looked for among all that is subscribed to.
+/// ACL SETUSER. Whoever it takes channels from is looked for among all that is subscribed to: where that is anything, not on a worker, but on the
+/// pool that no long command keeps busy.
 pub fn setuser(ctx: &mut Context<'_>) -> Result<(), Stop> {
+    if ctx.txn.mode() == Mode::Inline && ctx.server.publisher.channels().clients() > 0 {
+        return Err(Stop::NeedsIo);
+    }
     let name = ctx.args.get(2);
     if has_blanks(name) {
         return Err(ReplyError::fixed("ERR Usernames can't contain spaces or null characters").into());

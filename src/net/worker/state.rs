@@ -170,6 +170,6 @@ pub(super) fn set_blocked(server: &ServerState, connection: &mut Connection, on:
 /// Waiting output that counts against `client-output-buffer-limit`: as in Redis, what would fit its buffer of each client does not.
 pub(super) fn limited_bytes(connection: &Connection) -> u64 {
     const FREE_BYTES: usize = 16 << 10;
-    let bytes = connection.output.unsent() + connection.deferred.len();
+    let bytes = connection.output.unsent() + connection.deferred.sendable_len();
     if bytes <= FREE_BYTES { 0 } else { bytes as u64 }
 }
