@@ -331,14 +331,15 @@ fn no_cache_is_ever_stale() {
         ("always", &["--appendfsync", "always", "--io-pool-threads", "2"]),
     ] {
         let server = Arc::new(start(&format!("stale-{name}"), flags));
-        let stop = Arc::new(AtomicBool::new(false));
+        // Readers go on for a moment when the writers have ended: the last write may have been a FLUSHALL, and empty caches show nothing.
+        let (written, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         for number in 0..3u64 {
-            let (server, stop) = (Arc::clone(&server), Arc::clone(&stop));
+            let (server, written) = (Arc::clone(&server), Arc::clone(&written));
             threads.push(std::thread::spawn(move || {
                 let mut random = Random::new(number);
                 let mut client = server.client();
-                while !stop.load(Ordering::Relaxed) {
+                while !written.load(Ordering::Relaxed) {
                     let (a, b) = (format!("k{}", random.below(8)), format!("k{}", random.below(8)));
                     let value = random.below(1000).to_string();
                     match random.below(40) {
@@ -387,8 +388,10 @@ fn no_cache_is_ever_stale() {
             }));
         }
         std::thread::sleep(Duration::from_secs(seconds));
-        stop.store(true, Ordering::Relaxed);
+        written.store(true, Ordering::Relaxed);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        stop.store(true, Ordering::Relaxed);
         let mut caches: Vec<Cache> = readers.into_iter().map(|thread| thread.join().unwrap()).collect();
         // What expires does so.
         std::thread::sleep(Duration::from_millis(500));
