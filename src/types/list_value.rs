@@ -207,6 +207,9 @@ impl Large {
         }
         let position = self.position(txn, index)?;
         let mut walk = self.walk_from(txn, position, to)?;
+        if to == End::Right {
+            return walk.run(txn, count, f);
+        }
         for left in (0..count).rev() {
             let Some((position, element)) = walk.standing() else { return Err(missing()) };
             let bytes = element.len() as u64;
@@ -475,6 +478,33 @@ impl Walk {
         // Whoever steps on has looked at the element here.
         self.charge(txn)?;
         self.step()
+    }
+
+    /// Hands `count` elements from the one here on, rightwards, to `f` with their positions, until it breaks.
+    fn run(
+        mut self,
+        txn: &mut Txn,
+        count: u64,
+        mut f: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Stop> {
+        let (mut left, mut result) = (count, Ok(()));
+        self.iter.for_each(|key, element| {
+            let Some(position) = key.last_chunk::<8>() else { return ControlFlow::Break(()) };
+            left -= 1;
+            f(u64::from_be_bytes(*position), element)?;
+            if left == 0 {
+                return ControlFlow::Break(());
+            }
+            txn.charge(1, element.len() as u64).map_or_else(
+                |stop| {
+                    result = Err(stop);
+                    ControlFlow::Break(())
+                },
+                |()| ControlFlow::Continue(()),
+            )
+        })?;
+        // Ended, not broken off.
+        if left > 0 && !self.iter.valid() { Err(missing()) } else { result }
     }
 
     fn step(&mut self) -> Result<(), Stop> {

@@ -398,12 +398,19 @@ impl SortedSet {
             }
             Resolved::Places(from, to) => (steps_between(txn, large, &from, &to, reverse, skip)?, u64::MAX),
         };
-        while let Some((score, member)) = steps.element()? {
-            if f(member, score).is_break() {
-                return Ok(());
-            }
+        let mut give = |score, member: &[u8]| {
             left -= 1;
-            if left == 0 {
+            if f(member, score).is_break() || left == 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        if !reverse {
+            return steps.for_each(txn, give);
+        }
+        while let Some((score, member)) = steps.element()? {
+            if give(score, member).is_break() {
                 return Ok(());
             }
             steps.step(txn, reverse)?;

@@ -27,7 +27,7 @@ use crate::store::txn::Txn;
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::put_varint;
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 /// A place this close to an end is walked to from there, without a look at the fences.
 const NEAR: u64 = 64;
@@ -139,6 +139,30 @@ impl Steps {
             true => self.iter.prev()?,
         }
         self.charge(txn)
+    }
+
+    /// Hands the elements from the one here on to `f`, until it breaks.
+    pub fn for_each(
+        &mut self,
+        txn: &mut Txn,
+        mut f: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Stop> {
+        let (prefix, mut result) = (self.prefix, Ok(()));
+        self.iter.for_each(|key, _| {
+            let Some((score, member)) = key.get(prefix..).and_then(split_place) else {
+                result = Err(damage("place of a sorted set"));
+                return ControlFlow::Break(());
+            };
+            f(score, member)?;
+            txn.charge(1, key.len() as u64).map_or_else(
+                |stop| {
+                    result = Err(stop);
+                    ControlFlow::Break(())
+                },
+                |()| ControlFlow::Continue(()),
+            )
+        })?;
+        result
     }
 
     /// Takes so many steps, or to the end.

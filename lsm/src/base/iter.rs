@@ -2,6 +2,10 @@
 
 use crate::base::error::Result;
 use crate::base::key::VersionKey;
+use std::ops::ControlFlow;
+
+/// Takes a version (user key, trailer, value) and says whether to go on.
+pub type Take<'a> = dyn FnMut(&[u8], u64, &[u8]) -> ControlFlow<()> + 'a;
 
 /// Walks versions in the order of [`compare_versions`](crate::base::key::compare_versions), both ways.
 ///
@@ -33,6 +37,17 @@ pub trait InternalIterator: Send {
     /// known at little cost.
     fn steps_below(&self, _bound: Option<&[u8]>) -> usize {
         0
+    }
+    /// Takes `steps` steps forward, no more than [`steps_below`](Self::steps_below) told of, and hands each version that it comes to to
+    /// `take`, until that breaks: then it says how many it took. It stands on the last version that it handed over.
+    fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        for step in 1..=steps {
+            self.next()?;
+            if take(self.key(), self.trailer(), self.value()).is_break() {
+                return Ok(ControlFlow::Break(step));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
     /// Whether each key comes once at most, with its newest version.
     fn has_distinct_keys(&self) -> bool {

@@ -130,12 +130,46 @@ pub fn compare_alike(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// The eight bytes of `key` behind `prefix` as a big-endian number: of two keys the one with the smaller number is the smaller, and only
+/// of equal numbers the keys have to be compared. Keys that begin otherwise lie before or behind them all.
+#[inline]
+pub fn word_behind(prefix: &[u8], key: &[u8]) -> u64 {
+    match key.strip_prefix(prefix) {
+        Some(rest) => match rest.first_chunk() {
+            Some(word) => u64::from_be_bytes(*word),
+            None => rest.iter().rev().fold(0, |number, &byte| number >> 8 | u64::from(byte) << 56),
+        },
+        None if key < prefix => 0,
+        None => u64::MAX,
+    }
+}
+
+/// What both begin with.
+pub fn common_prefix<'a>(a: &'a [u8], b: &[u8]) -> &'a [u8] {
+    let shared = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    a.get(..shared).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn words_tell_the_order(
+            prefix in proptest::collection::vec(0u8..2, 0..4),
+            a in proptest::collection::vec(0u8..2, 0..14),
+            b in proptest::collection::vec(0u8..2, 0..14),
+            behind: bool,
+        ) {
+            let whole = |key: &[u8]| if behind { [&prefix[..], key].concat() } else { key.to_vec() };
+            let (a, b) = (whole(&a), whole(&b));
+            let words = word_behind(&prefix, &a).cmp(&word_behind(&prefix, &b));
+            prop_assert!(words == a.cmp(&b) || words.is_eq());
+            prop_assert_eq!(compare_alike(&a, &b), a.cmp(&b));
+        }
+
         #[test]
         fn separator_separates(a: Vec<u8>, b: Vec<u8>) {
             prop_assume!(a < b);

@@ -51,6 +51,17 @@ pub struct Block {
     filter: Option<Box<Filter>>,
 }
 
+/// An entry of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What follows the common prefix in its key.
+    pub suffix: &'a [u8],
+    /// Sequence and kind, packed.
+    pub trailer: u64,
+    /// Its value.
+    pub value: &'a [u8],
+}
+
 /// Where the columns of a block of entries lie in its bytes. Small, so that a block's head is two cache lines.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shape {
@@ -156,6 +167,29 @@ impl Block {
     /// Value of entry `i`.
     pub fn value(&self, i: usize) -> &[u8] {
         &self.bytes[self.value_range(i)]
+    }
+
+    /// The entries from `from` on.
+    pub fn entries(&self, from: usize) -> impl Iterator<Item = Entry<'_>> {
+        let shape = &self.shape;
+        let from = from.min(self.count());
+        let mut suffix_at = self.offset(shape.key_offsets_at, shape.key_offset_width, from);
+        let mut value_at = self.offset(shape.value_offsets_at, shape.value_offset_width, from);
+        let (suffixes, values) = (
+            &self.bytes[shape.suffixes_at as usize..shape.values_at as usize],
+            &self.bytes[shape.values_at as usize..],
+        );
+        (from..self.count()).map(move |i| {
+            let suffix_end = self.offset(shape.key_offsets_at, shape.key_offset_width, i + 1);
+            let value_end = self.offset(shape.value_offsets_at, shape.value_offset_width, i + 1);
+            let entry = Entry {
+                suffix: &suffixes[suffix_at..suffix_end],
+                trailer: self.trailer(i),
+                value: &values[value_at..value_end],
+            };
+            (suffix_at, value_at) = (suffix_end, value_end);
+            entry
+        })
     }
 
     /// Where in [`bytes`](Self::bytes) the value of entry `i` lies.

@@ -16,7 +16,7 @@ use crate::table::table_iter::TableIterOptions;
 use crate::version::file_meta::KeyRange;
 use crate::version::level_cover::LevelCover;
 use crate::version::level_iter::LevelIter;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 /// A memory-only iterator steps over so many versions that are not shown, then answers `NeedsIo`: about a millisecond.
@@ -113,6 +113,31 @@ impl Iter {
     )]
     pub fn next(&mut self) -> Result<()> {
         self.inner.next()
+    }
+
+    /// Hands keys and values to `f`, from the one here on, until it breaks; then it stands on the one at which it broke, else nowhere.
+    /// Does what a loop over [`next`](Self::next) does, at a third of its cost where many keys in a row lie in one table or memtable.
+    ///
+    /// ```
+    /// # use haypile_lsm::{Db, Options, MemEnv, IterOptions};
+    /// # let db = Db::open(MemEnv::threaded(), std::path::Path::new("/db"), Options::default()).unwrap();
+    /// # let ks = db.default_keyspace();
+    /// # for key in ["a", "b", "c"] {
+    /// #     db.put(ks, key.as_bytes(), b"").unwrap();
+    /// # }
+    /// use std::ops::ControlFlow;
+    /// let mut iter = db.iter(ks, IterOptions::default()).unwrap();
+    /// iter.seek(b"b").unwrap();
+    /// let mut keys = Vec::new();
+    /// iter.for_each(|key, _value| {
+    ///     keys.push(key.to_vec());
+    ///     ControlFlow::Continue(())
+    /// })
+    /// .unwrap();
+    /// assert_eq!(keys, [b"b", b"c"]);
+    /// ```
+    pub fn for_each(&mut self, f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+        self.inner.for_each(f)
     }
 
     /// Goes to the key before; requires `valid()`.

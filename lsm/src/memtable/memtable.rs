@@ -18,7 +18,7 @@
 //! It deliberately never waits for I/O, knows no snapshots, and drops no version before the flush.
 
 use crate::base::error::Result;
-use crate::base::iter::InternalIterator;
+use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::{SequenceNumber, ValueKind, VersionKey, pack_trailer, unpack_trailer};
 use crate::base::range_delete::{Fragment, RangeTombstones, newest_at};
 use crate::base::rng::Rng;
@@ -30,6 +30,7 @@ use crate::memtable::skiplist::{Cursor, HEIGHT_MAX, NewestCursor, NodeRef, SkipL
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// No write of this memtable is in the log.
@@ -469,6 +470,10 @@ pub struct NewestIter {
 }
 
 impl InternalIterator for NewestIter {
+    fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        Ok(self.cursor.run(steps, |key, version| take(key, version.trailer(), version.value())))
+    }
+
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {
         self.cursor.steps_below(bound)
     }

@@ -33,6 +33,7 @@ use crate::memtable::arena::{Arena, NO_OFFSET, align};
 use crate::memtable::fingers::{FINGERS, Fingers};
 use crate::memtable::maps::Maps;
 use std::cmp;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -826,6 +827,31 @@ impl NewestCursor {
         self.list.step_back(&mut self.path, node);
         let place = self.at_or_before();
         self.stand(place);
+    }
+
+    /// Takes up to `steps` steps forward and hands each key and version that it comes to to `take`, until that breaks: then it says
+    /// how many it took. No more than [`steps_below`](Self::steps_below) told of.
+    pub fn run(
+        &mut self,
+        steps: usize,
+        mut take: impl FnMut(&[u8], VersionRef<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<usize> {
+        let (mut node, mut version_at) = (self.here(), self.version);
+        let mut flow = ControlFlow::Continue(());
+        for step in 1..=steps {
+            let Some((next, version)) = node.next().and_then(|next| Some((next, self.seen_of(next)?))) else {
+                // Not so if no more steps are asked for than were told of.
+                flow = ControlFlow::Break(step - 1);
+                break;
+            };
+            (node, version_at) = (next, version.offset);
+            if take(next.key(), version).is_break() {
+                flow = ControlFlow::Break(step);
+                break;
+            }
+        }
+        (self.node, self.version) = (node.offset, version_at);
+        flow
     }
 
     /// How many steps forward certainly lead to keys below `bound` (to any, without one); not all that there may be. Keys that come

@@ -12,16 +12,18 @@
 //!   last version before it. Turning around moves each of them over that gap.
 //! - `runner_up` is 0 (not known) or the place of the best source after the winner, which is 1 or 2.
 //! - `free` steps forward from here leave the winner in front, and the last bound that was given above its key.
+//! - `words` holds [`word_behind`] of the key of each source in the heap; of the winner's only while `is_below` is false.
 //! - Equal versions in several sources come in the order of the sources, so the order is total and walking back retraces
 //!   exactly the steps forward.
 //!
 //! It hides nothing and knows nothing of snapshots; see `visible_iter.rs` for that. Used by one thread at a time.
 
 use crate::base::error::{Error, Result};
-use crate::base::iter::InternalIterator;
-use crate::base::key::{SequenceNumber, ValueKind, VersionKey, compare_alike, unpack_trailer};
+use crate::base::iter::{InternalIterator, Take};
+use crate::base::key::{SequenceNumber, ValueKind, VersionKey, compare_alike, unpack_trailer, word_behind};
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ const STREAK: u32 = 4;
 /// Merges sources. Of equal versions the one of the source given first comes first.
 pub struct MergingIter {
     sources: Vec<Box<dyn InternalIterator>>,
+    /// What keys are expected to begin with.
+    prefix: Vec<u8>,
+    words: Vec<u64>,
     heap: Vec<usize>,
     runner_up: usize,
     direction: Direction,
@@ -53,8 +58,11 @@ impl MergingIter {
     /// Over `sources`; stands nowhere.
     pub fn new(sources: Vec<Box<dyn InternalIterator>>) -> MergingIter {
         let heap = Vec::with_capacity(sources.len());
+        let words = vec![0; sources.len()];
         MergingIter {
             sources,
+            prefix: Vec::new(),
+            words,
             heap,
             runner_up: 0,
             direction: Direction::Forward,
@@ -64,6 +72,25 @@ impl MergingIter {
             distinct: false,
             is_below: false,
         }
+    }
+
+    /// Keys that begin with `prefix` are compared by what follows it. Others may come too.
+    pub fn with_prefix(mut self, prefix: &[u8]) -> MergingIter {
+        self.prefix = prefix.to_vec();
+        self.heap.clear();
+        self
+    }
+
+    /// What [`with_prefix`](Self::with_prefix) said.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// [`word_behind`] the prefix of the key here.
+    #[inline]
+    pub fn word(&self) -> u64 {
+        let winner = self.heap[0];
+        if self.is_below { word_behind(&self.prefix, self.sources[winner].key()) } else { self.words[winner] }
     }
 
     /// Moves every source by `each` and starts the heap anew. Stands nowhere after an error.
@@ -85,22 +112,29 @@ impl MergingIter {
         self.direction = direction;
         self.runner_up = 0;
         self.heap.clear();
-        self.heap.extend((0..self.sources.len()).filter(|&source| self.sources[source].valid()));
+        for (number, source) in self.sources.iter().enumerate().filter(|(_, source)| source.valid()) {
+            self.words[number] = word_behind(&self.prefix, source.key());
+            self.heap.push(number);
+        }
         for place in (0..self.heap.len() / 2).rev() {
             self.sift_down(place);
         }
     }
 
     /// Whether source `a` comes before source `b` in the present direction. Both stand on a version.
+    #[inline]
     fn wins(&self, a: usize, b: usize) -> bool {
-        let (x, y) = (&self.sources[a], &self.sources[b]);
-        let order = compare_alike(x.key(), y.key())
-            .then_with(|| y.trailer().cmp(&x.trailer()))
-            .then_with(|| a.cmp(&b));
+        let order = self.words[a].cmp(&self.words[b]).then_with(|| self.compare(a, b));
         match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Reverse => order == Ordering::Greater,
         }
+    }
+
+    #[inline(never)]
+    fn compare(&self, a: usize, b: usize) -> Ordering {
+        let (x, y) = (&self.sources[a], &self.sources[b]);
+        compare_alike(x.key(), y.key()).then_with(|| y.trailer().cmp(&x.trailer())).then_with(|| a.cmp(&b))
     }
 
     fn sift_down(&mut self, mut place: usize) {
@@ -155,6 +189,26 @@ impl MergingIter {
         self.free > 0 && self.distinct
     }
 
+    /// Takes all steps of which [`next_is_alone`](Self::next_is_alone) holds, handing the versions to `take` until that breaks. Stands on the
+    /// last version that it handed over.
+    pub fn run_alone(&mut self, take: &mut Take<'_>) -> Result<ControlFlow<()>> {
+        if !self.next_is_alone() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.is_below = true;
+        let winner = self.heap[0];
+        match self.sources[winner].run(self.free, take).inspect_err(|_| self.heap.clear())? {
+            ControlFlow::Continue(()) => {
+                self.free = 0;
+                Ok(ControlFlow::Continue(()))
+            }
+            ControlFlow::Break(taken) => {
+                self.free -= taken.min(self.free);
+                Ok(ControlFlow::Break(()))
+            }
+        }
+    }
+
     /// Whether the key here is known to lie below the bound that the last step was given.
     pub fn is_below(&self) -> bool {
         self.is_below
@@ -182,6 +236,7 @@ impl MergingIter {
             self.sift_down(0);
             return Ok(());
         }
+        self.words[winner] = word_behind(&self.prefix, source.key());
         if self.heap.len() == 1 {
             return Ok(());
         }

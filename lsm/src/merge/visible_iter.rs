@@ -27,14 +27,16 @@
 //! Whoever makes one guarantees that every write at or below the read point is already in its sources and covers.
 
 use crate::base::error::{Error, Result};
-use crate::base::iter::InternalIterator;
+use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::{
-    SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, compare_alike, compare_versions,
+    SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, common_prefix, compare_alike, compare_versions,
+    pack_trailer, word_behind,
 };
 use crate::base::range_delete::RangeTombstones;
 use crate::merge::merging_iter::{MergingIter, out_of_order, split_point_trailer};
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Sequence numbers from here on are of writes that are not committed yet (an [`IndexedBatch`] laid over a read point).
@@ -92,6 +94,10 @@ pub struct VisibleIter {
     stopped: bool,
     state: State,
     key: Vec<u8>,
+    /// [`word_behind`] the prefix of `key`, if `key_is_stale` is false.
+    word: u64,
+    /// The same of `upper`.
+    upper_word: u64,
     /// Forward: `key` is another one.
     key_is_stale: bool,
     value: Vec<u8>,
@@ -108,8 +114,11 @@ impl VisibleIter {
         upper: Option<Vec<u8>>,
     ) -> VisibleIter {
         covers.retain(|cover| cover.has_tombstones());
+        let prefix = lower.as_deref().zip(upper.as_deref()).map_or(&[][..], |(a, b)| common_prefix(a, b));
         VisibleIter {
-            source,
+            word: 0,
+            upper_word: upper.as_deref().map_or(u64::MAX, |upper| word_behind(prefix, upper)),
+            source: source.with_prefix(prefix),
             covers,
             read,
             lower,
@@ -226,9 +235,47 @@ impl VisibleIter {
                 self.remember_key();
                 self.source.next_towards(self.upper.as_deref())?;
             }
-            State::Reverse => self.source.seek(oldest_of(&self.key))?,
+            State::Reverse => {
+                self.source.seek(oldest_of(&self.key))?;
+                self.word = word_behind(self.source.prefix(), &self.key);
+            }
         }
         self.find_forward(true)
+    }
+
+    /// Hands keys and values to `f`, from the one here on, until it breaks; then it stands on the one at which it broke, else nowhere.
+    /// Cheaper than single steps where one source has many keys in a row.
+    pub fn for_each(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+        let read = self.read;
+        // One function for steps and runs, so that `f` is compiled into it.
+        let take: &mut Take<'_> = &mut |key, trailer, value| {
+            if trailer as u8 != ValueKind::Put as u8 || !sees(read, trailer >> 8) {
+                return ControlFlow::Break(());
+            }
+            f(key, value)
+        };
+        while self.valid() {
+            if take(self.key(), pack_trailer(0, ValueKind::Put), self.value()).is_break() {
+                return Ok(());
+            }
+            if self.state != State::Forward || !self.covers.is_empty() || !self.source.next_is_alone() {
+                self.next()?;
+                continue;
+            }
+            self.leave_for_seek();
+            let flow = self.source.run_alone(take)?;
+            let (sequence, kind) = split_point_trailer(self.source.trailer())?;
+            if kind != ValueKind::Put || !self.sees(sequence) {
+                self.find_forward(false)?;
+                continue;
+            }
+            (self.state, self.key_is_stale) = (State::Forward, true);
+            if flow.is_break() {
+                return Ok(());
+            }
+            self.next()?;
+        }
+        Ok(())
     }
 
     /// Standing forward, before the source moves.
@@ -236,6 +283,7 @@ impl VisibleIter {
         if self.key_is_stale {
             self.key.clear();
             self.key.extend_from_slice(self.source.key());
+            self.word = self.source.word();
             self.key_is_stale = false;
         }
     }
@@ -275,13 +323,20 @@ impl VisibleIter {
         let mut skip_group = skip_group;
         let mut in_row = 0;
         while self.source.valid() {
-            let key = self.source.key();
-            let order = if in_group { compare_alike(&self.key, key) } else { Ordering::Less };
+            let (key, word) = (self.source.key(), self.source.word());
+            let order = match in_group {
+                true => self.word.cmp(&word).then_with(|| compare_alike(&self.key, key)),
+                false => Ordering::Less,
+            };
             if order == Ordering::Greater {
                 return Err(out_of_order(key));
             }
             if order == Ordering::Less {
-                if !self.source.is_below() && self.upper.as_deref().is_some_and(|upper| key >= upper) {
+                // Of smaller words the key is below.
+                if word >= self.upper_word
+                    && !self.source.is_below()
+                    && self.upper.as_deref().is_some_and(|upper| key >= upper)
+                {
                     return Ok(());
                 }
                 if in_group && self.skipped >= self.stop_at {
@@ -290,6 +345,7 @@ impl VisibleIter {
                 }
                 self.key.clear();
                 self.key.extend_from_slice(key);
+                self.word = word;
                 (in_group, skip_group, in_row) = (true, false, 0);
             }
             let (sequence, kind) = split_point_trailer(self.source.trailer())?;
@@ -387,7 +443,7 @@ impl VisibleIter {
     }
 
     fn sees(&self, sequence: SequenceNumber) -> bool {
-        sequence <= self.read || sequence >= UNCOMMITTED
+        sees(self.read, sequence)
     }
 
     /// Whether a range tombstone that is seen hides the version of `key` at `sequence`.
@@ -399,6 +455,12 @@ impl VisibleIter {
         self.skipped += 1;
         if self.skipped > self.skip_max { Err(Error::NeedsIo) } else { Ok(()) }
     }
+}
+
+/// Whether a reader at `read` sees what was written at `sequence`.
+#[inline]
+fn sees(read: SequenceNumber, sequence: SequenceNumber) -> bool {
+    sequence <= read || sequence >= UNCOMMITTED
 }
 
 /// Seeks on from a version of a key to a later one, or behind them all. In an unsorted table that might lead back, and round for ever.
@@ -479,6 +541,8 @@ mod tests {
         SeekBefore(u8),
         Next,
         Prev,
+        /// Breaks at the so-manieth.
+        ForEach(usize),
     }
 
     fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -489,6 +553,7 @@ mod tests {
             2 => (0..KEYS).prop_map(Move::SeekBefore),
             6 => Just(Move::Next),
             6 => Just(Move::Prev),
+            2 => (1usize..8).prop_map(Move::ForEach),
         ];
         proptest::collection::vec(one, 1..40)
     }
@@ -567,6 +632,17 @@ mod tests {
                     (Move::SeekBefore(k), _) => (iter.seek_before(&key_of(k)), upto(Bound::Excluded(key_of(k)))),
                     (Move::Next, Some(here)) => (iter.next(), from(Bound::Excluded(here.clone()))),
                     (Move::Prev, Some(here)) => (iter.prev(), upto(Bound::Excluded(here.clone()))),
+                    (Move::ForEach(count), Some(here)) => {
+                        let mut given = Vec::new();
+                        let result = iter.for_each(|key, value| {
+                            given.push((key.to_vec(), value.to_vec()));
+                            if given.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                        });
+                        let due = seen.range(here.clone()..).take(count).map(|(k, v)| (k.clone(), v.clone()));
+                        let due = due.collect::<Vec<_>>();
+                        prop_assert!(due.starts_with(&given) && (result.is_err() || given == due));
+                        (result, due.get(count - 1).map(|(key, _)| key.clone()))
+                    }
                     (_, None) => continue,
                 };
                 at = to;
@@ -717,6 +793,21 @@ mod tests {
                 vec![Box::new(VectorIter::new(upper)), Box::new(VectorIter::new(lower))];
             let mut iter = VisibleIter::new(MergingIter::new(sources), Vec::new(), READ, None, Some(vec![190]));
             let shown: Vec<(u8, u64)> = model.into_iter().filter(|(key, _)| *key < 190).collect();
+            // In one go from each place on, and with a break there.
+            for at in 0..shown.len() {
+                let mut given = Vec::new();
+                let mut give = |key: &[u8], value: &[u8]| {
+                    given.push((key[0], u64::from_le_bytes(value.try_into().unwrap())));
+                    if given.len() == at + 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                iter.seek_to_first().unwrap();
+                iter.for_each(&mut give).unwrap();
+                prop_assert_eq!(iter.key()[0], shown[at].0);
+                iter.next().unwrap();
+                iter.for_each(&mut give).unwrap();
+                prop_assert!(!iter.valid());
+                prop_assert_eq!(&given, &shown);
+            }
             iter.seek_to_first().unwrap();
             for (at, (key, value)) in shown.iter().enumerate() {
                 prop_assert_eq!((iter.key(), iter.value()), (&[*key][..], &value.to_le_bytes()[..]));

@@ -9,7 +9,7 @@
 //! what readers need nor wait for the disk once a block.
 
 use crate::base::error::Result;
-use crate::base::iter::InternalIterator;
+use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::{VersionKey, pack_trailer};
 use crate::base::metrics::Metrics;
 use crate::base::options::ReadOptions;
@@ -17,6 +17,7 @@ use crate::block::block::{Block, BlockKey, BlockKind};
 use crate::table::format::{FOOTER_BYTES, Handle};
 use crate::table::table::Table;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What compaction reads at once.
@@ -327,6 +328,27 @@ impl InternalIterator for TableIter {
     fn value(&self) -> &[u8] {
         debug_assert!(self.valid);
         self.data.as_ref().map_or(&[], |data| data.value(self.at))
+    }
+
+    fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        let Some(data) = self.data.as_ref().filter(|_| self.valid) else { return Ok(ControlFlow::Break(0)) };
+        let start = self.at;
+        let prefix = data.common_prefix().len();
+        for entry in data.entries(start + 1).take(steps) {
+            self.at += 1;
+            let key = match self.bare {
+                true => entry.suffix,
+                false => {
+                    self.key.truncate(prefix);
+                    self.key.extend_from_slice(entry.suffix);
+                    &self.key
+                }
+            };
+            if take(key, entry.trailer, entry.value).is_break() {
+                return Ok(ControlFlow::Break(self.at - start));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Those that lie in the same block.

@@ -4,13 +4,13 @@
 //! the first and the last file it still gives versions outside of them, which is for whoever reads it to cut off.
 
 use crate::base::error::Result;
-use crate::base::iter::InternalIterator;
+use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::VersionKey;
 use crate::table::table_iter::{TableIter, TableIterOptions};
 use crate::version::file_meta::{KeyRange, overlapping};
 use crate::version::version::{Level, TableOpener};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 /// An owned iterator over a sorted level (not L0).
@@ -165,6 +165,10 @@ impl InternalIterator for LevelIter {
 
     fn value(&self) -> &[u8] {
         self.current.as_ref().map_or(&[], |iter| iter.value())
+    }
+
+    fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        self.current.as_mut().map_or(Ok(ControlFlow::Break(0)), |iter| iter.run(steps, take))
     }
 
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {
