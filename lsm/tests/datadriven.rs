@@ -24,6 +24,7 @@ use haypile_lsm::base::limits::LEVELS;
 use haypile_lsm::compaction::picker::{ManualCompaction, PickerInput, manual_is_done, pick};
 use haypile_lsm::compaction::plan::{InProgress, JobId};
 use haypile_lsm::compaction::targets::{CoveredBytes, PickerOptions, Shape, debt_bytes, l0_is_due, targets};
+use haypile_lsm::compaction::wasted_steps::Wasted;
 use haypile_lsm::version::file_meta::{FileMeta, OwnedKeyRange, newest_first};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -200,6 +201,11 @@ impl PickerState {
         let covered = case.text("covered").unwrap_or("").split(',').filter_map(|pair| pair.split_once(':'));
         let covered = covered.map(|(file, bytes)| (file.parse().unwrap(), bytes.parse().unwrap()));
         let covered_bytes = covered.collect::<CoveredBytes>();
+        let wasted = case.text("wasted").map(|range| {
+            let (start, end) = range.split_once("..").unwrap();
+            let range = OwnedKeyRange { start: start.into(), end: Bound::Excluded(end.into()) };
+            Wasted { range, steps: case.number("steps", 0) }
+        });
         let mut lines = Vec::new();
         for _ in 0..case.number("jobs", 1) {
             let input = PickerInput {
@@ -207,6 +213,7 @@ impl PickerState {
                 busy: &self.busy,
                 options: self.options.as_ref().unwrap(),
                 manual: manual.as_ref(),
+                wasted: wasted.as_ref(),
                 covered_bytes: &covered_bytes,
                 oldest_snapshot: case.number("snapshot", SEQUENCE_MAX),
                 now_ms: case.number("now", 0),

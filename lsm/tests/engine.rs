@@ -99,6 +99,49 @@ fn a_long_run_of_deletes_is_gone_within_a_minute() {
 }
 
 #[test]
+fn what_readers_walk_over_in_vain_is_cleared_away() {
+    const KEYS: u32 = 20_000;
+    let env = MemEnv::new();
+    let options = Options { memtable_bytes: 32 << 20, memtable_total_bytes: 96 << 20, ..Options::default() };
+    let (db, keyspaces) = open(env.clone(), options).unwrap();
+    let key = |number: u32| format!("k{number:07}").into_bytes();
+    for round in 0..3u32 {
+        for number in 0..KEYS {
+            // Of the last round only every fourth key stays.
+            match round == 2 && number % 4 > 0 {
+                true => db.delete(keyspaces[0], &key(number)).unwrap(),
+                false => db.put(keyspaces[0], &key(number), &round.to_be_bytes()).unwrap(),
+            };
+        }
+        db.flush(keyspaces[0]).unwrap();
+        while db.step().unwrap() {}
+    }
+    let walk = || {
+        let mut iter = db.iter(keyspaces[0], IterOptions::prefix(b"k")).unwrap();
+        let mut count = 0;
+        iter.seek_to_first().unwrap();
+        while iter.valid() {
+            count += 1;
+            iter.next().unwrap();
+        }
+        assert_eq!(count, KEYS / 4);
+    };
+    let files = || {
+        let named = |name: &str| name.starts_with("keyspace_a_level");
+        db.properties().into_iter().filter(|(name, _)| named(name)).collect::<Vec<_>>()
+    };
+    let before = files();
+    walk();
+    while db.step().unwrap() {}
+    assert_eq!(files(), before, "one walk does not pay for a compaction");
+    (0..4).for_each(|_| walk());
+    while db.step().unwrap() {}
+    let after = files();
+    assert!(after.len() == 1 && after[0].0.contains("level6"), "{before:?} {after:?}");
+    walk();
+}
+
+#[test]
 fn a_database_that_is_opened_often_keeps_few_segments() {
     let env = MemEnv::new();
     for turn in 0..40u32 {

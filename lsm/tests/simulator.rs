@@ -143,6 +143,7 @@ impl World {
             busy: &self.busy,
             options: &self.options,
             manual: self.manual.as_ref(),
+            wasted: None,
             covered_bytes,
             oldest_snapshot: self.oldest_snapshot,
             now_ms: self.now_ms,

@@ -5,7 +5,8 @@
 //! 1. levels that hold up the rest, the most urgent first (`L0`, `LevelSize` of at least 100 %; `IntraL0` if L0 is stuck)
 //! 2. what somebody asked for (`Manual`)
 //! 3. levels merely above their target (`LevelSize`)
-//! 4. space that deletes hold (`Tombstones`), then files that grew old (`Age`)
+//! 4. what readers walk over in vain (`Reads`, see `wasted_steps.rs`)
+//! 5. space that deletes hold (`Tombstones`), then files that grew old (`Age`)
 //!
 //! *Urgency* divides the size of a level by its target, but by no less than `base_level_bytes`: the base level may have a
 //! target far below one batch out of L0, and must not starve L0 for it. *Whether* a level is too large is judged by the
@@ -21,6 +22,7 @@ use crate::compaction::targets::{
     BOTTOM, CoveredBytes, LevelFiles, PickerOptions, Shape, Targets, entry_bytes, l0_is_due, l0_urgency,
     percent, targets, weight,
 };
+use crate::compaction::wasted_steps::Wasted;
 use crate::version::file_meta::{FileMeta, OwnedKeyRange, hull, overlapping};
 use std::ops::Range;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct PickerInput<'a> {
     pub options: &'a PickerOptions,
     /// What somebody asked for.
     pub manual: Option<&'a ManualCompaction>,
+    /// Where readers take many steps in vain.
+    pub wasted: Option<&'a Wasted>,
     /// What range tombstones cover.
     pub covered_bytes: &'a CoveredBytes,
     /// The oldest snapshot; [`SEQUENCE_MAX`] without one. Tombstones at or below it can be dropped from the last level.
@@ -93,6 +97,7 @@ pub fn pick(input: &PickerInput<'_>) -> Option<Plan> {
         .or_else(|| picker.pick_intra_l0())
         .or_else(|| picker.pick_manual())
         .or_else(|| rest.clone().find_map(|&(level, _)| picker.pick_overfull(level)))
+        .or_else(|| picker.pick_reads())
         .or_else(|| picker.pick_tombstones())
         .or_else(|| picker.pick_age())
 }
@@ -224,6 +229,22 @@ impl<'a> Picker<'a> {
             && (level < BOTTOM || old || droppable)
     }
 
+    /// One step down for the uppermost files in the range that readers waste their steps in, once they are as many as its entries.
+    fn pick_reads(&self) -> Option<Plan> {
+        let wasted = self.input.wasted?;
+        let range = wasted.range.as_range();
+        let inside = |file: &&Arc<FileMeta>| file.range().overlaps(&range);
+        let level = (0..BOTTOM).find(|&level| self.files(level).iter().any(|file| inside(&file)))?;
+        let plan = self
+            .files(level)
+            .iter()
+            .rev()
+            .filter(inside)
+            .find_map(|file| self.plan(Reason::Reads, level, file))?;
+        let entries = plan.files().fold(0u64, |sum, file| sum.saturating_add(file.entries));
+        (entries <= wasted.steps).then_some(plan)
+    }
+
     /// The file whose deletes free the most for what it costs to bring them down.
     fn pick_tombstones(&self) -> Option<Plan> {
         let mut gains = Vec::new();
@@ -332,7 +353,7 @@ impl<'a> Picker<'a> {
         // Moving a file keeps its tombstones (and what a filter would drop), so who is after those merges.
         let trivial_move = output_level != level
             && second.is_empty()
-            && !matches!(reason, Reason::Tombstones | Reason::Age)
+            && !matches!(reason, Reason::Reads | Reason::Tombstones | Reason::Age)
             && total(&grandparents) <= self.options().grandparent_bytes_max()
             && disjoint(&first);
         let plan = Plan { reason, level, output_level, inputs: [first, second], grandparents, trivial_move };

@@ -21,6 +21,8 @@ pub enum Reason {
     LevelSize,
     /// Somebody called for it.
     Manual,
+    /// Readers have walked over what is dead for longer than it takes to clear it away.
+    Reads,
     /// A file is full of deletes, or its range tombstones cover much.
     Tombstones,
     /// A file is old.
@@ -35,6 +37,7 @@ impl Reason {
             Reason::IntraL0 => "intra-l0",
             Reason::LevelSize => "size",
             Reason::Manual => "manual",
+            Reason::Reads => "reads",
             Reason::Tombstones => "tombstones",
             Reason::Age => "age",
         }

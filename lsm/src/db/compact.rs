@@ -106,8 +106,9 @@ fn rank(reason: Reason) -> usize {
         Reason::IntraL0 => 1,
         Reason::LevelSize => 2,
         Reason::Manual => 3,
-        Reason::Tombstones => 4,
-        Reason::Age => 5,
+        Reason::Reads => 4,
+        Reason::Tombstones => 5,
+        Reason::Age => 6,
     }
 }
 
@@ -124,6 +125,7 @@ fn plan_for(
         busy: jobs.compacting.get(&keyspace.id).unwrap_or(&none),
         options: &shared.picker_options(),
         manual,
+        wasted: keyspace.wasted_steps.due().as_ref(),
         covered_bytes: &covered_bytes(shared, version),
         oldest_snapshot: shared.snapshots.sequences().first().copied().unwrap_or(SEQUENCE_MAX),
         now_ms: shared.env.unix_ms(),
@@ -146,6 +148,9 @@ fn covered_bytes(shared: &Shared, version: &Version) -> CoveredBytes {
 }
 
 fn claim(jobs: &mut Jobs, keyspace: &Arc<KeyspaceView>, plan: Plan) -> Claimed {
+    if plan.reason == Reason::Reads {
+        keyspace.wasted_steps.spend();
+    }
     let job = jobs.compacting.entry(keyspace.id).or_default().start(&plan);
     Claimed { keyspace: keyspace.clone(), plan, job }
 }

@@ -44,8 +44,18 @@ const MEMORY_ONLY_SKIPS_MAX: u64 = 4096;
 pub struct Iter {
     inner: VisibleIter,
     sequence: SequenceNumber,
+    keyspace: KeyspaceId,
     /// Keeps tables and memtables alive.
-    _view: Arc<View>,
+    view: Arc<View>,
+}
+
+impl Drop for Iter {
+    fn drop(&mut self) {
+        if let Some(keyspace) = self.view.keyspace(self.keyspace) {
+            let (lower, upper) = self.inner.bounds();
+            keyspace.wasted_steps.note(lower, upper, self.inner.steps_in_vain());
+        }
+    }
 }
 
 impl std::fmt::Debug for Iter {
@@ -258,7 +268,8 @@ fn iter_over(
         return Ok(Iter {
             inner: nothing(options, reader.sequence()),
             sequence: reader.sequence(),
-            _view: view,
+            keyspace: id,
+            view,
         });
     }
     let mut sources = sources(reader.shared(), keyspace, &bounds, &options.read, reader.sequence())?;
@@ -272,7 +283,7 @@ fn iter_over(
     if options.read.memory_only {
         inner = inner.with_skip_limit(MEMORY_ONLY_SKIPS_MAX);
     }
-    Ok(Iter { inner, sequence, _view: view })
+    Ok(Iter { inner, sequence, keyspace: id, view })
 }
 
 fn nothing(options: IterOptions, sequence: SequenceNumber) -> VisibleIter {

@@ -42,6 +42,7 @@ pub fn get_or_create(shared: &Shared, name: &str, options: KeyspaceOptions) -> R
         memtable: Arc::new(Memtable::within(&shared.maps, shared.options.memtable_bytes, memtable_number)?),
         immutables: Vec::new(),
         version: Arc::new(Version::empty()),
+        wasted_steps: Arc::default(),
         flushed_lsn: 0,
     };
     let writer = shared.view.writer();

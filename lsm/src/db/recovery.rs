@@ -218,6 +218,7 @@ impl Replay {
                 )?),
                 immutables: Vec::new(),
                 version: Arc::new(Version::new(keyspace.levels(), reaper)?),
+                wasted_steps: Arc::default(),
                 flushed_lsn: keyspace.flushed,
             });
             replay.next_memtable += 1;

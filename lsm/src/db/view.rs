@@ -13,6 +13,7 @@ use crate::base::batch::KeyspaceId;
 use crate::base::hooks::CompactionHooks;
 use crate::base::key::Lsn;
 use crate::base::options::KeyspaceOptions;
+use crate::compaction::wasted_steps::WastedSteps;
 use crate::memtable::memtable::Memtable;
 use crate::version::version::Version;
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
@@ -36,6 +37,8 @@ pub struct KeyspaceView {
     pub immutables: Vec<Arc<Memtable>>,
     /// The tables.
     pub version: Arc<Version>,
+    /// What its iterators stepped over in vain; of all views of the keyspace.
+    pub wasted_steps: Arc<WastedSteps>,
     /// Everything of this keyspace up to here is in tables.
     pub flushed_lsn: Lsn,
 }

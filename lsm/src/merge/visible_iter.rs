@@ -88,6 +88,8 @@ pub struct VisibleIter {
     upper: Option<Vec<u8>>,
     /// Versions stepped over since it was made.
     skipped: u64,
+    /// Those of them that were shown, in reverse.
+    shown: u64,
     skip_max: u64,
     stop_at: u64,
     /// It stands nowhere because it was to stop, behind `key`.
@@ -124,6 +126,7 @@ impl VisibleIter {
             lower,
             upper,
             skipped: 0,
+            shown: 0,
             skip_max: u64::MAX,
             stop_at: u64::MAX,
             stopped: false,
@@ -151,6 +154,16 @@ impl VisibleIter {
     /// If it stopped before it came to a key or to the end: the key behind which it is to go on.
     pub fn stopped_behind(&self) -> Option<&[u8]> {
         self.stopped.then_some(&self.key)
+    }
+
+    /// Versions stepped over that are not shown.
+    pub fn steps_in_vain(&self) -> u64 {
+        self.skipped.saturating_sub(self.shown)
+    }
+
+    /// The bounds, as given.
+    pub fn bounds(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        (self.lower.as_deref(), self.upper.as_deref())
     }
 
     /// Whether it stands on a key.
@@ -391,6 +404,7 @@ impl VisibleIter {
             let shown =
                 newest.is_some_and(|(sequence, kind)| kind == ValueKind::Put && !self.covered(sequence));
             if shown {
+                self.shown += 1;
                 self.state = State::Reverse;
                 return Ok(());
             }
