@@ -7,7 +7,8 @@
 #   list     LPUSH and RPOP on one list
 #   stream   XADD with MAXLEN
 #
-# Prints the rate of each minute, and the last minute's in relation to the first's (at least 0.70 is meant).
+# Prints the rate of each minute, its relation to the first's (at least 0.70 is meant), and the server's processor time for a command in
+# microseconds, which tells more where the machine has other work.
 #
 #   STEP (seconds a minute has, default 60), HAYPILE_BIN (else a release build), WORK (default target/churn), FLAGS (default --memory-budget 512mb)
 # No names of files for the star of XADD.
@@ -32,6 +33,11 @@ mkdir -p "$work"
 
 pids=()
 trap 'for pid in "${pids[@]:-}"; do [ -z "$pid" ] || kill -9 "$pid" 2> /dev/null || true; done' EXIT
+
+# Processor time of a process in clock ticks.
+ticks() {
+  awk '{ print $14 + $15 }' "/proc/$1/stat"
+}
 
 # The pair of commands, each run over and over beside the other; 100,000 elements stay.
 load() {
@@ -79,7 +85,9 @@ for pattern in "${patterns[@]}"; do
       loaders+=($!)
       pids+=($!)
     done
+    ticks_before=$(ticks "$server")
     sleep "$step"
+    ticks_after=$(ticks "$server")
     after=$(redis-cli -p "$port" info stats | tr -d '\r' | sed -n 's/^total_commands_processed://p')
     kill "${loaders[@]}" 2> /dev/null || true
     wait "${loaders[@]}" 2> /dev/null || true
@@ -87,7 +95,9 @@ for pattern in "${patterns[@]}"; do
     [ "$minute" -gt 1 ] || first=$rate
     size=$(du -sm "$work/data" | cut -f1)
     ratio=$(awk -v a="$rate" -v b="$first" 'BEGIN { printf "%.2f", b ? a / b : 0 }')
-    printf '%-7s minute %3d  %8d commands/s  %5s of the first  %6d MB on disk\n' "$pattern" "$minute" "$rate" "$ratio" "$size"
+    us=$(awk -v t=$((ticks_after - ticks_before)) -v hz="$(getconf CLK_TCK)" -v n=$((after - before)) \
+      'BEGIN { printf "%.2f", n ? t / hz * 1e6 / n : 0 }')
+    printf '%-7s minute %3d  %8d commands/s  %5s of the first  %6s us each  %6d MB on disk\n' "$pattern" "$minute" "$rate" "$ratio" "$us" "$size"
   done
   kill "$server"
   wait "$server" || true

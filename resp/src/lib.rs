@@ -7,6 +7,7 @@
 //! | `scan` | line ends and numbers |
 //! | `inline` | commands typed as a line of words |
 //! | `request` | [`RequestParser`]: bytes of a client to ranges of arguments, in any pieces |
+//! | `peek` | [`peek()`](peek()): a look at a request whose turn has not come |
 //! | `digits` | the digits of doubles |
 //! | `reply` | [`ReplyWriter`]: replies in either protocol |
 //! | `value` | [`ReplyReader`]: replies back to values, for tests and tools |
@@ -37,12 +38,14 @@ mod error;
 mod scan;
 mod inline;
 mod request;
+mod peek;
 mod digits;
 mod reply;
 mod value;
 
 pub use error::{ProtocolError, ReplyError};
 pub use limits::{Limits, ReplyLimits};
+pub use peek::{Peeked, peek};
 pub use reply::{Mark, Protocol, ReplyWriter, Sink, append_double, append_integer};
 pub use request::{Progress, RequestParser};
 pub use scan::{parse_i64, parse_u64};

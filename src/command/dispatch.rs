@@ -17,6 +17,7 @@ use crate::command::acl::check::{Asked, check, note_denied, refusal};
 use crate::command::changes::{record, remember, remember_own, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
+use crate::command::look_ahead::LookAhead;
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
 use crate::command::service::{self, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
@@ -118,6 +119,7 @@ pub struct Executor {
     /// Those who wait for what the last command wrote, and whom it could not serve here.
     unserved: Option<Box<Service>>,
     random: u64,
+    ahead: LookAhead,
     /// The end of the last command is the beginning of the next: one look at the clock a command.
     now_ns: u64,
     /// Wall time (us) minus monotonic time (us) when [`Executor::look_at_clock`] was last called.
@@ -139,6 +141,7 @@ impl Executor {
             keys: Vec::new(),
             unserved: None,
             random: seed | 1,
+            ahead: LookAhead::default(),
             now_ns: 0,
             wall_offset_us: 0,
             server,
@@ -149,6 +152,11 @@ impl Executor {
     pub fn keys_of<'a>(&self, args: &Args<'a>, mut found: impl FnMut(&'a [u8])) {
         let Some(command) = self.table.find(args.name()) else { return };
         find_command_keys(command.facts, args, |index, _| found(args.get(index)));
+    }
+
+    /// Has what the next commands of a pipeline need fetched into the processor's cache. Returns how many of them were looked at.
+    pub fn look_ahead(&mut self, db: usize, input: &[u8]) -> usize {
+        self.ahead.look(self.table, &self.store, db, input)
     }
 
     /// Sets the time at which the next command begins. To be called when there may have been a pause since the last.

@@ -42,6 +42,7 @@ pub mod migrate;
 pub mod sort;
 pub mod debug;
 pub mod transactions;
+pub mod look_ahead;
 pub mod service;
 pub mod key_ranges;
 pub mod table;

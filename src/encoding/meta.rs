@@ -225,6 +225,11 @@ fn take_u64(rest: &mut &[u8]) -> Option<u64> {
 #[inline]
 pub fn put_key(out: &mut Vec<u8>, space: Space, user_key: &[u8]) {
     out.clear();
+    append_key(out, space, user_key);
+}
+
+/// Appends a key of this keyspace.
+pub fn append_key(out: &mut Vec<u8>, space: Space, user_key: &[u8]) {
     out.extend_from_slice(&space.to_be_bytes());
     out.extend_from_slice(user_key);
 }

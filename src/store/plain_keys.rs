@@ -49,6 +49,13 @@ impl PlainKeys {
         ((hash >> 32) as u32).max(1)
     }
 
+    /// Reads the bucket of a hash, so that it is in the processor's cache when it is asked.
+    #[inline]
+    pub fn touch(&self, hash: u64) {
+        let [first, ..] = self.bucket(hash);
+        std::hint::black_box(first.load(Relaxed));
+    }
+
     /// Whether the key with this hash is known to hold a plain record. Under the key's lock.
     #[inline]
     pub fn contains(&self, hash: u64) -> bool {

@@ -8,7 +8,7 @@ use crate::base::metrics::MetricsSnapshot;
 use crate::base::options::{IterOptions, KeyspaceOptions, Options, ReadOptions, WriteOptions};
 use crate::db::background::{self, Background};
 use crate::db::iter::{Iter, iter};
-use crate::db::read::{Found, PinnedValue, Reader, count_needs_io, latest, may_contain, read};
+use crate::db::read::{Found, PinnedValue, Reader, count_needs_io, latest, look_ahead, may_contain, read};
 use crate::db::snapshots::Snapshot;
 use crate::db::state::{Shared, lock};
 use crate::db::status::MemoryUse;
@@ -137,6 +137,24 @@ impl Db {
         let answer =
             read(&self.shared, keyspace, key, options, |found| with(found.as_ref().map(Found::value)));
         count_needs_io(&self.shared, answer)
+    }
+
+    /// A hint that these keys (the first 16 of them) will be read soon, or written if `to_write`: has what that will look at in the memtables
+    /// fetched into the processor's cache. A search waits for memory again and again; those of several keys wait together. Cost: about
+    /// as much as the reads or writes themselves would without waiting, so it pays for keys all over a large memtable, in batches.
+    ///
+    /// ```
+    /// # use haypile_lsm::{Db, Options, MemEnv};
+    /// # let db = Db::open(MemEnv::threaded(), std::path::Path::new("/db"), Options::default()).unwrap();
+    /// # let ks = db.default_keyspace();
+    /// let keys = [&b"apple"[..], b"pear", b"plum"];
+    /// db.look_ahead(ks, keys.iter().copied(), true);
+    /// for key in keys {
+    ///     db.put(ks, key, b"1").unwrap();
+    /// }
+    /// ```
+    pub fn look_ahead<'k>(&self, keyspace: KeyspaceId, keys: impl Iterator<Item = &'k [u8]>, to_write: bool) {
+        look_ahead(&self.shared, keyspace, keys, to_write);
     }
 
     /// Looks a key up. Errors: `NeedsIo` for a memory-only read that would have to touch the disk, `Corruption`, `Io`.

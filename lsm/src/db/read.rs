@@ -17,7 +17,7 @@ use crate::block::block::Block;
 use crate::db::state::Shared;
 use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
-use crate::memtable::skiplist::ValueAt;
+use crate::memtable::skiplist::{TOGETHER_MAX, ValueAt};
 use crate::table::table::Table;
 use crate::version::version::TableFile;
 use crossbeam_epoch::Guard;
@@ -275,4 +275,22 @@ pub fn count_needs_io<R>(shared: &Shared, result: Result<R>) -> Result<R> {
         shared.metrics.reads_needing_io.fetch_add(1, Ordering::Relaxed);
     }
     result
+}
+
+/// See [`Db::look_ahead`](crate::db::db::Db::look_ahead).
+pub fn look_ahead<'k>(
+    shared: &Shared,
+    keyspace: KeyspaceId,
+    keys: impl Iterator<Item = &'k [u8]>,
+    to_write: bool,
+) {
+    let guard = crossbeam_epoch::pin();
+    let Some(keyspace) = shared.view.load(&guard).keyspace(keyspace) else { return };
+    let (mut hashed, mut count) = ([(0, &b""[..]); TOGETHER_MAX], 0);
+    for (place, key) in hashed.iter_mut().zip(keys) {
+        (*place, count) = ((key_hash(key), key), count + 1);
+    }
+    let hashed = hashed.get(..count).unwrap_or_default();
+    keyspace.memtable.look_ahead(hashed, to_write);
+    keyspace.immutables.iter().for_each(|memtable| memtable.look_ahead(hashed, false));
 }

@@ -99,6 +99,32 @@ impl HashIndex {
         if self.is_complete() { Lookup::Absent } else { Lookup::Unknown }
     }
 
+    /// Reads the first slot of `hash`, so that it is in the processor's cache.
+    #[inline]
+    pub fn touch(&self, hash: u64) {
+        // Relaxed: nothing is read through it.
+        std::hint::black_box(self.slots.at(hash, 0).load(Ordering::Relaxed));
+    }
+
+    /// A node that is likely to be that of the key with this hash; its key is not looked at, and only the first few slots are.
+    #[inline]
+    pub fn likely<'a>(&self, list: &'a SkipList, hash: u64) -> Option<NodeRef<'a>> {
+        const PROBES: usize = if PROBES_MAX < 4 { PROBES_MAX } else { 4 };
+        assert_eq!(self.list_name, list.name(), "the index of another list");
+        for probe in 0..PROBES {
+            // Acquire: pairs with the Release in `insert`; the node behind the offset is seen whole.
+            let slot = self.slots.at(hash, probe).load(Ordering::Acquire);
+            if slot == 0 {
+                return None;
+            }
+            if slot >> 32 == hash >> 32 {
+                // SAFETY: as in `get`.
+                return Some(unsafe { list.node_at(slot as u32) });
+            }
+        }
+        None
+    }
+
     /// Makes sure that `node`, whose key has this hash, is in the index, or that the index knows that it is incomplete.
     pub fn insert(&self, hash: u64, node: NodeRef<'_>) {
         assert_eq!(self.list_name, node.list().name(), "a node of another list");

@@ -26,7 +26,9 @@ use crate::base::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::memtable::arena::OwnCacheLine;
 use crate::memtable::hash_index::{HashIndex, Lookup};
 use crate::memtable::maps::Maps;
-use crate::memtable::skiplist::{Cursor, HEIGHT_MAX, NewestCursor, NodeRef, SkipList, ValueAt, VersionRef};
+use crate::memtable::skiplist::{
+    Cursor, HEIGHT_MAX, NewestCursor, NodeRef, SkipList, TOGETHER_MAX, ValueAt, VersionRef,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
@@ -56,6 +58,9 @@ struct Counts {
     first_sequence: AtomicU64,
     last_sequence: AtomicU64,
 }
+
+/// Searches of a list with fewer bytes seldom wait for memory.
+const SEARCHED_BYTES_MIN: usize = 2 << 20;
 
 /// What [`Memtable::get`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +161,8 @@ impl Memtable {
         if let Lookup::Found(node) = self.index.get(&self.list, hash, key) {
             self.list.insert_version(node, trailer, value, claimed);
         } else {
-            let node = self.list.insert(key, trailer, value, tower_height(hash, sequence), claimed);
+            let height = tower_height(hash, sequence);
+            let node = self.list.insert_hinted(Some(hash), key, trailer, value, height, claimed);
             self.index.insert(hash, node);
         }
         if kind == ValueKind::Delete {
@@ -187,6 +193,25 @@ impl Memtable {
         let version = self.find(hash, key)?.newest_at(seek_trailer(read))?;
         let (sequence, kind) = unpack(version);
         Some(MemtableHit { sequence, kind, value: version.value(), value_at: version.value_at() })
+    }
+
+    /// Has what reads of these keys (up to [`TOGETHER_MAX`], with their hashes) and, `to_insert`, writes to them will look at fetched into the
+    /// processor's cache. The waits for memory overlap, which those of the reads and writes themselves cannot.
+    pub fn look_ahead(&self, keys: &[(u64, &[u8])], to_insert: bool) {
+        let keys = &keys[..keys.len().min(TOGETHER_MAX)];
+        keys.iter().for_each(|(hash, _)| self.index.touch(*hash));
+        let mut nodes = [None; TOGETHER_MAX];
+        for (place, (hash, _)) in nodes.iter_mut().zip(keys) {
+            *place = self.index.likely(&self.list, *hash);
+            place.iter().for_each(|node| self.list.prefetch_node(*node));
+        }
+        // Of a small list most is there anyway, and where insertions find their place without a search they need no help.
+        let searches = to_insert && self.bytes_used() >= SEARCHED_BYTES_MIN && !self.list.grows_in_places();
+        if searches {
+            let missing = nodes.iter().zip(keys).filter(|(node, _)| node.is_none());
+            self.list.search_together(missing.map(|(_, key)| *key));
+        }
+        nodes.iter().flatten().for_each(|node| self.list.prefetch_newest(*node));
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<NodeRef<'_>> {

@@ -3,6 +3,7 @@
 pub mod maps;
 pub mod arena;
 pub mod fingers;
+pub mod hints;
 pub mod skiplist;
 pub mod hash_index;
 pub mod memtable;

@@ -31,6 +31,7 @@ use crate::base::key::compare_alike;
 use crate::base::sync::{AtomicU32, Ordering};
 use crate::memtable::arena::{Arena, NO_OFFSET, align};
 use crate::memtable::fingers::{FINGERS, Fingers};
+use crate::memtable::hints::{HINT_LEVELS, Hints};
 use crate::memtable::maps::Maps;
 use std::cmp;
 use std::ops::ControlFlow;
@@ -53,6 +54,9 @@ const VALUE_LEN_AT: u32 = 8;
 const OLDER_AT: u32 = 12;
 const VALUE_AT: u32 = 16;
 
+/// So many searches go side by side; more than a processor's reads in flight would gain nothing.
+pub const TOGETHER_MAX: usize = 16;
+
 /// See the head of the file.
 pub struct SkipList {
     arena: Arena,
@@ -61,6 +65,7 @@ pub struct SkipList {
     /// Unlike that of any other list in the process.
     name: u64,
     fingers: Fingers<HEIGHT_MAX>,
+    hints: Hints,
 }
 
 /// Where a search for a key ended on one level.
@@ -92,7 +97,7 @@ impl SkipList {
         let head = arena.allocate(head_bytes, head_bytes) + ((HEIGHT_MAX - 1) * LINK_BYTES) as u32;
         // Relaxed: the number only has to be unique.
         let name = NEXT_NAME.fetch_add(1, Ordering::Relaxed);
-        let list = SkipList { arena, head, name, fingers: Fingers::new(head) };
+        let list = SkipList { arena, head, name, fingers: Fingers::new(head), hints: Hints::new(head) };
         // Relaxed: whoever gets the list gets it by other means.
         (0..HEIGHT_MAX).for_each(|level| list.link(head, level).store(NO_OFFSET, Ordering::Relaxed));
         Ok(list)
@@ -101,6 +106,11 @@ impl SkipList {
     /// Where the records lie; for claims and accounting.
     pub fn arena(&self) -> &Arena {
         &self.arena
+    }
+
+    /// Whether the last insertions came beside each other.
+    pub fn grows_in_places(&self) -> bool {
+        self.fingers.worth_trying(1)
     }
 
     /// Tells this list from every other one in the process.
@@ -118,9 +128,28 @@ impl SkipList {
         height: usize,
         claimed: usize,
     ) -> NodeRef<'_> {
+        self.insert_hinted(None, key, trailer, value, height, claimed)
+    }
+
+    /// The same of a key with this hash, which [`search_together`](Self::search_together) may have been given.
+    pub fn insert_hinted(
+        &self,
+        hash: Option<u64>,
+        key: &[u8],
+        trailer: u64,
+        value: &[u8],
+        height: usize,
+        claimed: usize,
+    ) -> NodeRef<'_> {
         debug_assert!((1..=HEIGHT_MAX).contains(&height));
         let mut places = [Place { before: self.head, after: NO_OFFSET }; HEIGHT_MAX];
-        if self.search_to_insert(key, trailer >> 8, height, &mut places) {
+        // Now and then the fingers get their chance all the same.
+        let turn = trailer >> 8;
+        let hash = hash.filter(|_| height <= HINT_LEVELS && !self.fingers.worth_trying(turn));
+        let hinted = hash
+            .and_then(|hash| self.hints.before(hash))
+            .and_then(|before| self.search_beside(key, before, &mut places[..height]));
+        if hinted.unwrap_or_else(|| self.search_to_insert(key, turn, height, &mut places)) {
             let node = self.node_ref(places[0].after);
             self.insert_version(node, trailer, value, claimed);
             return node;
@@ -240,7 +269,8 @@ impl SkipList {
             return self.search(key, |level, place| places[level] = place);
         }
         for finger in 0..FINGERS {
-            if let Some(matched) = self.search_beside(key, finger, &mut places[..height]) {
+            let before = |level| self.fingers.get(finger, level);
+            if let Some(matched) = self.search_beside(key, before, &mut places[..height]) {
                 self.fingers.helped(finger);
                 let sure = if matched { 1 } else { height };
                 for (level, place) in places[..sure].iter().enumerate() {
@@ -277,16 +307,16 @@ impl SkipList {
         }
     }
 
-    /// Fills `places` from level 0 up, if the key's place is within a few steps of a finger on each of these levels, and says whether
-    /// the key is there.
+    /// Fills `places` from level 0 up, if the key's place is within a few steps of the node that `near` gives on each of these levels, and
+    /// says whether the key is there.
     ///
     /// Each level is looked at on its own. If another thread inserts the key meanwhile, places above level 0 may lie behind its node
     /// or at it; then linking at level 0 fails, and that comes first.
     #[inline]
-    fn search_beside(&self, key: &[u8], finger: usize, places: &mut [Place]) -> Option<bool> {
+    fn search_beside(&self, key: &[u8], near: impl Fn(usize) -> u32, places: &mut [Place]) -> Option<bool> {
         const STEPS_MAX: usize = 2;
         for (level, place) in places.iter_mut().enumerate() {
-            let mut before = self.fingers.get(finger, level);
+            let mut before = near(level);
             if before != self.head && compare_alike(self.key(before), key) != cmp::Ordering::Less {
                 return None;
             }
@@ -329,6 +359,82 @@ impl SkipList {
                 cmp::Ordering::Greater => return (Place { before, after }, false),
             }
         }
+    }
+
+    /// Searches for keys (given with their hashes) side by side, each node being fetched while the others are looked at, and remembers their
+    /// places for those who insert them. Up to [`TOGETHER_MAX`] keys.
+    ///
+    /// One search waits for memory once a step, a dozen times in a large list; here the waits of all overlap (as in "AMAC", Kocberber et al.
+    /// 2015).
+    pub fn search_together<'k>(&self, keys: impl Iterator<Item = (u64, &'k [u8])>) {
+        #[derive(Clone, Copy)]
+        struct Search<'k> {
+            hash: u64,
+            key: &'k [u8],
+            before: u32,
+            after: u32,
+            /// The node at or behind the key on the level above.
+            stop: u32,
+            level: usize,
+            places: [u32; HINT_LEVELS],
+        }
+        let (head, top) = (self.head, HEIGHT_MAX - 1);
+        let begun = Search {
+            hash: 0,
+            key: b"",
+            before: head,
+            after: NO_OFFSET,
+            stop: NO_OFFSET,
+            level: top,
+            places: [head; HINT_LEVELS],
+        };
+        let mut searches = [begun; TOGETHER_MAX];
+        let mut running = 0;
+        for (search, (hash, key)) in searches.iter_mut().zip(keys) {
+            *search = Search { hash, key, after: self.follow(head, top), ..begun };
+            running += 1;
+        }
+        while running > 0 {
+            let mut at = 0;
+            while at < running {
+                let search = &mut searches[at];
+                let goes_on = search.after != NO_OFFSET
+                    && search.after != search.stop
+                    && compare_alike(self.key(search.after), search.key) == cmp::Ordering::Less;
+                if goes_on {
+                    search.before = search.after;
+                } else {
+                    if let Some(place) = search.places.get_mut(search.level) {
+                        *place = search.before;
+                    }
+                    if search.level == 0 {
+                        self.hints.put(search.hash, &search.places);
+                        running -= 1;
+                        searches.swap(at, running);
+                        continue;
+                    }
+                    (search.stop, search.level) = (search.after, search.level - 1);
+                }
+                search.after = self.follow(search.before, search.level);
+                if search.after != search.stop {
+                    self.prefetch(search.after);
+                }
+                at += 1;
+            }
+        }
+    }
+
+    /// Has a node and its newest version fetched; a hint.
+    pub fn prefetch_node(&self, node: NodeRef<'_>) {
+        assert!(std::ptr::eq(self, node.list), "a node of another list");
+        self.prefetch(node.offset);
+    }
+
+    /// The same of its newest version; the node should be there already.
+    pub fn prefetch_newest(&self, node: NodeRef<'_>) {
+        assert!(std::ptr::eq(self, node.list), "a node of another list");
+        // Relaxed: nothing is read through it.
+        self.arena.prefetch(self.newest(node.offset).load(Ordering::Relaxed));
     }
 
     /// Puts an unlinked `node` into a level; false if `place` is out of date.
@@ -396,11 +502,15 @@ impl SkipList {
     fn prefetch_next(&self, node: u32, level: usize) {
         if cfg!(not(loom)) {
             // Relaxed: nothing is read through it.
-            let next = self.link(node, level).load(Ordering::Relaxed);
-            // A node that lies across two cache lines needs both.
-            self.arena.prefetch(next);
-            self.arena.prefetch(next.wrapping_add(KEY_AT + 12));
+            self.prefetch(self.link(node, level).load(Ordering::Relaxed));
         }
+    }
+
+    #[inline]
+    fn prefetch(&self, node: u32) {
+        // A node that lies across two cache lines needs both.
+        self.arena.prefetch(node);
+        self.arena.prefetch(node.wrapping_add(KEY_AT + 12));
     }
 
     #[inline]
@@ -947,6 +1057,34 @@ mod tests {
     }
 
     proptest! {
+        // Searches made beforehand, for keys that come soon, late, never or twice, among insertions that change what they found.
+        #[test]
+        fn places_looked_up_beforehand_are_right(
+            steps in proptest::collection::vec((proptest::collection::vec(0u64..400, 1..20), 0usize..25, 1usize..=8), 1..40),
+        ) {
+            const EACH: usize = 200;
+            let list = SkipList::new(1 << 20).unwrap();
+            let mut model = std::collections::BTreeMap::new();
+            let mut sequence = 0u64;
+            // Few slots, so that keys take each other's.
+            let hash = |key: u64| (key % 3) << 32 | key;
+            for (keys, inserted, height) in steps {
+                let words = keys.iter().map(|key| key.to_be_bytes()).collect::<Vec<_>>();
+                list.search_together(keys.iter().map(|key| hash(*key)).zip(words.iter().map(|word| &word[..])));
+                for key in keys.iter().cycle().take(inserted) {
+                    sequence += 1;
+                    prop_assert!(list.arena().reserve(EACH));
+                    let word = (key + sequence % 2).to_be_bytes();
+                    list.insert_hinted(Some(hash(*key)), &word, sequence << 8, b"v", height, EACH);
+                    *model.entry(word).or_insert(0) += 1;
+                }
+            }
+            prop_assert_eq!(list.check(), (model.len(), model.values().sum::<usize>()));
+            for key in model.keys() {
+                prop_assert!(list.find(key).is_some());
+            }
+        }
+
         // Runs of neighbours at up to three places at once, so that fingers are followed, given up and taken again.
         #[test]
         fn insertions_beside_each_other_find_their_places(

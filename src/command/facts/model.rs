@@ -162,6 +162,11 @@ impl CommandFacts {
         if self.arity < 0 { count >= -self.arity } else { count == self.arity }
     }
 
+    /// Whether its first argument is a key.
+    pub fn begins_with_key(&self) -> bool {
+        self.keys.first().is_some_and(|spec| matches!(spec.begin, BeginSearch::Index(1)))
+    }
+
     /// All ACL categories: its own and those that follow from its flags.
     pub const fn acl(&self) -> AclSet {
         let mut acl = self.own_acl;

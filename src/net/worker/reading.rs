@@ -182,6 +182,8 @@ impl Worker {
     ) -> (usize, Option<usize>) {
         let mut taken = 0;
         let before = *ran;
+        // Commands that have been looked at before their turn.
+        let mut looked_at = 0usize;
         // As `Output::is_full` counts: else a connection that is not full ran nothing, turn after turn.
         let full = connection.output.sent_front() + UNSENT_BYTES_MAX;
         loop {
@@ -210,6 +212,11 @@ impl Worker {
             }
             *ran += 1;
             let args = Args::new(parser.source(rest), parser.arguments());
+            looked_at = looked_at.saturating_sub(1);
+            if looked_at == 0 && consumed < rest.len() {
+                let ahead = rest.get(consumed..).unwrap_or_default();
+                looked_at = self.executor.look_ahead(connection.info.db(), ahead);
+            }
             if let Some(again) = self.run_command(connection, reply, args, None, false) {
                 let args = args.to_owned();
                 connection.info.argument_bytes.store(args.buffer.len(), RELAXED);
