@@ -134,7 +134,8 @@ pub fn compare_alike(a: &[u8], b: &[u8]) -> Ordering {
 /// of equal numbers the keys have to be compared. Keys that begin otherwise lie before or behind them all.
 #[inline]
 pub fn word_behind(prefix: &[u8], key: &[u8]) -> u64 {
-    match key.strip_prefix(prefix) {
+    let rest = if prefix.is_empty() { Some(key) } else { key.strip_prefix(prefix) };
+    match rest {
         Some(rest) => match rest.first_chunk() {
             Some(word) => u64::from_be_bytes(*word),
             None => rest.iter().rev().fold(0, |number, &byte| number >> 8 | u64::from(byte) << 56),

@@ -10,7 +10,7 @@
 //! Nothing may fail between assign and publish: every check and every reservation comes before. If a thread unwinds there all
 //! the same, a drop guard poisons the database, for its ticket would hold back `visible` for ever.
 
-use crate::base::batch::{KeyspaceId, WriteBatch};
+use crate::base::batch::{BatchReader, KeyspaceId, WriteBatch};
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
 use crate::base::key::{Lsn, ValueKind};
@@ -20,11 +20,15 @@ use crate::db::delay::{Cause, delay, worst};
 use crate::db::state::{Shared, lock};
 use crate::db::view::{KeyspaceView, View, ViewWriter};
 use crate::memtable::memtable::Memtable;
+use crate::memtable::skiplist::TOGETHER_MAX;
 use crate::wal::log::AppendGuard;
 use crossbeam_epoch::Guard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// So many entries of a batch are worth looking ahead to together.
+const AHEAD_MIN: usize = 3;
 
 /// How many bytes of arena a batch needs in each keyspace. Nearly always one or two keyspaces, so a plain list.
 type Needs = Vec<(KeyspaceId, usize)>;
@@ -200,18 +204,41 @@ fn memtable_of<'g>(shared: &Shared, id: KeyspaceId, guard: &'g Guard) -> Result<
 
 fn apply(batch: &WriteBatch, first: Lsn, memtables: &[(KeyspaceId, &Memtable)]) {
     let (mut id, mut memtable) = memtables[0];
-    for (sequence, entry) in (first..).zip(batch.entries()) {
+    // Entries from here on whose keys have been looked ahead to.
+    let mut looked_at = 0;
+    let mut rest = batch.entries();
+    for sequence in first.. {
+        let left = rest.clone();
+        let Some(entry) = rest.next() else { return };
         let Ok(entry) = entry else { unreachable!("a batch is read by needs_of before it gets here") };
         if entry.keyspace != id {
             let found = memtables.iter().find(|(other, _)| *other == entry.keyspace);
             let Some(&found) = found else { unreachable!("needs_of lists every keyspace of the batch") };
-            (id, memtable) = found;
+            (id, memtable, looked_at) = (found.0, found.1, 0);
         }
+        if looked_at == 0 && left.left() as usize >= AHEAD_MIN {
+            looked_at = look_ahead(left, id, memtable);
+        }
+        looked_at = looked_at.saturating_sub(1);
         match entry.kind {
             ValueKind::RangeDelete => memtable.insert_range_delete(entry.key, entry.value, sequence),
             kind => memtable.insert(key_hash(entry.key), entry.key, sequence, kind, entry.value),
         }
     }
+}
+
+/// Looks ahead to the next entries that go to this memtable, if they are enough. Returns how many entries need not be looked at again.
+fn look_ahead(entries: BatchReader<'_>, id: KeyspaceId, memtable: &Memtable) -> usize {
+    let (mut keys, mut count) = ([(0, &b""[..]); TOGETHER_MAX], 0);
+    let own =
+        entries.flatten().take_while(|entry| entry.keyspace == id && entry.kind != ValueKind::RangeDelete);
+    for (place, entry) in keys.iter_mut().zip(own) {
+        (*place, count) = ((key_hash(entry.key), entry.key), count + 1);
+    }
+    if count >= AHEAD_MIN {
+        memtable.look_ahead(&keys[..count], true);
+    }
+    count
 }
 
 /// Puts a fresh memtable in front of a keyspace's full one. Requires: the caller holds the append lock, so that no commit is

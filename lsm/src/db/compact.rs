@@ -3,7 +3,7 @@
 use crate::base::batch::KeyspaceId;
 use crate::base::error::{Error, Result};
 use crate::base::iter::InternalIterator;
-use crate::base::key::SEQUENCE_MAX;
+use crate::base::key::{SEQUENCE_MAX, common_prefix};
 use crate::base::limits::LEVELS;
 use crate::base::metrics::Metrics;
 use crate::base::range_delete::RangeTombstones;
@@ -247,8 +247,12 @@ fn merge(shared: &Arc<Shared>, keyspace: &KeyspaceView, plan: &Plan) -> Result<J
         !within_l0 && version.is_clear(below..LEVELS, &KeyRange { start, end: Bound::Excluded(end) })
     };
     let new_number = || shared.new_file_number();
+    let prefix = plan.hull().map_or(&[][..], |hull| match hull.end {
+        Bound::Included(end) | Bound::Excluded(end) => common_prefix(hull.start, end),
+        Bound::Unbounded => &[],
+    });
     write_tables(
-        &mut MergingIter::new(sources),
+        &mut MergingIter::new(sources).with_prefix(prefix),
         JobInput {
             env: &shared.env,
             dir: shared.dir(),
