@@ -203,8 +203,7 @@ impl PickerState {
         let covered_bytes = covered.collect::<CoveredBytes>();
         let wasted = case.text("wasted").map(|range| {
             let (start, end) = range.split_once("..").unwrap();
-            let range = OwnedKeyRange { start: start.into(), end: Bound::Excluded(end.into()) };
-            Wasted { range, steps: case.number("steps", 0) }
+            Wasted { first: start.into(), last: end.into(), steps: case.number("steps", 0) }
         });
         let mut lines = Vec::new();
         for _ in 0..case.number("jobs", 1) {

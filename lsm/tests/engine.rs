@@ -12,6 +12,7 @@ use haypile_lsm::{
     WriteBatch, WriteOptions,
 };
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -95,6 +96,50 @@ fn a_long_run_of_deletes_is_gone_within_a_minute() {
         assert!(is_near(&db, keyspaces[0], &key(150_000), 2_000), "flushed: {flushed}");
         assert_eq!(get(&db, keyspaces[0], &key(149_999)), Some(b"value".to_vec()));
         assert_eq!(get(&db, keyspaces[0], &key(150_000)), None);
+    }
+}
+
+/// Keys that come while a walk is under way are not seen by it, and do not end it.
+#[test]
+fn walks_in_runs_pass_over_what_came_since() {
+    let (db, keyspaces) = open(MemEnv::new(), Options::default()).unwrap();
+    let key = |number: u32| format!("k{number:04}").into_bytes();
+    for in_table in [false, true] {
+        for number in 0..400 {
+            db.put(keyspaces[0], &key(2 * number), b"v").unwrap();
+        }
+        if in_table {
+            db.flush(keyspaces[0]).unwrap();
+            for number in (0..400).step_by(40) {
+                db.put(keyspaces[0], &key(2 * number), b"w").unwrap();
+            }
+        }
+        for each in [1, 3, 7, 40] {
+            let mut iter = db.iter(keyspaces[0], IterOptions::default()).unwrap();
+            let (mut seen, mut shown) = (Vec::new(), 0);
+            iter.seek_to_first().unwrap();
+            while iter.valid() {
+                shown += 1;
+                iter.next().unwrap();
+            }
+            iter.seek_to_first().unwrap();
+            iter.for_each(|key, _| {
+                seen.push(key.to_vec());
+                if seen.len().is_multiple_of(each) {
+                    // Behind this key, and on the next one.
+                    db.put(keyspaces[0], &[key, b"x"].concat(), b"new").unwrap();
+                    db.delete(keyspaces[0], &[key, b"y"].concat()).unwrap();
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            assert!(!iter.valid());
+            assert_eq!(seen.len(), shown, "each {each}, in a table: {in_table}");
+            assert!(seen.is_sorted());
+            for key in seen.iter().filter(|key| key.ends_with(b"x")) {
+                db.delete(keyspaces[0], key).unwrap();
+            }
+        }
     }
 }
 

@@ -233,6 +233,35 @@ fn quiet_means_complete() {
     });
 }
 
+/// One thread looks ahead to two keys and inserts them; another one inserts the same and their neighbour in between.
+#[test]
+fn places_looked_up_beforehand_go_out_of_date() {
+    fn insert_hinted(list: &SkipList, hash: u64, key: &[u8], trailer: u64, height: usize) {
+        let bytes = SkipList::entry_bytes_max(key.len(), 1);
+        assert!(list.arena().reserve(bytes));
+        list.insert_hinted(Some(hash), key, trailer, &[trailer as u8], height, bytes);
+    }
+    for height in [1, 2] {
+        loom::model(move || {
+            let list = list();
+            insert(&list, b"a", 1, 2);
+            let other = list.clone();
+            let thread = thread::spawn(move || {
+                other.search_together([(7 << 32, &b"c"[..])].into_iter());
+                insert_hinted(&other, 7 << 32, b"c", 5, height);
+            });
+            // The same slot: each takes the other's hint, and it may be a mixture.
+            list.search_together([(8 << 32, &b"b"[..]), (7 << 32, &b"c"[..])].into_iter());
+            insert_hinted(&list, 8 << 32, b"b", 6, 2);
+            insert_hinted(&list, 7 << 32, b"c", 9, 1);
+            thread.join().unwrap();
+            let expected = [(b"a".to_vec(), vec![1]), (b"b".to_vec(), vec![6]), (b"c".to_vec(), vec![9, 5])];
+            assert_eq!(contents(&list), expected);
+            list.check();
+        });
+    }
+}
+
 #[test]
 fn claims_never_overlap() {
     loom::model(|| {

@@ -47,12 +47,12 @@ pub fn peek(input: &[u8]) -> Option<Peeked<'_>> {
 fn number(input: &[u8], at: usize, sign: u8) -> Option<(usize, usize)> {
     let (&head, rest) = input.get(at..)?.split_first()?;
     let (mut value, mut digits) = (0usize, 0);
-    // Nine digits overflow nothing.
     while let Some(digit) = rest.get(digits).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-        (value, digits) = (value * 10 + usize::from(digit), digits + 1);
-        if digits > 9 {
+        // Nine digits overflow nothing.
+        if digits == 9 {
             return None;
         }
+        (value, digits) = (value * 10 + usize::from(digit), digits + 1);
     }
     let plain = head == sign && digits > 0 && rest.get(digits..digits + 2) == Some(b"\r\n");
     plain.then_some((value, at + 1 + digits + 2))

@@ -74,3 +74,39 @@ impl LookAhead {
         self.writes = facts.filter(|facts| facts.begins_with_key()).map(|facts| facts.flags.has(Flag::Write));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::table::table;
+    use crate::store::store::{Store, StoreOptions};
+    use haypile_lsm::{Db, Env, MemEnv, Options};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    #[test]
+    fn keys_of_plain_commands_are_seen() {
+        let options =
+            Options { memtable_bytes: 8 << 20, memtable_total_bytes: 32 << 20, ..Options::default() };
+        let env: Arc<dyn Env> = MemEnv::new();
+        let db = Arc::new(Db::open(env, Path::new("/db"), options).unwrap());
+        let store = Store::open(db, StoreOptions::default()).unwrap();
+        let mut ahead = LookAhead::default();
+        let mut look = |input: &str| {
+            let seen = ahead.look(table(), &store, 0, input.as_bytes());
+            (seen, ahead.ends.len(), ahead.writes)
+        };
+        let (get, set) = ("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", "*3\r\n$3\r\nset\r\n$1\r\nk\r\n$1\r\nv\r\n");
+        let (ping, eval) = ("*1\r\n$4\r\nPING\r\n", "*3\r\n$4\r\nEVAL\r\n$1\r\ns\r\n$1\r\n0\r\n");
+        assert_eq!(look(&get.repeat(3)), (3, 3, Some(false)));
+        assert_eq!(look(&[get, set, get, set].concat()), (4, 4, Some(true)));
+        assert_eq!(look(&[ping, eval, get].concat()), (3, 1, Some(false)));
+        assert_eq!(look(&set.repeat(40)), (COMMANDS_MAX, COMMANDS_MAX, Some(true)));
+        // What is not whole yet, or not plain, ends it.
+        assert_eq!(look(&[get, &set[..set.len() - 1]].concat()), (1, 1, Some(false)));
+        assert_eq!(look(&["GET k\r\n", get].concat()), (0, 0, Some(false)));
+        let long =
+            format!("*2\r\n$3\r\nGET\r\n${}\r\n{}\r\n", KEY_BYTES_MAX + 1, "k".repeat(KEY_BYTES_MAX + 1));
+        assert_eq!(look(&[&long, get].concat()), (2, 1, Some(false)));
+    }
+}

@@ -487,24 +487,24 @@ impl Walk {
         count: u64,
         mut f: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Stop> {
-        let (mut left, mut result) = (count, Ok(()));
+        let (mut left, mut result) = (count, None);
         self.iter.for_each(|key, element| {
             let Some(position) = key.last_chunk::<8>() else { return ControlFlow::Break(()) };
             left -= 1;
-            f(u64::from_be_bytes(*position), element)?;
-            if left == 0 {
+            let goes_on = f(u64::from_be_bytes(*position), element).is_continue() && left > 0;
+            if !goes_on {
+                result = Some(Ok(()));
                 return ControlFlow::Break(());
             }
             txn.charge(1, element.len() as u64).map_or_else(
                 |stop| {
-                    result = Err(stop);
+                    result = Some(Err(stop));
                     ControlFlow::Break(())
                 },
                 |()| ControlFlow::Continue(()),
             )
         })?;
-        // Ended, not broken off.
-        if left > 0 && !self.iter.valid() { Err(missing()) } else { result }
+        result.unwrap_or_else(|| Err(missing()))
     }
 
     fn step(&mut self) -> Result<(), Stop> {

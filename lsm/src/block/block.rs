@@ -430,6 +430,12 @@ mod tests {
                 prop_assert_eq!(block.value(i), value.as_slice());
                 prop_assert_eq!(block.find(key, *trailer), Some(i));
             }
+            for from in [0, entries.len() / 2, entries.len(), entries.len() + 1] {
+                let read = block.entries(from).map(|entry| {
+                    ([block.common_prefix(), entry.suffix].concat(), entry.trailer, entry.value.to_vec())
+                });
+                prop_assert_eq!(read.collect::<Vec<_>>(), entries.get(from..).unwrap_or_default());
+            }
             for (key, trailer, _) in &probes {
                 let expected = entries.partition_point(|e| compare_versions(&e.0, e.1, key, *trailer).is_lt());
                 prop_assert_eq!(block.lower_bound(key, *trailer), expected);

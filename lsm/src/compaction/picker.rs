@@ -5,8 +5,8 @@
 //! 1. levels that hold up the rest, the most urgent first (`L0`, `LevelSize` of at least 100 %; `IntraL0` if L0 is stuck)
 //! 2. what somebody asked for (`Manual`)
 //! 3. levels merely above their target (`LevelSize`)
-//! 4. what readers walk over in vain (`Reads`, see `wasted_steps.rs`)
-//! 5. space that deletes hold (`Tombstones`), then files that grew old (`Age`)
+//! 4. space that deletes hold (`Tombstones`), then what readers walk over in vain (`Reads`, see `wasted_steps.rs`), then files that grew
+//!    old (`Age`)
 //!
 //! *Urgency* divides the size of a level by its target, but by no less than `base_level_bytes`: the base level may have a
 //! target far below one batch out of L0, and must not starve L0 for it. *Whether* a level is too large is judged by the
@@ -97,8 +97,8 @@ pub fn pick(input: &PickerInput<'_>) -> Option<Plan> {
         .or_else(|| picker.pick_intra_l0())
         .or_else(|| picker.pick_manual())
         .or_else(|| rest.clone().find_map(|&(level, _)| picker.pick_overfull(level)))
-        .or_else(|| picker.pick_reads())
         .or_else(|| picker.pick_tombstones())
+        .or_else(|| picker.pick_reads())
         .or_else(|| picker.pick_age())
 }
 
@@ -229,20 +229,23 @@ impl<'a> Picker<'a> {
             && (level < BOTTOM || old || droppable)
     }
 
-    /// One step down for the uppermost files in the range that readers waste their steps in, once they are as many as its entries.
+    /// One step down for the uppermost files between the keys where readers waste their steps, once these pay for it: first for the oldest
+    /// of L0, or for the file with the most deletes. Nothing that a snapshot keeps as it is.
     fn pick_reads(&self) -> Option<Plan> {
         let wasted = self.input.wasted?;
-        let range = wasted.range.as_range();
-        let inside = |file: &&Arc<FileMeta>| file.range().overlaps(&range);
-        let level = (0..BOTTOM).find(|&level| self.files(level).iter().any(|file| inside(&file)))?;
-        let plan = self
-            .files(level)
-            .iter()
-            .rev()
-            .filter(inside)
-            .find_map(|file| self.plan(Reason::Reads, level, file))?;
-        let entries = plan.files().fold(0u64, |sum, file| sum.saturating_add(file.entries));
-        (entries <= wasted.steps).then_some(plan)
+        let range = wasted.range();
+        let inside = |level: usize| self.files(level).iter().filter(|file| file.range().overlaps(&range));
+        let level = (0..BOTTOM).find(|&level| inside(level).next().is_some())?;
+        let mut seeds = inside(level).rev().collect::<Vec<_>>();
+        if level > 0 {
+            seeds.sort_by_key(|file| std::cmp::Reverse(file.deletes));
+        }
+        let plan = seeds.into_iter().find_map(|file| self.plan(Reason::Reads, level, file))?;
+        let [first, second] = &plan.inputs;
+        let may_free = first.len() > 1 || !second.is_empty() || first.iter().any(|file| file.deletes > 0);
+        let is_kept = first.iter().all(|file| file.smallest_sequence > self.input.oldest_snapshot);
+        let entries = sum(first, |file| file.entries).saturating_add(sum(second, |file| file.entries));
+        (may_free && !is_kept && wasted.pays_for(entries, plan.input_bytes())).then_some(plan)
     }
 
     /// The file whose deletes free the most for what it costs to bring them down.

@@ -1,14 +1,15 @@
 //! What readers have paid for versions that are shown to nobody.
 //!
 //! An iterator walks over every old version and every tombstone between the keys that it shows. A step over one costs about what it costs
-//! a compaction to deal with one entry. So once readers have taken as many steps in vain as a compaction there has entries, it would have
-//! paid to have it done before, and it is due: whatever comes, both together cost at most twice of what the better of the two would have (the
-//! argument of renting skis or buying them).
+//! a compaction to deal with one small entry. So once readers have taken as many steps in vain as a compaction there has entries (and
+//! [`BYTES_PER_STEP`] for each of its bytes), it would have paid to have it done before, and it is due (the argument of renting skis or
+//! buying them). Counted is only what a compaction of tables can take away: what is hidden by a version in a memtable, or is newer than the
+//! reader, is not.
 //!
 //! One range of keys is remembered a keyspace: the one that most of the steps of late were in, found as a majority vote finds its
 //! candidate (Boyer and Moore 1981). Steps elsewhere count against it.
 
-use crate::version::file_meta::OwnedKeyRange;
+use crate::version::file_meta::KeyRange;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
@@ -17,11 +18,16 @@ const STEPS_MIN: u64 = 64;
 /// With fewer steps together nobody is troubled.
 const STEPS_DUE_MIN: u64 = 100_000;
 
-/// A range of keys, and how many steps were taken there in vain.
+/// A compaction with large values is paid for at this rate: about what a disk and a processor do in the time of a step.
+pub const BYTES_PER_STEP: u64 = 64;
+
+/// A range of keys, both ends included, and how many steps were taken there in vain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wasted {
-    /// Which keys.
-    pub range: OwnedKeyRange,
+    /// From which key.
+    pub first: Vec<u8>,
+    /// To which.
+    pub last: Vec<u8>,
     /// Steps over what is not shown.
     pub steps: u64,
 }
@@ -31,9 +37,8 @@ pub struct Wasted {
 pub struct WastedSteps(Mutex<Option<Wasted>>);
 
 impl WastedSteps {
-    /// Notes `steps` of an iterator with these bounds (from `lower` up to but without `upper`). Never waits: whoever comes while another
-    /// one notes is forgotten.
-    pub fn note(&self, lower: Option<&[u8]>, upper: Option<&[u8]>, steps: u64) {
+    /// Notes `steps` of an iterator between two keys, both included. Never waits: whoever comes while another one notes is forgotten.
+    pub fn note(&self, first: &[u8], last: &[u8], steps: u64) {
         if steps < STEPS_MIN {
             return;
         }
@@ -42,25 +47,19 @@ impl WastedSteps {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let start = lower.unwrap_or_default();
-        if let Some(wasted) = slot.as_mut() {
-            let starts_before_end = match &wasted.range.end {
-                Bound::Included(end) => start <= end.as_slice(),
-                Bound::Excluded(end) => start < end.as_slice(),
-                Bound::Unbounded => true,
-            };
-            if starts_before_end && upper.is_none_or(|upper| wasted.range.start.as_slice() < upper) {
+        match slot.as_mut() {
+            Some(wasted) if first <= wasted.last.as_slice() && wasted.first.as_slice() <= last => {
                 wasted.steps = wasted.steps.saturating_add(steps);
-                wasted.widen(start, upper);
-                return;
+                if first < wasted.first.as_slice() {
+                    wasted.first = first.to_vec();
+                }
+                if last > wasted.last.as_slice() {
+                    wasted.last = last.to_vec();
+                }
             }
-            if wasted.steps >= steps {
-                wasted.steps -= steps;
-                return;
-            }
+            Some(wasted) if wasted.steps >= steps => wasted.steps -= steps,
+            _ => *slot = Some(Wasted { first: first.to_vec(), last: last.to_vec(), steps }),
         }
-        let end = upper.map_or(Bound::Unbounded, |upper| Bound::Excluded(upper.to_vec()));
-        *slot = Some(Wasted { range: OwnedKeyRange { start: start.to_vec(), end }, steps });
     }
 
     /// What has come together, if it is worth a look.
@@ -76,18 +75,14 @@ impl WastedSteps {
 }
 
 impl Wasted {
-    fn widen(&mut self, start: &[u8], end: Option<&[u8]>) {
-        if start < self.range.start.as_slice() {
-            self.range.start = start.to_vec();
-        }
-        match (&self.range.end, end) {
-            (Bound::Unbounded, _) => {}
-            (_, None) => self.range.end = Bound::Unbounded,
-            (Bound::Included(old) | Bound::Excluded(old), Some(end)) if old.as_slice() < end => {
-                self.range.end = Bound::Excluded(end.to_vec());
-            }
-            _ => {}
-        }
+    /// Between which keys.
+    pub fn range(&self) -> KeyRange<'_> {
+        KeyRange { start: &self.first, end: Bound::Included(&self.last) }
+    }
+
+    /// Whether the steps pay for a compaction of so much.
+    pub fn pays_for(&self, entries: u64, bytes: u64) -> bool {
+        entries <= self.steps && bytes / BYTES_PER_STEP <= self.steps
     }
 }
 
@@ -95,30 +90,37 @@ impl Wasted {
 mod tests {
     use super::*;
 
-    fn range(start: &str, end: &str) -> OwnedKeyRange {
-        OwnedKeyRange { start: start.into(), end: Bound::Excluded(end.into()) }
-    }
-
     #[test]
     fn the_range_with_most_of_the_steps_stays() {
         let wasted = WastedSteps::default();
-        wasted.note(Some(b"a"), Some(b"c"), STEPS_MIN - 1);
-        assert_eq!(wasted.due(), None);
+        let due = || {
+            wasted.due().map(|due| {
+                (String::from_utf8(due.first).unwrap() + &String::from_utf8(due.last).unwrap(), due.steps)
+            })
+        };
+        wasted.note(b"a", b"c", STEPS_MIN - 1);
+        assert_eq!(due(), None);
         for _ in 0..1000 {
-            wasted.note(Some(b"a"), Some(b"c"), 1000);
-            wasted.note(Some(b"x"), Some(b"y"), 400);
-            wasted.note(Some(b"b"), Some(b"d"), 100);
+            wasted.note(b"a", b"c", 1000);
+            wasted.note(b"x", b"y", 400);
+            wasted.note(b"b", b"d", 100);
         }
-        assert_eq!(wasted.due(), Some(Wasted { range: range("a", "d"), steps: 700_000 }));
+        assert_eq!(due(), Some(("ad".into(), 700_000)));
         // Others that come more often take its place.
         for _ in 0..1000 {
-            wasted.note(Some(b"x"), Some(b"y"), 1000);
+            wasted.note(b"x", b"y", 1000);
         }
-        assert_eq!(wasted.due().map(|wasted| wasted.range), Some(range("x", "y")));
-        wasted.note(None, None, 100);
-        let all = OwnedKeyRange { start: Vec::new(), end: Bound::Unbounded };
-        assert_eq!(wasted.due().map(|wasted| wasted.range), Some(all));
+        assert_eq!(due().map(|due| due.0), Some("xy".into()));
+        // Ends count as inside.
+        wasted.note(b"w", b"x", 100);
+        assert_eq!(due().map(|due| due.0), Some("wy".into()));
         wasted.spend();
-        assert_eq!(wasted.due(), None);
+        assert_eq!(due(), None);
+    }
+
+    #[test]
+    fn steps_pay_for_entries_and_bytes() {
+        let wasted = Wasted { first: Vec::new(), last: Vec::new(), steps: 1000 };
+        assert!(wasted.pays_for(1000, 64_063) && !wasted.pays_for(1001, 0) && !wasted.pays_for(1, 64_064));
     }
 }

@@ -106,8 +106,8 @@ fn rank(reason: Reason) -> usize {
         Reason::IntraL0 => 1,
         Reason::LevelSize => 2,
         Reason::Manual => 3,
-        Reason::Reads => 4,
-        Reason::Tombstones => 5,
+        Reason::Tombstones => 4,
+        Reason::Reads => 5,
         Reason::Age => 6,
     }
 }

@@ -51,9 +51,10 @@ pub struct Iter {
 
 impl Drop for Iter {
     fn drop(&mut self) {
-        if let Some(keyspace) = self.view.keyspace(self.keyspace) {
-            let (lower, upper) = self.inner.bounds();
-            keyspace.wasted_steps.note(lower, upper, self.inner.steps_in_vain());
+        if let Some((steps, first, last)) = self.inner.steps_in_vain()
+            && let Some(keyspace) = self.view.keyspace(self.keyspace)
+        {
+            keyspace.wasted_steps.note(first, last, steps);
         }
     }
 }
@@ -173,6 +174,8 @@ impl RangeCover for MemtableCover {
 pub struct Sources {
     /// Sorted sources, newest first.
     pub iters: Vec<Box<dyn InternalIterator>>,
+    /// The first so many of them are in memory only.
+    pub in_memory: usize,
     /// Range tombstones over them.
     pub covers: Vec<Arc<dyn RangeCover>>,
 }
@@ -185,9 +188,10 @@ pub fn sources(
     read: &ReadOptions,
     sequence: SequenceNumber,
 ) -> Result<Sources> {
-    let mut sources = Sources { iters: Vec::new(), covers: Vec::new() };
+    let mut sources = Sources { iters: Vec::new(), in_memory: 0, covers: Vec::new() };
     for memtable in std::iter::once(&keyspace.memtable).chain(&keyspace.immutables) {
         sources.iters.push(Box::new(memtable.iter_at(sequence)));
+        sources.in_memory += 1;
         if memtable.has_range_deletes() {
             sources.covers.push(Arc::new(MemtableCover(memtable.clone())));
         }
@@ -275,10 +279,11 @@ fn iter_over(
     let mut sources = sources(reader.shared(), keyspace, &bounds, &options.read, reader.sequence())?;
     if let Some(batch) = batch {
         sources.iters.insert(0, Box::new(batch.overlay(id)));
+        sources.in_memory += 1;
         sources.covers.push(batch.cover(id));
     }
     let sequence = reader.sequence();
-    let merged = MergingIter::new(sources.iters);
+    let merged = MergingIter::new(sources.iters).with_sources_in_memory(sources.in_memory);
     let mut inner = VisibleIter::new(merged, sources.covers, sequence, options.lower, options.upper);
     if options.read.memory_only {
         inner = inner.with_skip_limit(MEMORY_ONLY_SKIPS_MAX);

@@ -60,7 +60,7 @@ struct Counts {
 }
 
 /// Searches of a list with fewer bytes seldom wait for memory.
-const SEARCHED_BYTES_MIN: usize = 2 << 20;
+const SEARCHED_BYTES_MIN: usize = if cfg!(test) { 1 << 10 } else { 2 << 20 };
 
 /// What [`Memtable::get`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -873,6 +873,11 @@ mod tests {
                     start.wait();
                     for n in 0..WRITES {
                         let (key, sequence, value) = stress_write(thread, n);
+                        if n % 20 == 0 {
+                            let next = (n..n + 16).map(|n| stress_write(thread, n).0).collect::<Vec<_>>();
+                            let next = next.iter().map(|key| (key_hash(key), &key[..])).collect::<Vec<_>>();
+                            memtable.look_ahead(&next, true);
+                        }
                         memtable.begin_write();
                         assert!(put(memtable, &key, sequence, &value));
                         // A thread sees its own write at once, through the index.

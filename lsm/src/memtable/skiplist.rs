@@ -20,7 +20,7 @@
 //!
 //! Threads: all functions, from everywhere, at any time. Readers never wait and never write.
 //!
-//! Offsets never leave this file and the hash index beside it as bare numbers: a [`NodeRef`] or [`VersionRef`] borrows
+//! Offsets never leave this file and the hash index, fingers and hints beside it as bare numbers: a [`NodeRef`] or [`VersionRef`] borrows
 //! its list, a [`Cursor`] owns it, and a [`ValueAt`] carries the list's name, so that none can be used on another list.
 //!
 //! It deliberately does not remove, does not know snapshots, and does not look up by hash.
@@ -145,7 +145,8 @@ impl SkipList {
         let mut places = [Place { before: self.head, after: NO_OFFSET }; HEIGHT_MAX];
         // Now and then the fingers get their chance all the same.
         let turn = trailer >> 8;
-        let hash = hash.filter(|_| height <= HINT_LEVELS && !self.fingers.worth_trying(turn));
+        let hinted = height <= HINT_LEVELS && (cfg!(loom) || !self.fingers.worth_trying(turn));
+        let hash = hash.filter(|_| hinted);
         let hinted = hash
             .and_then(|hash| self.hints.before(hash))
             .and_then(|before| self.search_beside(key, before, &mut places[..height]));
@@ -482,7 +483,7 @@ impl SkipList {
 
     // The accessors of records. Each `node` and `version` below is one that this list allocated, and either has not
     // published yet or was read out of a link by an Acquire load. That is so because offsets come only from
-    // `Arena::allocate`, from links, and from `NodeRef`s and `VersionRef`s, which are made from these.
+    // `Arena::allocate`, from links, from fingers and hints, and from `NodeRef`s and `VersionRef`s, which are made from these.
 
     /// The link of `node` on `level`, which is below the node's height: levels are entered only through their own links.
     #[inline]
@@ -946,22 +947,15 @@ impl NewestCursor {
         steps: usize,
         mut take: impl FnMut(&[u8], VersionRef<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<usize> {
-        let (mut node, mut version_at) = (self.here(), self.version);
-        let mut flow = ControlFlow::Continue(());
         for step in 1..=steps {
-            let Some((next, version)) = node.next().and_then(|next| Some((next, self.seen_of(next)?))) else {
-                // Not so if no more steps are asked for than were told of.
-                flow = ControlFlow::Break(step - 1);
-                break;
-            };
-            (node, version_at) = (next, version.offset);
-            if take(next.key(), version).is_break() {
-                flow = ControlFlow::Break(step);
-                break;
+            // Past those that came since and are not seen, as `next` goes.
+            let Some((node, version)) = self.at_or_behind(self.here().next()) else { break };
+            (self.node, self.version) = (node, version);
+            if take(self.key(), self.version()).is_break() {
+                return ControlFlow::Break(step);
             }
         }
-        (self.node, self.version) = (node.offset, version_at);
-        flow
+        ControlFlow::Continue(())
     }
 
     /// How many steps forward certainly lead to keys below `bound` (to any, without one); not all that there may be. Keys that come
@@ -1083,6 +1077,18 @@ mod tests {
             for key in model.keys() {
                 prop_assert!(list.find(key).is_some());
             }
+            // Long enough apart that no finger helps.
+            let far = (0..64u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).collect::<Vec<_>>();
+            for (at, word) in far.iter().enumerate() {
+                let hash = (at as u64) << 32;
+                list.search_together(std::iter::once((hash, &word[..])));
+                let before = list.hints.before(hash).map(|before| before(0));
+                prop_assert_eq!(before, Some(list.find_before(word).map_or(list.head, |node| node.offset)));
+                prop_assert!(list.arena().reserve(EACH));
+                list.insert_hinted(Some(hash), word, (1 << 40) + ((at as u64) << 8), b"v", 1, EACH);
+                prop_assert!(list.find(word).is_some());
+            }
+            list.check();
         }
 
         // Runs of neighbours at up to three places at once, so that fingers are followed, given up and taken again.

@@ -23,7 +23,6 @@ use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::{SequenceNumber, ValueKind, VersionKey, compare_alike, unpack_trailer, word_behind};
 use std::cmp::Ordering;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +40,8 @@ pub struct MergingIter {
     /// What keys are expected to begin with.
     prefix: Vec<u8>,
     words: Vec<u64>,
+    /// The first so many sources are in memory only: memtables, a batch.
+    in_memory: usize,
     heap: Vec<usize>,
     runner_up: usize,
     direction: Direction,
@@ -63,6 +64,7 @@ impl MergingIter {
             sources,
             prefix: Vec::new(),
             words,
+            in_memory: 0,
             heap,
             runner_up: 0,
             direction: Direction::Forward,
@@ -79,6 +81,18 @@ impl MergingIter {
         self.prefix = prefix.to_vec();
         self.heap.clear();
         self
+    }
+
+    /// The first `count` sources are not in tables.
+    pub fn with_sources_in_memory(mut self, count: usize) -> MergingIter {
+        self.in_memory = count;
+        self
+    }
+
+    /// Whether the version here lies in a table.
+    #[inline]
+    pub fn is_in_table(&self) -> bool {
+        self.heap[0] >= self.in_memory
     }
 
     /// What [`with_prefix`](Self::with_prefix) said.
@@ -191,22 +205,15 @@ impl MergingIter {
 
     /// Takes all steps of which [`next_is_alone`](Self::next_is_alone) holds, handing the versions to `take` until that breaks. Stands on the
     /// last version that it handed over.
-    pub fn run_alone(&mut self, take: &mut Take<'_>) -> Result<ControlFlow<()>> {
-        if !self.next_is_alone() {
-            return Ok(ControlFlow::Continue(()));
+    pub fn run_alone(&mut self, take: &mut Take<'_>) -> Result<()> {
+        if self.next_is_alone() {
+            self.is_below = true;
+            let winner = self.heap[0];
+            let flow = self.sources[winner].run(self.free, take).inspect_err(|_| self.heap.clear())?;
+            let taken = flow.break_value().unwrap_or(self.free);
+            self.free -= taken.min(self.free);
         }
-        self.is_below = true;
-        let winner = self.heap[0];
-        match self.sources[winner].run(self.free, take).inspect_err(|_| self.heap.clear())? {
-            ControlFlow::Continue(()) => {
-                self.free = 0;
-                Ok(ControlFlow::Continue(()))
-            }
-            ControlFlow::Break(taken) => {
-                self.free -= taken.min(self.free);
-                Ok(ControlFlow::Break(()))
-            }
-        }
+        Ok(())
     }
 
     /// Whether the key here is known to lie below the bound that the last step was given.

@@ -11,6 +11,8 @@
 //! buffer that is used again, because the older versions to be skipped are known by it. *In reverse* a group is met oldest
 //! version first, so the newest visible one is known only when the source has left the group: key and value lie in buffers.
 //!
+//! Where one source is known to be in front of the others for many keys, [`VisibleIter::for_each`] has it hand them out in one call.
+//!
 //! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends. (Within a block of
 //! a table that says it has each key once that is taken for granted; a block ends.)
 //!
@@ -34,6 +36,7 @@ use crate::base::key::{
 };
 use crate::base::range_delete::RangeTombstones;
 use crate::merge::merging_iter::{MergingIter, out_of_order, split_point_trailer};
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -47,6 +50,9 @@ pub const UNCOMMITTED: SequenceNumber = 1 << 55;
 
 /// So many versions of one key are stepped over before the source is asked to seek past the rest.
 pub const RESEEK_AFTER: u32 = 8;
+
+/// Of steps in vain, one in so many has its place noted.
+const NOTED_EACH: u64 = 64;
 
 /// A value buffer that grew beyond this is given back when it is next used for a smaller value.
 const VALUE_BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -88,15 +94,19 @@ pub struct VisibleIter {
     upper: Option<Vec<u8>>,
     /// Versions stepped over since it was made.
     skipped: u64,
-    /// Those of them that were shown, in reverse.
-    shown: u64,
+    /// Those of them that a compaction of tables would have saved: hidden, and by something that lies in a table as well.
+    in_vain: u64,
+    /// Between which keys, about.
+    in_vain_between: Option<(Vec<u8>, Vec<u8>)>,
+    /// What is shown of the present key, or hides it, lies in a table.
+    newest_is_in_table: bool,
     skip_max: u64,
     stop_at: u64,
     /// It stands nowhere because it was to stop, behind `key`.
     stopped: bool,
     state: State,
     key: Vec<u8>,
-    /// [`word_behind`] the prefix of `key`, if `key_is_stale` is false.
+    /// [`word_behind`] the prefix of `key`, walking forward and if `key_is_stale` is false.
     word: u64,
     /// The same of `upper`.
     upper_word: u64,
@@ -126,7 +136,9 @@ impl VisibleIter {
             lower,
             upper,
             skipped: 0,
-            shown: 0,
+            in_vain: 0,
+            in_vain_between: None,
+            newest_is_in_table: false,
             skip_max: u64::MAX,
             stop_at: u64::MAX,
             stopped: false,
@@ -156,14 +168,26 @@ impl VisibleIter {
         self.stopped.then_some(&self.key)
     }
 
-    /// Versions stepped over that are not shown.
-    pub fn steps_in_vain(&self) -> u64 {
-        self.skipped.saturating_sub(self.shown)
+    /// How many versions it stepped over that a compaction of tables could have taken away, and between which keys (both included), about.
+    pub fn steps_in_vain(&self) -> Option<(u64, &[u8], &[u8])> {
+        self.in_vain_between.as_ref().map(|(first, last)| (self.in_vain, &first[..], &last[..]))
     }
 
-    /// The bounds, as given.
-    pub fn bounds(&self) -> (Option<&[u8]>, Option<&[u8]>) {
-        (self.lower.as_deref(), self.upper.as_deref())
+    /// Versions of `key` were stepped over, hidden.
+    fn count_in_vain(&mut self, steps: u64) {
+        let before = self.in_vain;
+        self.in_vain += steps;
+        // The range need not be exact.
+        if before / NOTED_EACH == self.in_vain / NOTED_EACH && before > 0 {
+            return;
+        }
+        let key = self.key.as_slice();
+        match &mut self.in_vain_between {
+            None => self.in_vain_between = Some((key.to_vec(), key.to_vec())),
+            Some((first, _)) if key < first.as_slice() => *first = key.to_vec(),
+            Some((_, last)) if key > last.as_slice() => *last = key.to_vec(),
+            Some(_) => {}
+        }
     }
 
     /// Whether it stands on a key.
@@ -260,12 +284,15 @@ impl VisibleIter {
     /// Cheaper than single steps where one source has many keys in a row.
     pub fn for_each(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
         let read = self.read;
+        let broke = Cell::new(false);
         // One function for steps and runs, so that `f` is compiled into it.
         let take: &mut Take<'_> = &mut |key, trailer, value| {
             if trailer as u8 != ValueKind::Put as u8 || !sees(read, trailer >> 8) {
                 return ControlFlow::Break(());
             }
-            f(key, value)
+            let flow = f(key, value);
+            broke.set(flow.is_break());
+            flow
         };
         while self.valid() {
             if take(self.key(), pack_trailer(0, ValueKind::Put), self.value()).is_break() {
@@ -276,14 +303,14 @@ impl VisibleIter {
                 continue;
             }
             self.leave_for_seek();
-            let flow = self.source.run_alone(take)?;
+            self.source.run_alone(take)?;
             let (sequence, kind) = split_point_trailer(self.source.trailer())?;
             if kind != ValueKind::Put || !self.sees(sequence) {
                 self.find_forward(false)?;
                 continue;
             }
             (self.state, self.key_is_stale) = (State::Forward, true);
-            if flow.is_break() {
+            if broke.get() {
                 return Ok(());
             }
             self.next()?;
@@ -297,6 +324,7 @@ impl VisibleIter {
             self.key.clear();
             self.key.extend_from_slice(self.source.key());
             self.word = self.source.word();
+            self.newest_is_in_table = self.source.is_in_table();
             self.key_is_stale = false;
         }
     }
@@ -363,6 +391,7 @@ impl VisibleIter {
             }
             let (sequence, kind) = split_point_trailer(self.source.trailer())?;
             if !skip_group && self.sees(sequence) {
+                self.newest_is_in_table = self.source.is_in_table();
                 if kind == ValueKind::Put && !self.covered(sequence) {
                     self.state = State::Forward;
                     return Ok(());
@@ -370,6 +399,9 @@ impl VisibleIter {
                 skip_group = true;
             }
             self.count_skipped()?;
+            if skip_group && self.newest_is_in_table {
+                self.count_in_vain(1);
+            }
             in_row += 1;
             if in_row <= RESEEK_AFTER {
                 self.source.next_towards(self.upper.as_deref())?;
@@ -400,11 +432,15 @@ impl VisibleIter {
             }
             self.key.clear();
             self.key.extend_from_slice(key);
+            let before = self.skipped;
             let newest = self.take_group()?;
             let shown =
                 newest.is_some_and(|(sequence, kind)| kind == ValueKind::Put && !self.covered(sequence));
+            let hidden = (self.skipped - before).saturating_sub(u64::from(shown));
+            if hidden > 0 && self.newest_is_in_table {
+                self.count_in_vain(hidden);
+            }
             if shown {
-                self.shown += 1;
                 self.state = State::Reverse;
                 return Ok(());
             }
@@ -426,6 +462,7 @@ impl VisibleIter {
             let (sequence, kind) = split_point_trailer(self.source.trailer())?;
             if self.sees(sequence) {
                 newest = Some((sequence, kind));
+                self.newest_is_in_table = self.source.is_in_table();
                 set_value(&mut self.value, self.source.value());
             }
             self.count_skipped()?;
@@ -442,6 +479,7 @@ impl VisibleIter {
         while self.source.valid() && self.source.key() == self.key.as_slice() {
             let (sequence, kind) = split_point_trailer(self.source.trailer())?;
             if self.sees(sequence) {
+                self.newest_is_in_table = self.source.is_in_table();
                 set_value(&mut self.value, self.source.value());
                 return Ok(Some((sequence, kind)));
             }

@@ -331,7 +331,9 @@ impl InternalIterator for TableIter {
     }
 
     fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
-        let Some(data) = self.data.as_ref().filter(|_| self.valid) else { return Ok(ControlFlow::Break(0)) };
+        let Some(data) = self.data.as_ref().filter(|_| self.valid) else {
+            return Ok(ControlFlow::Continue(()));
+        };
         let start = self.at;
         let prefix = data.common_prefix().len();
         for entry in data.entries(start + 1).take(steps) {

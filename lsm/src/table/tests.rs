@@ -19,6 +19,7 @@ use crate::table::table_iter::{TableIter, TableIterOptions};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -259,7 +260,21 @@ proptest! {
                 let target = VersionKey { user_key: key, sequence: *sequence, kind };
                 let wanted = (key.clone(), Reverse(pack_trailer(*sequence, kind)));
                 let bound = versions.partition_point(|(version, _)| *version < wanted);
-                match rng.below(4) {
+                match rng.below(5) {
+                    4 => {
+                        let Some(here) = at else { continue };
+                        let steps = iter.steps_below(Some(key));
+                        let most = (rng.below(40) as usize + 1).min(steps);
+                        let mut handed = Vec::new();
+                        let flow = iter.run(steps, &mut |key, trailer, value| {
+                            handed.push(((key.to_vec(), Reverse(trailer)), value.to_vec()));
+                            if handed.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                        });
+                        prop_assert_eq!(&handed, &versions[here + 1..][..most]);
+                        prop_assert!(handed.iter().all(|((handed, _), _)| handed < key));
+                        prop_assert_eq!(flow.unwrap().break_value(), (most > 0).then_some(most));
+                        at = Some(here + most);
+                    }
                     0 => {
                         iter.seek(target).unwrap();
                         at = (bound < versions.len()).then_some(bound);

@@ -168,7 +168,7 @@ impl InternalIterator for LevelIter {
     }
 
     fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
-        self.current.as_mut().map_or(Ok(ControlFlow::Break(0)), |iter| iter.run(steps, take))
+        self.current.as_mut().map_or(Ok(ControlFlow::Continue(())), |iter| iter.run(steps, take))
     }
 
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {

@@ -5,6 +5,7 @@
 use haypile_lsm::base::rng::Rng;
 use haypile_lsm::{Db, Env, IterOptions, KeyspaceId, KeyspaceOptions, Options, ReadOptions, WriteBatch};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,6 +116,23 @@ pub fn scan(db: &Db, keyspace: KeyspaceId, sequence: Option<u64>) -> Vec<(Vec<u8
         found.push((iter.key().to_vec(), iter.value().to_vec()));
         iter.next().unwrap();
     }
+    // In one go from the middle on, and up to there: the same.
+    let middle = found.len() / 2;
+    let mut again = Vec::new();
+    iter.seek_to_first().unwrap();
+    for _ in 0..2 {
+        iter.for_each(|key, value| {
+            again.push((key.to_vec(), value.to_vec()));
+            if again.len() == middle { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+        if iter.valid() {
+            assert_eq!(iter.key(), again[middle - 1].0);
+            iter.next().unwrap();
+        }
+    }
+    assert_eq!(again.len(), found.len());
+    assert_same(&again, &found, "handed out in runs");
     found
 }
 
