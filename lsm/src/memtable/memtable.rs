@@ -206,10 +206,11 @@ impl Memtable {
             place.iter().for_each(|node| self.list.prefetch_node(*node));
         }
         // Of a small list most is there anyway, and where insertions find their place without a search they need no help.
-        let searches = to_insert && self.bytes_used() >= SEARCHED_BYTES_MIN && !self.list.grows_in_places();
-        if searches {
-            let missing = nodes.iter().zip(keys).filter(|(node, _)| node.is_none());
-            self.list.search_together(missing.map(|(_, key)| *key));
+        if to_insert && self.bytes_used() >= SEARCHED_BYTES_MIN && !self.list.grows_in_places() {
+            let missing = || nodes.iter().zip(keys).filter(|(node, _)| node.is_none()).map(|(_, key)| *key);
+            if self.list.makes_use_of_searches(missing().count()) {
+                self.list.search_together(missing());
+            }
         }
         nodes.iter().flatten().for_each(|node| self.list.prefetch_newest(*node));
     }

@@ -150,6 +150,9 @@ impl SkipList {
         let hinted = hash
             .and_then(|hash| self.hints.before(hash))
             .and_then(|before| self.search_beside(key, before, &mut places[..height]));
+        if hinted.is_some() {
+            self.hints.helped();
+        }
         if hinted.unwrap_or_else(|| self.search_to_insert(key, turn, height, &mut places)) {
             let node = self.node_ref(places[0].after);
             self.insert_version(node, trailer, value, claimed);
@@ -425,7 +428,12 @@ impl SkipList {
         }
     }
 
-    /// Has a node and its newest version fetched; a hint.
+    /// Whether what [`search_together`](Self::search_together) finds for so many keys is likely to be used.
+    pub fn makes_use_of_searches(&self, count: usize) -> bool {
+        self.hints.worth_making(count as u32)
+    }
+
+    /// Has a node fetched; a hint.
     pub fn prefetch_node(&self, node: NodeRef<'_>) {
         assert!(std::ptr::eq(self, node.list), "a node of another list");
         self.prefetch(node.offset);
