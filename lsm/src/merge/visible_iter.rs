@@ -593,7 +593,7 @@ mod tests {
         SeekBefore(u8),
         Next,
         Prev,
-        /// Breaks at the so-manieth.
+        /// Breaks at the one of this number.
         ForEach(usize),
     }
 
