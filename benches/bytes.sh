@@ -16,13 +16,10 @@ flags=${FLAGS:---memory-budget 256mb}
 hashes=${HASHES:-1000000}
 sets=${SETS:-1000000}
 increments=${INCREMENTS:-10000000}
-for tool in redis-cli redis-benchmark; do
-  command -v "$tool" > /dev/null || { echo "$tool is not there (Debian: apt-get install redis-tools)" >&2; exit 2; }
-done
-if [ -z "${HAYPILE_BIN:-}" ]; then
-  (cd "$root" && cargo build --release --bin haypile)
-fi
-haypile=${HAYPILE_BIN:-$root/target/release/haypile}
+# shellcheck source=benches/common.sh
+. "$root/benches/common.sh"
+need redis-cli redis-benchmark
+find_haypile
 port=$((20000 + RANDOM % 9000))
 own=
 trap 'kill -9 "$own" 2> /dev/null || true' EXIT

@@ -22,13 +22,10 @@ patterns=("$@")
 work=${WORK:-$root/target/churn}
 flags=${FLAGS:---memory-budget 512mb}
 step=${STEP:-60}
-for tool in redis-cli redis-benchmark; do
-  command -v "$tool" > /dev/null || { echo "$tool is not installed (Debian: apt-get install redis-tools)" >&2; exit 2; }
-done
-if [ -z "${HAYPILE_BIN:-}" ]; then
-  (cd "$root" && cargo build --release --bin haypile)
-fi
-haypile=${HAYPILE_BIN:-$root/target/release/haypile}
+# shellcheck source=benches/common.sh
+. "$root/benches/common.sh"
+need redis-cli redis-benchmark
+find_haypile
 mkdir -p "$work"
 
 pids=()

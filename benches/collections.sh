@@ -21,13 +21,10 @@ redis=${REDIS:-redis-server}
 hashes=${HASHES:-1000000}
 fill=${FILL:-2000000}
 rounds=${ROUNDS:-3}
-for tool in redis-cli redis-benchmark "$redis"; do
-  command -v "$tool" > /dev/null || { echo "$tool is not there (Debian: apt-get install redis)" >&2; exit 2; }
-done
-if [ -z "${HAYPILE_BIN:-}" ]; then
-  (cd "$root" && cargo build --release --bin haypile)
-fi
-haypile=${HAYPILE_BIN:-$root/target/release/haypile}
+# shellcheck source=benches/common.sh
+. "$root/benches/common.sh"
+need redis-cli redis-benchmark "$redis"
+find_haypile
 rm -rf "$work"
 mkdir -p "$work/haypile" "$work/redis"
 ours=$((20000 + RANDOM % 5000))

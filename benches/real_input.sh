@@ -11,13 +11,10 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 keys=${1:-1000000}
 work=${WORK:-$root/target/real_input}
 flags=${FLAGS:---memory-budget 512mb}
-for tool in redis-cli redis-benchmark; do
-  command -v "$tool" > /dev/null || { echo "$tool is not installed (Debian: apt-get install redis-tools)" >&2; exit 2; }
-done
-if [ -z "${HAYPILE_BIN:-}" ]; then
-  (cd "$root" && cargo build --release --bin haypile)
-fi
-haypile=${HAYPILE_BIN:-$root/target/release/haypile}
+# shellcheck source=benches/common.sh
+. "$root/benches/common.sh"
+need redis-cli redis-benchmark
+find_haypile
 port=$((20000 + RANDOM % 10000))
 mkdir -p "$work"
 rm -rf "$work/data"

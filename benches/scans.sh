@@ -14,13 +14,10 @@ fields=${1:-100000000}
 work=${WORK:-$root/target/scans}
 flags=${FLAGS:---memory-budget 1gb}
 pages=${PAGES:-2000}
-for tool in redis-cli redis-benchmark; do
-  command -v "$tool" > /dev/null || { echo "$tool is not installed (Debian: apt-get install redis-tools)" >&2; exit 2; }
-done
-if [ -z "${HAYPILE_BIN:-}" ]; then
-  (cd "$root" && cargo build --release --bin haypile)
-fi
-haypile=${HAYPILE_BIN:-$root/target/release/haypile}
+# shellcheck source=benches/common.sh
+. "$root/benches/common.sh"
+need redis-cli redis-benchmark
+find_haypile
 rm -rf "$work"
 mkdir -p "$work/data"
 port=$((20000 + RANDOM % 10000))
