@@ -189,11 +189,15 @@ fn sizes_and_covers() {
     assert_eq!(version.covered_bytes(6, &RangeTombstones::default()), 0);
 
     let cover = LevelCover::open(version.level(5), false, &disk.opener, &KeyRange::ALL, true).unwrap();
-    assert!(cover.has_tombstones());
+    let within = |lower: &[u8], upper: &[u8], read| cover.newest_within(lower, Some(upper), read);
+    assert_eq!([within(b"0", b"1", 9), within(b"0", b"1", 7), within(b"0", b"0003", 9)], [8, 7, 7]);
+    assert_eq!([within(b"0", b"000250", 9), within(b"000750", b"1", 9), within(b"0", b"1", 6)], [0, 0, 0]);
+    let beside = KeyRange { start: b"000800", end: Bound::Unbounded };
+    assert!(LevelCover::open(version.level(5), false, &disk.opener, &beside, true).unwrap().is_empty());
     let at = |key: &[u8], read| cover.newest_covering(key, read);
     assert_eq!([at(b"000249", 9), at(b"000250", 9), at(b"000600", 9), at(b"000600", 7)], [0, 7, 8, 0]);
     let none = LevelCover::open(version.level(6), false, &disk.opener, &KeyRange::ALL, true).unwrap();
-    assert!(!none.has_tombstones() && none.newest_covering(b"000300", SEQUENCE_MAX) == 0);
+    assert!(none.is_empty() && none.newest_covering(b"000300", SEQUENCE_MAX) == 0);
 }
 
 /// Versions of keys of up to two letters, sorted, no two alike.

@@ -104,6 +104,15 @@ impl RangeTombstones {
         self.covering(key).map_or(0, |f| newest_at(&f.sequences, read))
     }
 
+    /// The greatest sequence number at or below `read` of the tombstones over keys in `[lower, upper)`, or, where these are in many pieces,
+    /// `read`; 0 if there is none. Cost: that of a search, and [`PIECES_MAX`] comparisons.
+    pub fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber {
+        let first = self.fragments.partition_point(|f| f.end.as_slice() <= lower);
+        let within =
+            self.fragments[first..].iter().take_while(|f| upper.is_none_or(|u| f.start.as_slice() < u));
+        newest_of_pieces(within.map(|f| &*f.sequences), read)
+    }
+
     /// Every fragment as single tombstones.
     pub fn tombstones(&self) -> impl Iterator<Item = RangeTombstone> + '_ {
         self.fragments.iter().flat_map(|f| {
@@ -114,6 +123,25 @@ impl RangeTombstones {
             })
         })
     }
+}
+
+/// So many pieces of tombstones are asked which is the newest before it is taken to be the newest possible.
+pub const PIECES_MAX: usize = 16;
+
+/// The newest of all these lists (each newest first) at or below `read`; 0 if there is none. Of more than [`PIECES_MAX`] lists just `read`.
+pub fn newest_of_pieces<'a>(
+    pieces: impl Iterator<Item = &'a [SequenceNumber]>,
+    read: SequenceNumber,
+) -> SequenceNumber {
+    let (mut newest, mut count) = (0, 0);
+    for sequences in pieces {
+        count += 1;
+        if count > PIECES_MAX {
+            return read;
+        }
+        newest = newest_at(sequences, read).max(newest);
+    }
+    newest
 }
 
 /// The first of `sequences` (newest first) that is at or below `read`; 0 if there is none.
@@ -131,7 +159,7 @@ mod tests {
         #[test]
         fn agrees_with_a_linear_search(
             ranges in proptest::collection::vec((0u8..20, 0u8..20, 1u64..30), 0..12),
-            key in 0u8..22, read in 0u64..32,
+            key in 0u8..22, read in 0u64..32, lower in 0u8..22, upper in proptest::option::of(0u8..22),
         ) {
             let tombstones = ranges
                 .iter()
@@ -145,6 +173,12 @@ mod tests {
                 .unwrap_or(0);
             let built = RangeTombstones::build(tombstones);
             prop_assert_eq!(built.newest_covering(&[key], read), expected);
+            let most = (lower..upper.unwrap_or(22)).map(|key| built.newest_covering(&[key], read)).max().unwrap_or(0);
+            let within = built.newest_within(&[lower], upper.as_ref().map(std::slice::from_ref), read);
+            if built.fragments().len() <= PIECES_MAX && lower < upper.unwrap_or(22) {
+                prop_assert_eq!(within, most);
+            }
+            prop_assert!(most <= within && within <= read);
             prop_assert!(RangeTombstones::from_fragments(built.fragments().to_vec()).is_some());
         }
     }

@@ -161,8 +161,8 @@ impl Iter {
 struct MemtableCover(Arc<Memtable>);
 
 impl RangeCover for MemtableCover {
-    fn has_tombstones(&self) -> bool {
-        self.0.has_range_deletes()
+    fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber {
+        self.0.newest_within(lower, upper, read)
     }
 
     fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
@@ -211,7 +211,9 @@ pub fn sources(
         }
         if level.has_range_deletes() {
             let cover = LevelCover::open(level, number == 0, &shared.opener, bounds, read.memory_only)?;
-            sources.covers.push(Arc::new(cover));
+            if !cover.is_empty() {
+                sources.covers.push(Arc::new(cover));
+            }
         }
     }
     Ok(sources)

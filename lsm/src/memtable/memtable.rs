@@ -20,7 +20,7 @@
 use crate::base::error::Result;
 use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::{SequenceNumber, ValueKind, VersionKey, pack_trailer, unpack_trailer};
-use crate::base::range_delete::{Fragment, RangeTombstones, newest_at};
+use crate::base::range_delete::{Fragment, RangeTombstones, newest_at, newest_of_pieces};
 use crate::base::rng::Rng;
 use crate::base::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::memtable::arena::OwnCacheLine;
@@ -242,6 +242,15 @@ impl Memtable {
         self.range_deletes.read().unwrap_or_else(PoisonError::into_inner).newest_covering(key, read)
     }
 
+    /// The greatest sequence number at or below `read` of the range tombstones over keys in `[lower, upper)`, or, where these are in many
+    /// pieces, `read`; 0 if there is none.
+    pub fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber {
+        if !self.has_range_deletes() {
+            return 0;
+        }
+        self.range_deletes.read().unwrap_or_else(PoisonError::into_inner).newest_within(lower, upper, read)
+    }
+
     /// All range tombstones.
     pub fn range_tombstones(&self) -> RangeTombstones {
         if !self.has_range_deletes() {
@@ -410,6 +419,16 @@ impl RangeDeletes {
 
     fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
         newest_at(self.over(key), read)
+    }
+
+    fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber {
+        let inside = (Bound::Excluded(lower), upper.map_or(Bound::Unbounded, Bound::Excluded));
+        let begun = self.over(lower);
+        if upper.is_some_and(|upper| upper <= lower) {
+            return newest_at(begun, read);
+        }
+        let rest = self.boundaries.range::<[u8], _>(inside).map(|(_, sequences)| &**sequences);
+        newest_of_pieces(std::iter::once(begun).chain(rest), read)
     }
 
     fn to_tombstones(&self) -> RangeTombstones {
@@ -740,6 +759,12 @@ mod tests {
                 let expected = tombstones.iter().filter(covers).map(|t| t.sequence).max().unwrap_or(0);
                 prop_assert_eq!(memtable.newest_covering(&[key], read), expected);
                 prop_assert_eq!(memtable.range_tombstones().newest_covering(&[key], read), expected);
+                for upper in key + 1..22 {
+                    let within = memtable.newest_within(&[key], Some(&[upper]), read);
+                    let most = (key..upper).map(|key| memtable.newest_covering(&[key], read)).max();
+                    prop_assert!(within == read || within == most.unwrap_or(0));
+                    prop_assert!(Some(within) >= most);
+                }
             }
             prop_assert_eq!(memtable.range_tombstones(), RangeTombstones::build(tombstones));
             prop_assert_eq!(memtable.has_range_deletes(), !ranges.is_empty());

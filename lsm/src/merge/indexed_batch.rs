@@ -15,7 +15,7 @@
 use crate::base::batch::{BatchEntry, EntryParts, KeyspaceId, Savepoint, WriteBatch};
 use crate::base::error::Result;
 use crate::base::iter::InternalIterator;
-use crate::base::key::{SequenceNumber, ValueKind, VersionKey, pack_trailer};
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, pack_trailer};
 use crate::merge::visible_iter::{RangeCover, UNCOMMITTED};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -420,8 +420,9 @@ struct OverlayCover {
 }
 
 impl RangeCover for OverlayCover {
-    fn has_tombstones(&self) -> bool {
-        self.state.layer(self.keyspace).is_some_and(|layer| !layer.ranges.is_empty())
+    fn newest_within(&self, _lower: &[u8], _upper: Option<&[u8]>, _read: SequenceNumber) -> SequenceNumber {
+        let any = self.state.layer(self.keyspace).is_some_and(|layer| !layer.ranges.is_empty());
+        if any { SEQUENCE_MAX } else { 0 }
     }
 
     /// Seen at every read point.

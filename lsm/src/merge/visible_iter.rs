@@ -59,15 +59,16 @@ const VALUE_BUFFER_BYTES_MAX: usize = 1 << 20;
 
 /// Something that may hold range tombstones: a memtable, a table, a batch.
 pub trait RangeCover: Send + Sync {
-    /// Whether it holds any. Asked once, when an iterator is made: what comes later is above its read point.
-    fn has_tombstones(&self) -> bool;
+    /// No tombstone over keys in `[lower, upper)` that a reader at `read` sees has a greater sequence number; 0: there is none. Asked once,
+    /// when an iterator is made: what comes later is above its read point.
+    fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber;
     /// Sequence number of the newest tombstone over `key` at or below `read`; 0 if there is none.
     fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber;
 }
 
 impl RangeCover for RangeTombstones {
-    fn has_tombstones(&self) -> bool {
-        !self.is_empty()
+    fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber {
+        RangeTombstones::newest_within(self, lower, upper, read)
     }
 
     fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
@@ -89,6 +90,8 @@ enum State {
 pub struct VisibleIter {
     source: MergingIter,
     covers: Vec<Arc<dyn RangeCover>>,
+    /// What is as new as that is covered by none of them.
+    covered_below: SequenceNumber,
     read: SequenceNumber,
     lower: Option<Vec<u8>>,
     upper: Option<Vec<u8>>,
@@ -117,7 +120,7 @@ pub struct VisibleIter {
 
 impl VisibleIter {
     /// The keys in `[lower, upper)` of `source` as of `read`. `covers` must hold every range tombstone that belongs to the
-    /// sources; those without any are let go.
+    /// sources; those without any between the bounds are let go.
     pub fn new(
         source: MergingIter,
         mut covers: Vec<Arc<dyn RangeCover>>,
@@ -125,13 +128,19 @@ impl VisibleIter {
         lower: Option<Vec<u8>>,
         upper: Option<Vec<u8>>,
     ) -> VisibleIter {
-        covers.retain(|cover| cover.has_tombstones());
+        let mut covered_below = 0;
+        covers.retain(|cover| {
+            let newest = cover.newest_within(lower.as_deref().unwrap_or_default(), upper.as_deref(), read);
+            covered_below = newest.max(covered_below);
+            newest > 0
+        });
         let prefix = lower.as_deref().zip(upper.as_deref()).map_or(&[][..], |(a, b)| common_prefix(a, b));
         VisibleIter {
             word: 0,
             upper_word: upper.as_deref().map_or(u64::MAX, |upper| word_behind(prefix, upper)),
             source: source.with_prefix(prefix),
             covers,
+            covered_below,
             read,
             lower,
             upper,
@@ -261,7 +270,7 @@ impl VisibleIter {
                 self.key_is_stale = false;
                 self.source.next_towards(self.upper.as_deref())?;
                 let (sequence, kind) = split_point_trailer(self.source.trailer())?;
-                if kind == ValueKind::Put && self.covers.is_empty() && self.sees(sequence) {
+                if kind == ValueKind::Put && sequence >= self.covered_below && self.sees(sequence) {
                     self.key_is_stale = true;
                     self.state = State::Forward;
                     return Ok(());
@@ -283,11 +292,13 @@ impl VisibleIter {
     /// Hands keys and values to `f`, from the one here on, until it breaks; then it stands on the one at which it broke, else nowhere.
     /// Cheaper than single steps where one source has many keys in a row.
     pub fn for_each(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
-        let read = self.read;
+        let (read, covered_below) = (self.read, self.covered_below);
+        let shown_here = pack_trailer(read.max(covered_below), ValueKind::Put);
         let broke = Cell::new(false);
         // One function for steps and runs, so that `f` is compiled into it.
         let take: &mut Take<'_> = &mut |key, trailer, value| {
-            if trailer as u8 != ValueKind::Put as u8 || !sees(read, trailer >> 8) {
+            let sequence = trailer >> 8;
+            if trailer as u8 != ValueKind::Put as u8 || !sees(read, sequence) || sequence < covered_below {
                 return ControlFlow::Break(());
             }
             let flow = f(key, value);
@@ -295,17 +306,17 @@ impl VisibleIter {
             flow
         };
         while self.valid() {
-            if take(self.key(), pack_trailer(0, ValueKind::Put), self.value()).is_break() {
+            if take(self.key(), shown_here, self.value()).is_break() {
                 return Ok(());
             }
-            if self.state != State::Forward || !self.covers.is_empty() || !self.source.next_is_alone() {
+            if self.state != State::Forward || !self.source.next_is_alone() {
                 self.next()?;
                 continue;
             }
             self.leave_for_seek();
             self.source.run_alone(take)?;
             let (sequence, kind) = split_point_trailer(self.source.trailer())?;
-            if kind != ValueKind::Put || !self.sees(sequence) {
+            if kind != ValueKind::Put || !self.sees(sequence) || sequence < self.covered_below {
                 self.find_forward(false)?;
                 continue;
             }
@@ -500,7 +511,8 @@ impl VisibleIter {
 
     /// Whether a range tombstone that is seen hides the version of `key` at `sequence`.
     fn covered(&self, sequence: SequenceNumber) -> bool {
-        self.covers.iter().any(|cover| cover.newest_covering(&self.key, self.read) > sequence)
+        sequence < self.covered_below
+            && self.covers.iter().any(|cover| cover.newest_covering(&self.key, self.read) > sequence)
     }
 
     fn count_skipped(&mut self) -> Result<()> {
@@ -825,12 +837,16 @@ mod tests {
         #[test]
         fn long_runs_agree_with_a_map(
             below in proptest::collection::btree_set(0u8..200, 30..120),
-            above in proptest::collection::btree_map(0u8..200, (any::<bool>(), 1u64..=40), 0..10),
+            above in proptest::collection::btree_map(0u8..200, (any::<bool>(), 5u64..=40), 0..10),
+            ranges in proptest::collection::vec((0u8..250, 1u8..40, 0u64..40), 0..3),
             steps_back in proptest::collection::vec(0usize..100, 0..4),
         ) {
             const READ: SequenceNumber = 30;
-            let mut model: BTreeMap<u8, u64> = below.iter().map(|key| (*key, 0)).collect();
-            let lower = below.iter().map(|key| version(&[*key], 0, Some(&0u64.to_le_bytes()))).collect();
+            // Some of them have lost their sequence number, as in the last level.
+            let at = |key: u8| u64::from(key % 3) * 2;
+            let mut model: BTreeMap<u8, u64> = below.iter().map(|key| (*key, at(*key))).collect();
+            let lower =
+                below.iter().map(|key| version(&[*key], at(*key), Some(&at(*key).to_le_bytes()))).collect();
             let mut upper = Vec::new();
             for (key, (is_put, sequence)) in above {
                 upper.push(version(&[key], sequence, is_put.then_some(&sequence.to_le_bytes()[..])));
@@ -841,9 +857,17 @@ mod tests {
                     }
                 }
             }
+            for (start, len, deleted_at) in &ranges {
+                let within = *start..start.saturating_add(*len);
+                model.retain(|key, at| !within.contains(key) || *deleted_at > READ || *at >= *deleted_at);
+            }
+            let tombstones = ranges.into_iter().map(|(start, len, sequence)| {
+                RangeTombstone { start: vec![start], end: vec![start.saturating_add(len)], sequence }
+            });
+            let cover: Arc<dyn RangeCover> = Arc::new(RangeTombstones::build(tombstones.collect()));
             let sources: Vec<Box<dyn InternalIterator>> =
                 vec![Box::new(VectorIter::new(upper)), Box::new(VectorIter::new(lower))];
-            let mut iter = VisibleIter::new(MergingIter::new(sources), Vec::new(), READ, None, Some(vec![190]));
+            let mut iter = VisibleIter::new(MergingIter::new(sources), vec![cover], READ, None, Some(vec![190]));
             let shown: Vec<(u8, u64)> = model.into_iter().filter(|(key, _)| *key < 190).collect();
             // In one go from each place on, and with a break there.
             for at in 0..shown.len() {

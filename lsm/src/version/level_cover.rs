@@ -3,11 +3,12 @@
 //! Tombstones stay in the tables that hold them; this keeps the tables that have any, opened, so that asking cannot fail.
 
 use crate::base::error::Result;
-use crate::base::key::SequenceNumber;
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::merge::visible_iter::RangeCover;
 use crate::table::table::Table;
 use crate::version::file_meta::KeyRange;
 use crate::version::version::{Level, TableOpener};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The tables of one level that have range tombstones.
@@ -20,7 +21,7 @@ pub struct LevelCover {
 }
 
 impl LevelCover {
-    /// Opens the tables of `level` that have range tombstones and overlap `bounds`. `is_l0`: they may overlap each other.
+    /// Opens the tables of `level` that overlap `bounds` and have range tombstones; keeps those of which one lies there. `is_l0`: they may overlap each other.
     /// Error: `NeedsIo` if one would have to be opened and `memory_only`.
     pub fn open(
         level: &Level,
@@ -29,16 +30,25 @@ impl LevelCover {
         bounds: &KeyRange<'_>,
         memory_only: bool,
     ) -> Result<LevelCover> {
+        // Who includes the end may get one table more.
+        let upper = if let Bound::Excluded(end) = bounds.end { Some(end) } else { None };
         let mut tables = Vec::new();
         if level.has_range_deletes() {
             for file in level.files() {
                 if file.meta().range_deletes > 0 && file.meta().range().overlaps(bounds) {
                     let table = Arc::clone(file.table(opener, memory_only)?);
-                    tables.push((file.meta().smallest.clone(), table));
+                    if table.range_tombstones().newest_within(bounds.start, upper, SEQUENCE_MAX) > 0 {
+                        tables.push((file.meta().smallest.clone(), table));
+                    }
                 }
             }
         }
         Ok(LevelCover { tables, sorted: !is_l0 })
+    }
+
+    /// Whether no tombstone lies there.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
     }
 
     /// The tables.
@@ -48,8 +58,11 @@ impl LevelCover {
 }
 
 impl RangeCover for LevelCover {
-    fn has_tombstones(&self) -> bool {
-        !self.tables.is_empty()
+    fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, read: SequenceNumber) -> SequenceNumber {
+        self.tables()
+            .map(|table| table.range_tombstones().newest_within(lower, upper, read))
+            .max()
+            .unwrap_or(0)
     }
 
     fn newest_covering(&self, key: &[u8], read: SequenceNumber) -> SequenceNumber {
