@@ -23,6 +23,7 @@ use crate::memtable::memtable::Memtable;
 use crate::memtable::skiplist::TOGETHER_MAX;
 use crate::wal::log::AppendGuard;
 use crossbeam_epoch::Guard;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,8 +31,11 @@ use std::time::Duration;
 /// So many entries of a batch are worth looking ahead to together.
 const AHEAD_MIN: usize = 3;
 
-/// How many bytes of arena a batch needs in each keyspace. Nearly always one or two keyspaces, so a plain list.
-type Needs = Vec<(KeyspaceId, usize)>;
+/// Something for each keyspace of a batch. Nearly always these are one to three, so it is a plain list that is not allocated.
+type Each<T> = SmallVec<[(KeyspaceId, T); 4]>;
+
+/// How many bytes of arena a batch needs in each keyspace.
+type Needs = Each<usize>;
 
 /// Commits a batch. On return it is visible and as durable as asked. Errors before anything was appended leave nothing
 /// behind; an error from the log afterwards means "outcome unknown" and poisons.
@@ -99,7 +103,7 @@ fn wait_for_room(shared: &Shared, bytes: usize) -> Result<()> {
 }
 
 fn needs_of(batch: &WriteBatch) -> Result<Needs> {
-    let mut needs: Needs = Vec::with_capacity(2);
+    let mut needs = Needs::new();
     for entry in batch.entries() {
         let entry = entry.map_err(Error::invalid)?;
         let bytes = Memtable::entry_bytes_max(entry.key.len(), entry.value.len());
@@ -180,8 +184,8 @@ fn reserve<'g>(
     needs: &Needs,
     append: &mut AppendGuard<'_>,
     guard: &'g Guard,
-) -> Result<Vec<(KeyspaceId, &'g Memtable)>> {
-    let mut memtables = Vec::with_capacity(needs.len());
+) -> Result<Each<&'g Memtable>> {
+    let mut memtables = Each::new();
     for &(id, bytes) in needs {
         let mut memtable = memtable_of(shared, id, guard)?;
         if !memtable.reserve(bytes) {
