@@ -18,6 +18,7 @@ use crate::encoding::meta::{Head, Kind, Space, damaged};
 use crate::encoding::packed::put_item;
 use crate::store::read_ahead::{AHEAD_INLINE, AHEAD_POOL, AtEnd, ELEMENT_BYTES_MAX};
 use crate::store::txn::{At, Before, Builder, Mode, Txn};
+use crate::types::runs;
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::varint_len;
 use std::collections::VecDeque;
@@ -206,20 +207,19 @@ impl Large {
             return Ok(());
         }
         let position = self.position(txn, index)?;
-        let mut walk = self.walk_from(txn, position, to)?;
-        if to == End::Right {
-            return walk.run(txn, count, f);
-        }
-        for left in (0..count).rev() {
-            let Some((position, element)) = walk.standing() else { return Err(missing()) };
-            let bytes = element.len() as u64;
-            if f(position, element).is_break() || left == 0 {
-                break;
+        let mut iter = self.walk_from(txn, position, to)?.iter;
+        let mut left = count;
+        runs::for_each(&mut iter, to == End::Left, |key, element| {
+            let position = key.last_chunk::<8>().ok_or_else(missing)?;
+            left -= 1;
+            if f(u64::from_be_bytes(*position), element).is_break() || left == 0 {
+                return Ok(ControlFlow::Break(()));
             }
-            txn.charge(1, bytes)?;
-            walk.step()?;
-        }
-        Ok(())
+            txn.charge(1, element.len() as u64)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        // It stands on the one at which it was told to end.
+        if iter.valid() { Ok(()) } else { Err(missing()) }
     }
 
     /// Stages the removal of the elements from position `from` to position `to`, both included.
@@ -478,33 +478,6 @@ impl Walk {
         // Whoever steps on has looked at the element here.
         self.charge(txn)?;
         self.step()
-    }
-
-    /// Hands `count` elements from the one here on, rightwards, to `f` with their positions, until it breaks.
-    fn run(
-        mut self,
-        txn: &mut Txn,
-        count: u64,
-        mut f: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), Stop> {
-        let (mut left, mut result) = (count, None);
-        self.iter.for_each(|key, element| {
-            let Some(position) = key.last_chunk::<8>() else { return ControlFlow::Break(()) };
-            left -= 1;
-            let goes_on = f(u64::from_be_bytes(*position), element).is_continue() && left > 0;
-            if !goes_on {
-                result = Some(Ok(()));
-                return ControlFlow::Break(());
-            }
-            txn.charge(1, element.len() as u64).map_or_else(
-                |stop| {
-                    result = Some(Err(stop));
-                    ControlFlow::Break(())
-                },
-                |()| ControlFlow::Continue(()),
-            )
-        })?;
-        result.unwrap_or_else(|| Err(missing()))
     }
 
     fn step(&mut self) -> Result<(), Stop> {

@@ -8,6 +8,7 @@ pub mod strings;
 pub mod bitmaps;
 pub mod hll;
 pub mod hyperloglog;
+pub mod runs;
 pub mod stream;
 pub mod stream_groups;
 pub mod elements;

@@ -398,24 +398,14 @@ impl SortedSet {
             }
             Resolved::Places(from, to) => (steps_between(txn, large, &from, &to, reverse, skip)?, u64::MAX),
         };
-        let mut give = |score, member: &[u8]| {
+        steps.for_each(txn, reverse, |score, member| {
             left -= 1;
             if f(member, score).is_break() || left == 0 {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
-        };
-        if !reverse {
-            return steps.for_each(txn, give);
-        }
-        while let Some((score, member)) = steps.element()? {
-            if give(score, member).is_break() {
-                return Ok(());
-            }
-            steps.step(txn, reverse)?;
-        }
-        Ok(())
+        })
     }
 
     /// The elements of a span, but for the first `skip` ones, at most so many.

@@ -24,6 +24,7 @@ use crate::encoding::sorted_set::{
 };
 use crate::store::fence_cache::{FenceChange, FenceList, Found, LATEST};
 use crate::store::txn::Txn;
+use crate::types::runs;
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::put_varint;
 use std::collections::BTreeMap;
@@ -141,28 +142,23 @@ impl Steps {
         self.charge(txn)
     }
 
-    /// Hands the elements from the one here on to `f`, until it breaks.
+    /// Hands the elements from the one here on to `f`, forward or in reverse, until it breaks.
     pub fn for_each(
         &mut self,
         txn: &mut Txn,
+        reverse: bool,
         mut f: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Stop> {
-        let (prefix, mut result) = (self.prefix, Ok(()));
-        self.iter.for_each(|key, _| {
-            let Some((score, member)) = key.get(prefix..).and_then(split_place) else {
-                result = Err(damage("place of a sorted set"));
-                return ControlFlow::Break(());
-            };
-            f(score, member)?;
-            txn.charge(1, key.len() as u64).map_or_else(
-                |stop| {
-                    result = Err(stop);
-                    ControlFlow::Break(())
-                },
-                |()| ControlFlow::Continue(()),
-            )
-        })?;
-        result
+        let prefix = self.prefix;
+        runs::for_each(&mut self.iter, reverse, |key, _| {
+            let element = key.get(prefix..).and_then(split_place);
+            let (score, member) = element.ok_or_else(|| damage("place of a sorted set"))?;
+            if f(score, member).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            txn.charge(1, key.len() as u64)?;
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Takes so many steps, or to the end.

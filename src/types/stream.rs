@@ -15,8 +15,10 @@ use crate::encoding::meta::{Head, Kind, Record, Space, damaged, split_collection
 use crate::encoding::stream::{Fields, GroupKeys, StreamId, StreamMeta, entry_key, id_of_key, put_fields};
 use crate::store::events::EventClass;
 use crate::store::txn::{At, Before, Builder, Txn};
+use crate::types::runs;
 use haypile_lsm::Iter;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 /// Up to so many entries go one by one, more by a range delete.
 const SINGLE_DELETES_MAX: u64 = 16;
@@ -117,20 +119,14 @@ impl Stream {
             Order::Backward => iter.seek_to_last()?,
         }
         let mut found = 0;
-        while iter.valid() {
-            txn.charge(1, iter.value().len() as u64)?;
-            let entry = id_of_key(iter.key()).ok_or_else(damaged_entry)?;
-            let fields = Fields::new(iter.value()).ok_or_else(damaged_entry)?;
+        runs::for_each(&mut iter, order == Order::Backward, |key, value| {
+            txn.charge(1, value.len() as u64)?;
+            let entry = id_of_key(key).ok_or_else(damaged_entry)?;
+            let fields = Fields::new(value).ok_or_else(damaged_entry)?;
             f(txn, entry, fields)?;
             found += 1;
-            if found == count {
-                break;
-            }
-            match order {
-                Order::Forward => iter.next()?,
-                Order::Backward => iter.prev()?,
-            }
-        }
+            Ok(if found == count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
         Ok(found)
     }
 

@@ -38,11 +38,26 @@ pub trait InternalIterator: Send {
     fn steps_below(&self, _bound: Option<&[u8]>) -> usize {
         0
     }
+    /// How many steps back from here certainly stand on keys above `bound` (any, without one) and cannot fail. 0 where that is not known at
+    /// little cost.
+    fn steps_above(&self, _bound: Option<&[u8]>) -> usize {
+        0
+    }
     /// Takes `steps` steps forward, no more than [`steps_below`](Self::steps_below) told of, and hands each version that it comes to to
     /// `take`, until that breaks: then it says how many it took. It stands on the last version that it handed over.
     fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
         for step in 1..=steps {
             self.next()?;
+            if take(self.key(), self.trailer(), self.value()).is_break() {
+                return Ok(ControlFlow::Break(step));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+    /// The same back, as far as [`steps_above`](Self::steps_above) told.
+    fn run_back(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        for step in 1..=steps {
+            self.prev()?;
             if take(self.key(), self.trailer(), self.value()).is_break() {
                 return Ok(ControlFlow::Break(step));
             }

@@ -171,25 +171,42 @@ impl Block {
 
     /// The entries from `from` on.
     pub fn entries(&self, from: usize) -> impl Iterator<Item = Entry<'_>> {
-        let shape = &self.shape;
         let from = from.min(self.count());
-        let mut suffix_at = self.offset(shape.key_offsets_at, shape.key_offset_width, from);
-        let mut value_at = self.offset(shape.value_offsets_at, shape.value_offset_width, from);
-        let (suffixes, values) = (
-            &self.bytes[shape.suffixes_at as usize..shape.values_at as usize],
-            &self.bytes[shape.values_at as usize..],
-        );
+        let mut start = self.offsets(from);
         (from..self.count()).map(move |i| {
-            let suffix_end = self.offset(shape.key_offsets_at, shape.key_offset_width, i + 1);
-            let value_end = self.offset(shape.value_offsets_at, shape.value_offset_width, i + 1);
-            let entry = Entry {
-                suffix: &suffixes[suffix_at..suffix_end],
-                trailer: self.trailer(i),
-                value: &values[value_at..value_end],
-            };
-            (suffix_at, value_at) = (suffix_end, value_end);
+            let end = self.offsets(i + 1);
+            let entry = self.entry(i, start, end);
+            start = end;
             entry
         })
+    }
+
+    /// The entries before `before`, the last one first.
+    pub fn entries_back(&self, before: usize) -> impl Iterator<Item = Entry<'_>> {
+        let before = before.min(self.count());
+        let mut end = self.offsets(before);
+        (0..before).rev().map(move |i| {
+            let start = self.offsets(i);
+            let entry = self.entry(i, start, end);
+            end = start;
+            entry
+        })
+    }
+
+    /// Where suffix and value `i` begin, or those before it end, each counted from where all of them begin.
+    fn offsets(&self, i: usize) -> (usize, usize) {
+        let shape = &self.shape;
+        (
+            self.offset(shape.key_offsets_at, shape.key_offset_width, i),
+            self.offset(shape.value_offsets_at, shape.value_offset_width, i),
+        )
+    }
+
+    fn entry(&self, i: usize, start: (usize, usize), end: (usize, usize)) -> Entry<'_> {
+        let shape = &self.shape;
+        let suffixes = &self.bytes[shape.suffixes_at as usize..shape.values_at as usize];
+        let values = &self.bytes[shape.values_at as usize..];
+        Entry { suffix: &suffixes[start.0..end.0], trailer: self.trailer(i), value: &values[start.1..end.1] }
     }
 
     /// Where in [`bytes`](Self::bytes) the value of entry `i` lies.
@@ -435,6 +452,11 @@ mod tests {
                     ([block.common_prefix(), entry.suffix].concat(), entry.trailer, entry.value.to_vec())
                 });
                 prop_assert_eq!(read.collect::<Vec<_>>(), entries.get(from..).unwrap_or_default());
+                let back = block.entries_back(from).map(|entry| {
+                    ([block.common_prefix(), entry.suffix].concat(), entry.trailer, entry.value.to_vec())
+                });
+                let due = entries[..from.min(entries.len())].iter().rev().cloned();
+                prop_assert_eq!(back.collect::<Vec<_>>(), due.collect::<Vec<_>>());
             }
             for (key, trailer, _) in &probes {
                 let expected = entries.partition_point(|e| compare_versions(&e.0, e.1, key, *trailer).is_lt());

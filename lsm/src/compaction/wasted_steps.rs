@@ -14,7 +14,7 @@ use std::ops::Bound;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 /// Walks with fewer steps in vain are not worth a note.
-const STEPS_MIN: u64 = 64;
+const STEPS_MIN: u64 = 16;
 /// With fewer steps together nobody is troubled.
 const STEPS_DUE_MIN: u64 = 100_000;
 

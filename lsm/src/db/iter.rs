@@ -151,6 +151,11 @@ impl Iter {
         self.inner.for_each(f)
     }
 
+    /// The same in the other direction, as a loop over [`prev`](Self::prev).
+    pub fn for_each_back(&mut self, f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+        self.inner.for_each_back(f)
+    }
+
     /// Goes to the key before; requires `valid()`.
     pub fn prev(&mut self) -> Result<()> {
         self.inner.prev()

@@ -11,8 +11,8 @@
 //! - Walking forward, each source but the winner stands on its first version behind the winner's; walking in reverse, on its
 //!   last version before it. Turning around moves each of them over that gap.
 //! - `runner_up` is 0 (not known) or the place of the best source after the winner, which is 1 or 2.
-//! - `free` steps forward from here leave the winner in front, and the last bound that was given above its key.
-//! - `words` holds [`word_behind`] of the key of each source in the heap; of the winner's only while `is_below` is false.
+//! - `free` steps from here in `direction` leave the winner in front, and on this side of the last bound that was given.
+//! - `words` holds [`word_behind`] of the key of each source in the heap; of the winner's only while `is_within` is false.
 //! - Equal versions in several sources come in the order of the sources, so the order is total and walking back retraces
 //!   exactly the steps forward.
 //!
@@ -46,13 +46,13 @@ pub struct MergingIter {
     runner_up: usize,
     direction: Direction,
     turning_key: Vec<u8>,
-    /// Steps forward of this winner that were compared since it was asked.
+    /// Steps in this direction of this winner that were compared since it was asked.
     streak: u32,
     free: usize,
     /// The winner has each key once.
     distinct: bool,
     /// The present place was reached by a free step.
-    is_below: bool,
+    is_within: bool,
 }
 
 impl MergingIter {
@@ -72,7 +72,7 @@ impl MergingIter {
             streak: 0,
             free: 0,
             distinct: false,
-            is_below: false,
+            is_within: false,
         }
     }
 
@@ -104,7 +104,11 @@ impl MergingIter {
     #[inline]
     pub fn word(&self) -> u64 {
         let winner = self.heap[0];
-        if self.is_below { word_behind(&self.prefix, self.sources[winner].key()) } else { self.words[winner] }
+        if self.is_within {
+            word_behind(&self.prefix, self.sources[winner].key())
+        } else {
+            self.words[winner]
+        }
     }
 
     /// Moves every source by `each` and starts the heap anew. Stands nowhere after an error.
@@ -114,7 +118,7 @@ impl MergingIter {
         mut each: impl FnMut(&mut dyn InternalIterator) -> Result<()>,
     ) -> Result<()> {
         self.heap.clear();
-        (self.streak, self.free, self.is_below) = (0, 0, false);
+        (self.streak, self.free, self.is_within) = (0, 0, false);
         for source in &mut self.sources {
             each(source.as_mut())?;
         }
@@ -168,16 +172,31 @@ impl MergingIter {
         }
     }
 
-    /// Goes on as [`next`](InternalIterator::next) does, for a reader that ends at `bound`: the same for each step between two seeks.
+    /// Goes on as [`next`](InternalIterator::next) does, for a reader that ends before `bound`: the same for each step between two seeks.
     #[inline]
     pub fn next_towards(&mut self, bound: Option<&[u8]>) -> Result<()> {
-        if self.free > 0 {
+        if self.free > 0 && self.direction == Direction::Forward {
             self.free -= 1;
-            self.is_below = true;
+            self.is_within = true;
             return self.sources[self.heap[0]].next().inspect_err(|_| self.heap.clear());
         }
+        self.step_towards(Direction::Forward, bound)
+    }
+
+    /// Goes back as [`prev`](InternalIterator::prev) does, for a reader that ends at `bound`: the same for each step between two seeks.
+    #[inline]
+    pub fn prev_towards(&mut self, bound: Option<&[u8]>) -> Result<()> {
+        if self.free > 0 && self.direction == Direction::Reverse {
+            self.free -= 1;
+            self.is_within = true;
+            return self.sources[self.heap[0]].prev().inspect_err(|_| self.heap.clear());
+        }
+        self.step_towards(Direction::Reverse, bound)
+    }
+
+    fn step_towards(&mut self, direction: Direction, bound: Option<&[u8]>) -> Result<()> {
         let winner = self.heap[0];
-        self.step(Direction::Forward)?;
+        self.step(direction)?;
         if self.heap.first() != Some(&winner) {
             self.streak = 0;
             return Ok(());
@@ -185,12 +204,18 @@ impl MergingIter {
         self.streak += 1;
         if self.streak >= STREAK && (self.heap.len() == 1 || self.runner_up > 0) {
             let rival = (self.heap.len() > 1).then(|| self.sources[self.heap[self.runner_up]].key());
-            let lower = match (rival, bound) {
-                (Some(rival), Some(bound)) => Some(rival.min(bound)),
+            let source = &self.sources[winner];
+            let nearer =
+                |rival: &'_ [u8], bound: &'_ [u8]| (rival <= bound) == (direction == Direction::Forward);
+            let end = match (rival, bound) {
+                (Some(rival), Some(bound)) => Some(if nearer(rival, bound) { rival } else { bound }),
                 (rival, bound) => rival.or(bound),
             };
-            self.free = self.sources[winner].steps_below(lower);
-            self.distinct = self.free > 0 && self.sources[winner].has_distinct_keys();
+            self.free = match direction {
+                Direction::Forward => source.steps_below(end),
+                Direction::Reverse => source.steps_above(end),
+            };
+            self.distinct = self.free > 0 && source.has_distinct_keys();
             // Who had free steps is asked again at once when they are used up.
             self.streak = if self.free > 0 { STREAK - 1 } else { 0 };
         }
@@ -200,29 +225,39 @@ impl MergingIter {
     /// Whether the next step towards the bound certainly leads to another key, below the bound, that no other source has.
     #[inline]
     pub fn next_is_alone(&self) -> bool {
-        self.free > 0 && self.distinct
+        self.free > 0 && self.distinct && self.direction == Direction::Forward
     }
 
-    /// Takes all steps of which [`next_is_alone`](Self::next_is_alone) holds, handing the versions to `take` until that breaks. Stands on the
-    /// last version that it handed over.
+    /// The same back; then no other source has the key here either.
+    #[inline]
+    pub fn prev_is_alone(&self) -> bool {
+        self.free > 0 && self.distinct && self.direction == Direction::Reverse
+    }
+
+    /// Takes all steps of which [`next_is_alone`](Self::next_is_alone) or [`prev_is_alone`](Self::prev_is_alone) holds, handing the versions
+    /// to `take` until that breaks. Stands on the last version that it handed over.
     pub fn run_alone(&mut self, take: &mut Take<'_>) -> Result<()> {
-        if self.next_is_alone() {
-            self.is_below = true;
-            let winner = self.heap[0];
-            let flow = self.sources[winner].run(self.free, take).inspect_err(|_| self.heap.clear())?;
+        if self.free > 0 && self.distinct {
+            self.is_within = true;
+            let source = &mut self.sources[self.heap[0]];
+            let flow = match self.direction {
+                Direction::Forward => source.run(self.free, take),
+                Direction::Reverse => source.run_back(self.free, take),
+            };
+            let flow = flow.inspect_err(|_| self.heap.clear())?;
             let taken = flow.break_value().unwrap_or(self.free);
             self.free -= taken.min(self.free);
         }
         Ok(())
     }
 
-    /// Whether the key here is known to lie below the bound that the last step was given.
-    pub fn is_below(&self) -> bool {
-        self.is_below
+    /// Whether the key here is known to lie on this side of the bound that the last step was given.
+    pub fn is_within(&self) -> bool {
+        self.is_within
     }
 
     fn step(&mut self, direction: Direction) -> Result<()> {
-        (self.free, self.is_below) = (0, false);
+        (self.free, self.is_within) = (0, false);
         if self.direction != direction {
             self.streak = 0;
             self.turn(direction)?;
@@ -326,7 +361,7 @@ impl InternalIterator for MergingIter {
     }
 
     fn prev(&mut self) -> Result<()> {
-        self.step(Direction::Reverse)
+        self.prev_towards(None)
     }
 
     fn key(&self) -> &[u8] {

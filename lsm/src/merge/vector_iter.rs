@@ -142,4 +142,9 @@ impl InternalIterator for VectorIter {
         let below = |(key, _, _): &&Version| bound.is_none_or(|bound| key.as_slice() < bound);
         self.at.map_or(0, |at| self.versions[at + 1..].iter().take(7 - at % 8).take_while(below).count())
     }
+
+    fn steps_above(&self, bound: Option<&[u8]>) -> usize {
+        let above = |(key, _, _): &&Version| bound.is_none_or(|bound| key.as_slice() > bound);
+        self.at.map_or(0, |at| self.versions[..at].iter().rev().take(at % 8).take_while(above).count())
+    }
 }

@@ -11,7 +11,8 @@
 //! buffer that is used again, because the older versions to be skipped are known by it. *In reverse* a group is met oldest
 //! version first, so the newest visible one is known only when the source has left the group: key and value lie in buffers.
 //!
-//! Where one source is known to be in front of the others for many keys, [`VisibleIter::for_each`] has it hand them out in one call.
+//! Where one source is known to be in front of the others for many keys, [`VisibleIter::for_each`] and [`VisibleIter::for_each_back`] have
+//! it hand them out in one call.
 //!
 //! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends. (Within a block of
 //! a table that says it has each key once that is taken for granted; a block ends.)
@@ -292,19 +293,9 @@ impl VisibleIter {
     /// Hands keys and values to `f`, from the one here on, until it breaks; then it stands on the one at which it broke, else nowhere.
     /// Cheaper than single steps where one source has many keys in a row.
     pub fn for_each(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
-        let (read, covered_below) = (self.read, self.covered_below);
-        let shown_here = pack_trailer(read.max(covered_below), ValueKind::Put);
         let broke = Cell::new(false);
-        // One function for steps and runs, so that `f` is compiled into it.
-        let take: &mut Take<'_> = &mut |key, trailer, value| {
-            let sequence = trailer >> 8;
-            if trailer as u8 != ValueKind::Put as u8 || !sees(read, sequence) || sequence < covered_below {
-                return ControlFlow::Break(());
-            }
-            let flow = f(key, value);
-            broke.set(flow.is_break());
-            flow
-        };
+        let shown_here = self.trailer_of_shown();
+        let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
         while self.valid() {
             if take(self.key(), shown_here, self.value()).is_break() {
                 return Ok(());
@@ -315,8 +306,7 @@ impl VisibleIter {
             }
             self.leave_for_seek();
             self.source.run_alone(take)?;
-            let (sequence, kind) = split_point_trailer(self.source.trailer())?;
-            if kind != ValueKind::Put || !self.sees(sequence) || sequence < self.covered_below {
+            if !broke.get() && !self.is_shown_without_doubt()? {
                 self.find_forward(false)?;
                 continue;
             }
@@ -327,6 +317,50 @@ impl VisibleIter {
             self.next()?;
         }
         Ok(())
+    }
+
+    /// The same back: to the first key.
+    pub fn for_each_back(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+        let broke = Cell::new(false);
+        let shown_here = self.trailer_of_shown();
+        let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
+        while self.valid() {
+            if take(self.key(), shown_here, self.value()).is_break() {
+                return Ok(());
+            }
+            if self.state != State::Reverse || !self.source.prev_is_alone() {
+                self.prev()?;
+                continue;
+            }
+            // The source stands on the next key already.
+            self.leave_for_seek();
+            if take(self.source.key(), self.source.trailer(), self.source.value()).is_continue() {
+                self.source.run_alone(take)?;
+            }
+            if broke.get() || !self.is_shown_without_doubt()? {
+                self.find_reverse(false)?;
+                if broke.get() {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.key.clear();
+            self.key.extend_from_slice(self.source.key());
+            self.source.prev_towards(self.lower.as_deref())?;
+            self.find_reverse(true)?;
+        }
+        Ok(())
+    }
+
+    /// A trailer that [`take_shown`] takes for one of a version that is shown.
+    fn trailer_of_shown(&self) -> u64 {
+        pack_trailer(self.read.max(self.covered_below), ValueKind::Put)
+    }
+
+    /// Whether the version that the source stands on is one that [`take_shown`] takes.
+    fn is_shown_without_doubt(&self) -> Result<bool> {
+        let (sequence, kind) = split_point_trailer(self.source.trailer())?;
+        Ok(kind == ValueKind::Put && self.sees(sequence) && sequence >= self.covered_below)
     }
 
     /// Standing forward, before the source moves.
@@ -386,7 +420,7 @@ impl VisibleIter {
             if order == Ordering::Less {
                 // Of smaller words the key is below.
                 if word >= self.upper_word
-                    && !self.source.is_below()
+                    && !self.source.is_within()
                     && self.upper.as_deref().is_some_and(|upper| key >= upper)
                 {
                     return Ok(());
@@ -438,7 +472,7 @@ impl VisibleIter {
             if std::mem::replace(&mut before_key, true) && key >= self.key.as_slice() {
                 return Err(out_of_order(key));
             }
-            if self.lower.as_deref().is_some_and(|lower| key < lower) {
+            if !self.source.is_within() && self.lower.as_deref().is_some_and(|lower| key < lower) {
                 return Ok(());
             }
             self.key.clear();
@@ -478,7 +512,7 @@ impl VisibleIter {
             }
             self.count_skipped()?;
             in_row += 1;
-            self.source.prev()?;
+            self.source.prev_towards(self.lower.as_deref())?;
         }
         Ok(newest)
     }
@@ -525,6 +559,25 @@ impl VisibleIter {
 #[inline]
 fn sees(read: SequenceNumber, sequence: SequenceNumber) -> bool {
     sequence <= read || sequence >= UNCOMMITTED
+}
+
+/// Hands versions to `f` as long as it is plain that a reader at `read` is shown them. One function for steps and runs, so that `f` is
+/// compiled into it.
+fn take_shown<F: FnMut(&[u8], &[u8]) -> ControlFlow<()>>(
+    read: SequenceNumber,
+    covered_below: SequenceNumber,
+    broke: &Cell<bool>,
+    f: &mut F,
+) -> impl FnMut(&[u8], u64, &[u8]) -> ControlFlow<()> {
+    move |key, trailer, value| {
+        let sequence = trailer >> 8;
+        if trailer as u8 != ValueKind::Put as u8 || !sees(read, sequence) || sequence < covered_below {
+            return ControlFlow::Break(());
+        }
+        let flow = f(key, value);
+        broke.set(flow.is_break());
+        flow
+    }
 }
 
 /// Seeks on from a version of a key to a later one, or behind them all. In an unsorted table that might lead back, and round for ever.
@@ -607,6 +660,7 @@ mod tests {
         Prev,
         /// Breaks at the one of this number.
         ForEach(usize),
+        ForEachBack(usize),
     }
 
     fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -618,6 +672,7 @@ mod tests {
             6 => Just(Move::Next),
             6 => Just(Move::Prev),
             2 => (1usize..8).prop_map(Move::ForEach),
+            2 => (1usize..8).prop_map(Move::ForEachBack),
         ];
         proptest::collection::vec(one, 1..40)
     }
@@ -704,6 +759,17 @@ mod tests {
                         });
                         let due = seen.range(here.clone()..).take(count).map(|(k, v)| (k.clone(), v.clone()));
                         let due = due.collect::<Vec<_>>();
+                        prop_assert!(due.starts_with(&given) && (result.is_err() || given == due));
+                        (result, due.get(count - 1).map(|(key, _)| key.clone()))
+                    }
+                    (Move::ForEachBack(count), Some(here)) => {
+                        let mut given = Vec::new();
+                        let result = iter.for_each_back(|key, value| {
+                            given.push((key.to_vec(), value.to_vec()));
+                            if given.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                        });
+                        let due = seen.range(..=here.clone()).rev().take(count);
+                        let due = due.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>();
                         prop_assert!(due.starts_with(&given) && (result.is_err() || given == due));
                         (result, due.get(count - 1).map(|(key, _)| key.clone()))
                     }
@@ -883,6 +949,22 @@ mod tests {
                 iter.for_each(&mut give).unwrap();
                 prop_assert!(!iter.valid());
                 prop_assert_eq!(&given, &shown);
+            }
+            for at in 0..shown.len() {
+                let mut given = Vec::new();
+                let mut give = |key: &[u8], value: &[u8]| {
+                    given.push((key[0], u64::from_le_bytes(value.try_into().unwrap())));
+                    if given.len() == at + 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                let due = shown.iter().rev().copied().collect::<Vec<_>>();
+                iter.seek_to_last().unwrap();
+                iter.for_each_back(&mut give).unwrap();
+                prop_assert_eq!(iter.key()[0], due[at].0);
+                prop_assert_eq!(iter.value(), due[at].1.to_le_bytes());
+                iter.prev().unwrap();
+                iter.for_each_back(&mut give).unwrap();
+                prop_assert!(!iter.valid());
+                prop_assert_eq!(&given, &due);
             }
             iter.seek_to_first().unwrap();
             for (at, (key, value)) in shown.iter().enumerate() {

@@ -353,6 +353,37 @@ impl InternalIterator for TableIter {
         Ok(ControlFlow::Continue(()))
     }
 
+    fn run_back(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        let Some(data) = self.data.as_ref().filter(|_| self.valid) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let start = self.at;
+        let prefix = data.common_prefix().len();
+        for entry in data.entries_back(start).take(steps) {
+            self.at -= 1;
+            let key = match self.bare {
+                true => entry.suffix,
+                false => {
+                    self.key.truncate(prefix);
+                    self.key.extend_from_slice(entry.suffix);
+                    &self.key
+                }
+            };
+            if take(key, entry.trailer, entry.value).is_break() {
+                return Ok(ControlFlow::Break(start - self.at));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Those that lie in the same block.
+    fn steps_above(&self, bound: Option<&[u8]>) -> usize {
+        let Some(data) = self.data.as_ref().filter(|_| self.valid) else { return 0 };
+        // The oldest version that there can be may lie behind that one.
+        let end = bound.map_or(0, |bound| data.lower_bound(bound, 0) + 1);
+        self.at.saturating_sub(end)
+    }
+
     /// Those that lie in the same block.
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {
         let Some(data) = self.data.as_ref().filter(|_| self.valid) else { return 0 };

@@ -171,6 +171,14 @@ impl InternalIterator for LevelIter {
         self.current.as_mut().map_or(Ok(ControlFlow::Continue(())), |iter| iter.run(steps, take))
     }
 
+    fn run_back(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
+        self.current.as_mut().map_or(Ok(ControlFlow::Continue(())), |iter| iter.run_back(steps, take))
+    }
+
+    fn steps_above(&self, bound: Option<&[u8]>) -> usize {
+        self.current.as_ref().map_or(0, |iter| iter.steps_above(bound))
+    }
+
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {
         self.current.as_ref().map_or(0, |iter| iter.steps_below(bound))
     }

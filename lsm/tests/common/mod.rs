@@ -146,6 +146,23 @@ pub fn scan_reverse(db: &Db, keyspace: KeyspaceId, sequence: Option<u64>) -> Vec
         found.push((iter.key().to_vec(), iter.value().to_vec()));
         iter.prev().unwrap();
     }
+    // In one go from the middle back, and down to there: the same.
+    let middle = found.len() / 2;
+    let mut again = Vec::new();
+    iter.seek_to_last().unwrap();
+    for _ in 0..2 {
+        iter.for_each_back(|key, value| {
+            again.push((key.to_vec(), value.to_vec()));
+            if again.len() == middle { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+        if iter.valid() {
+            assert_eq!((iter.key(), iter.value()), (&*again[middle - 1].0, &*again[middle - 1].1));
+            iter.prev().unwrap();
+        }
+    }
+    assert_eq!(again.len(), found.len());
+    assert_same(&again, &found, "handed out in runs, backwards");
     found.reverse();
     found
 }

@@ -1,0 +1,26 @@
+//! Records one behind the other, handed out as many at a time as the engine can.
+
+use crate::base::stop::Stop;
+use haypile_lsm::Iter;
+use std::ops::ControlFlow;
+
+/// Hands keys and values to `f`, from the one that `iter` stands on, forward or in reverse, until it breaks or fails: then `iter` stands on
+/// that one, else nowhere.
+pub fn for_each(
+    iter: &mut Iter,
+    reverse: bool,
+    mut f: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Stop>,
+) -> Result<(), Stop> {
+    let mut result = Ok(());
+    let give = |key: &[u8], value: &[u8]| {
+        f(key, value).unwrap_or_else(|stop| {
+            result = Err(stop);
+            ControlFlow::Break(())
+        })
+    };
+    match reverse {
+        false => iter.for_each(give)?,
+        true => iter.for_each_back(give)?,
+    }
+    result
+}
