@@ -322,6 +322,85 @@ fn what_expires_is_told_of_in_time() {
     }
 }
 
+/// Commands, and by how much they move `keyspace_hits` and `keyspace_misses` in Redis 8.
+const LOOKS: &[(&str, u64, u64)] = &[
+    ("HTTL none FIELDS 2 a b", 0, 1),
+    ("HEXPIRE none 10 FIELDS 1 a", 0, 0),
+    ("HPERSIST none FIELDS 1 a", 0, 0),
+    ("HGETDEL none FIELDS 1 a", 0, 0),
+    ("HGETEX none FIELDS 1 a", 0, 0),
+    ("HTTL hash FIELDS 2 a b", 1, 0),
+    ("HEXPIRE hash 10 FIELDS 1 a", 0, 0),
+    ("HPERSIST hash FIELDS 1 a", 0, 0),
+    ("HGETEX hash EX 10 FIELDS 1 a", 0, 0),
+    ("HGETDEL hash FIELDS 1 a", 0, 0),
+    ("GET hash", 1, 0),
+    ("HGET text f", 1, 0),
+    ("LPUSH text a", 0, 0),
+    ("COPY none other", 0, 1),
+    ("COPY text other", 1, 0),
+    ("GETEX none", 0, 1),
+    ("GETEX text", 1, 0),
+    ("GETDEL none", 0, 1),
+    ("GETDEL text", 1, 0),
+    ("GETSET new x", 0, 1),
+    ("GETSET new y", 1, 0),
+    ("SET newer x GET", 0, 1),
+    ("SET newer y GET", 1, 0),
+    ("XACK none g 1-1", 0, 1),
+    ("XACK stream g 1-1", 1, 0),
+    ("XACK stream no-group 1-1", 1, 0),
+    ("XCLAIM none g c 0 1-1", 0, 1),
+    ("XAUTOCLAIM stream g c 0 0", 1, 0),
+    ("XREADGROUP GROUP g c STREAMS none >", 0, 1),
+    ("MEMORY USAGE stream", 0, 0),
+    ("MEMORY USAGE none", 0, 0),
+    ("XGROUP SETID stream g 0", 0, 0),
+    ("XGROUP DESTROY none g", 0, 0),
+    ("XGROUP CREATECONSUMER stream g z", 0, 0),
+    ("XGROUP CREATE stream g9 0", 0, 0),
+    ("XGROUP DELCONSUMER stream g z", 0, 0),
+    ("HSCAN hash 0", 1, 0),
+    ("OBJECT ENCODING list", 1, 0),
+];
+
+#[test]
+fn hits_and_misses_are_counted_as_in_redis() {
+    let counted = |peer: &mut Peer| {
+        let info = peer.client.call(&["INFO", "stats"]);
+        let info = String::from_utf8(bulk(&info).unwrap().to_vec()).unwrap();
+        ["keyspace_hits:", "keyspace_misses:"].map(|name| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse::<u64>().unwrap()
+        })
+    };
+    for peer in &mut peers("looks", "EAm", &[]) {
+        if peer.series.starts_with('7') {
+            continue;
+        }
+        for line in [
+            "HSET hash a 1 b 2",
+            "SET text v",
+            "RPUSH list a",
+            "XADD stream 1-1 a b",
+            "XGROUP CREATE stream g 0",
+            "XREADGROUP GROUP g c STREAMS stream >",
+        ] {
+            call(peer, line);
+        }
+        peer.heard();
+        for (line, hits, misses) in LOOKS {
+            let before = counted(peer);
+            call(peer, line);
+            let after = counted(peer);
+            let moved = [after[0] - before[0], after[1] - before[1]];
+            assert_eq!(moved, [*hits, *misses], "{line} ({})", peer.series);
+            let told = peer.heard().iter().filter(|event| event.contains(":keymiss ")).count();
+            assert_eq!(told as u64, *misses, "{line} ({})", peer.series);
+        }
+    }
+}
+
 #[test]
 fn expired_fields_are_told_of_once_and_by_what_removes_them() {
     let mut peers = scripted("fields", "EA");

@@ -793,18 +793,21 @@ fn call(
     let counters = &server.stats.shard(shard).counters;
     let result = result.and_then(|()| txn.commit().map_err(Stop::Engine));
     let contradicted = reply.is_contradicted();
+    let seen = txn.stats();
+    // Not if it will be run again elsewhere.
+    if matches!(result, Ok(_) | Err(Stop::Reply(_))) {
+        for (counter, by) in [(&counters.keyspace_hits, seen.hits), (&counters.keyspace_misses, seen.misses)]
+        {
+            if by > 0 {
+                counter.fetch_add(by, RELAXED);
+            }
+        }
+    }
     let stop = match result {
         Ok(_) if contradicted => Stop::Reply(ReplyError::fixed("ERR a reply was not what its lengths said")),
         Ok(lsn) => {
-            let seen = txn.stats();
-            for (counter, by) in [
-                (&counters.keyspace_hits, seen.hits),
-                (&counters.keyspace_misses, seen.misses),
-                (&counters.dirty, seen.dirty),
-            ] {
-                if by > 0 {
-                    counter.fetch_add(by, RELAXED);
-                }
+            if seen.dirty > 0 {
+                counters.dirty.fetch_add(seen.dirty, RELAXED);
             }
             if let Some(lsn) = lsn {
                 session.last_own_lsn = session.last_own_lsn.max(lsn);

@@ -67,7 +67,9 @@ pub fn restore(ctx: &mut Context<'_>) -> Result<(), Stop> {
         _ if absolute => ttl_ms,
         _ => ttl_ms.saturating_add(now_ms),
     };
-    if expire_ms != 0 && expire_ms <= now_ms {
+    // What is later than any clock will show wraps around in Redis, to long ago.
+    let is_past = expire_ms <= now_ms || i64::try_from(expire_ms).is_err();
+    if expire_ms != 0 && is_past {
         ctx.txn.delete(at, &slot.before)?;
         ctx.txn.event_of_result(EventClass::GENERIC, "restore", at, false);
     } else {

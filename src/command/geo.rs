@@ -60,7 +60,14 @@ fn parse_box(ctx: &Context<'_>, at: usize) -> Result<(Shape, f64), ReplyError> {
 
 /// A distance: four digits behind the point are enough.
 fn reply_distance(reply: &mut ReplyWriter, distance: f64) {
-    reply.bulk(format!("{distance:.4}").as_bytes());
+    reply.bulk(four_digits(distance).as_bytes());
+}
+
+/// As Redis from 7.0 on rounds: what is to be cut off is looked at when the number has been scaled already, so that what lies within a
+/// double's precision of a tie goes to the even digit. No distance on this globe is near what an `i64` has room for.
+fn four_digits(distance: f64) -> String {
+    let scaled = (distance * 10_000.0).round_ties_even() as i64;
+    format!("{}.{:04}", scaled / 10_000, scaled % 10_000)
 }
 
 /// A coordinate: 17 digits behind the point, without zeros at the end.
@@ -435,6 +442,28 @@ impl Search<'_> {
             if self.with_point {
                 reply_point(reply, &found.point);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_rounded_once_they_are_scaled() {
+        for (distance, text) in [
+            (0.0, "0.0000"),
+            (0.5, "0.5000"),
+            (20_003_931.458_6, "20003931.4586"),
+            (14_246_745.314_35, "14246745.3144"),
+            // Ties go to the even digit.
+            (0.000_25, "0.0002"),
+            (0.000_35, "0.0004"),
+            (0.000_05, "0.0000"),
+            (99.999_99, "100.0000"),
+        ] {
+            assert_eq!(four_digits(distance), text);
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::store::txn::At;
 use crate::types::elements::Wanted;
 use crate::types::hash_value::{self, FieldExpiry};
 use crate::types::hashes::{self, FieldCondition, Part, SetCondition, Stretch};
-use crate::types::keys;
 use haypile_resp::{Protocol, ReplyWriter};
 
 fn reply_value(reply: &mut ReplyWriter, value: Option<&[u8]>) {
@@ -288,9 +287,9 @@ const NOT_SO_MANY: ReplyError =
     ReplyError::fixed("ERR The `numfields` parameter must match the number of arguments");
 const NOT_POSITIVE: ReplyError = ReplyError::fixed("ERR Number of fields must be a positive integer");
 
-/// Refuses a key of another type before anything else is looked at.
+/// Refuses a key of another type before anything else is looked at: a look beside the command's own.
 fn check_type(ctx: &mut Context<'_>, at: At<'_>) -> Result<(), Stop> {
-    match keys::kind(ctx.txn, at)? {
+    match ctx.txn.glance(at, |record| record.map(|record| record.head.kind))? {
         None | Some(Kind::Hash) => Ok(()),
         Some(_) => Err(ReplyError::WRONG_TYPE.into()),
     }
@@ -468,6 +467,8 @@ pub fn hgetex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     check_type(ctx, at)?;
     let word = ctx.args.get(2);
     let (expire_ms, index) = match expiry_option(word, ctx.args.get(3), ctx.txn.now_ms(), "hgetex")? {
+        // The least number of words counts a time without FIELDS in.
+        Some(_) if ctx.args.len() < 6 => return Err(ReplyError::wrong_arity("hgetex").into()),
         Some(expire_ms) => (Some(expire_ms), 4),
         None if is_keyword(word, "PERSIST") => (Some(0), 3),
         None => (None, 2),

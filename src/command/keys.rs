@@ -391,7 +391,7 @@ pub fn object_encoding(ctx: &mut Context<'_>) -> Result<(), Stop> {
 pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Option<&'static str>, Stop> {
     let at = txn.at(key)?;
     let mut is_list = false;
-    let name = txn.peek(at, |record| {
+    let name = txn.glance(at, |record| {
         let Some(record) = record else { return Ok::<_, Stop>(None) };
         is_list = record.head.kind == Kind::List;
         Ok(Some(match record.head.kind {
@@ -404,10 +404,12 @@ pub fn encoding_of(server: &ServerState, txn: &mut Txn, key: &[u8]) -> Result<Op
             Kind::Stream => "stream",
         }))
     })??;
-    match is_list {
-        true => lists::encoding_name(txn, at, server.config().number("list-max-listpack-size")),
-        false => Ok(name),
+    // Looking at a list's elements is a read that counts itself.
+    if is_list {
+        return lists::encoding_name(txn, at, server.config().number("list-max-listpack-size"));
     }
+    txn.note_read(at, name.is_some());
+    Ok(name)
 }
 
 /// Up to what sizes a collection of this type is compact, as the configuration says.

@@ -162,7 +162,6 @@ pub fn usage(ctx: &mut Context<'_>) -> Result<(), Stop> {
         samples = u64::try_from(value).map_err(|_| ReplyError::SYNTAX)?;
     }
     const RECORD_OVERHEAD_BYTES: u64 = 32;
-    ctx.txn.tell_no_misses();
     let key = ctx.args.get(2);
     let at = ctx.txn.at(key)?;
     match keys::value_bytes(ctx.txn, at, samples)? {

@@ -9,7 +9,6 @@ use crate::command::spec::Context;
 use crate::encoding::meta::Kind;
 use crate::store::txn::At;
 use crate::types::elements::Page;
-use crate::types::keys;
 use haypile_resp::ReplyWriter;
 
 /// Options of a scan through one key.
@@ -30,8 +29,10 @@ impl<'a> ScanOptions<'a> {
         kind: Kind,
     ) -> Result<Option<ScanOptions<'a>>, Stop> {
         let cursor = parse_cursor(ctx.args.get(2))?;
-        match keys::kind(ctx.txn, at)? {
+        // The scan itself is the read.
+        match ctx.txn.glance(at, |record| record.map(|record| record.head.kind))? {
             None => {
+                ctx.txn.note_read(at, false);
                 ctx.reply.array(2);
                 ctx.reply.bulk(b"0");
                 ctx.reply.array(0);

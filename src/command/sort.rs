@@ -47,7 +47,10 @@ fn run(ctx: &mut Context<'_>, may_store: bool) -> Result<(), Stop> {
             if !reads_all && pattern.contains(&b'*') {
                 return Err(denied("BY").into());
             }
-            sort.by = Some(Pattern(pattern));
+            // One that does not vary holds, whatever comes behind it.
+            if sort.by.is_none_or(|by| by.varies()) {
+                sort.by = Some(Pattern(pattern));
+            }
         } else if is("GET") && left >= 1 {
             if !reads_all {
                 return Err(denied("GET").into());

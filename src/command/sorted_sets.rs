@@ -647,8 +647,18 @@ fn combine(ctx: &mut Context<'_>, operation: Operation, answer: Answer) -> Resul
     let number_at = if answer == Answer::Store { 2 } else { 1 };
     let number = args.integer(number_at)?;
     if number < 1 {
-        let name = String::from_utf8_lossy(args.name()).to_ascii_lowercase();
-        let error = format!("ERR at least 1 input key is needed for '{name}' command");
+        // The command's own name, whatever it has been renamed to.
+        let name = match operation {
+            Operation::Union => "zunion",
+            Operation::Intersection => "zinter",
+            Operation::Difference => "zdiff",
+        };
+        let form = match answer {
+            Answer::Elements => "",
+            Answer::Store => "store",
+            Answer::Cardinality => "card",
+        };
+        let error = format!("ERR at least 1 input key is needed for '{name}{form}' command");
         return Err(ReplyError::new(error).into());
     }
     let first = number_at + 1;

@@ -10,7 +10,6 @@ use crate::command::streams::{reply_edge, reply_entry, reply_range, view_present
 use crate::encoding::stream::{Group, StreamId};
 use crate::store::events::EventClass;
 use crate::store::txn::Txn;
-use crate::types::keys;
 use crate::types::stream::{Order, Stream};
 use crate::types::stream_groups::{
     self, AutoClaimed, Claim, Claimed, ConsumerNames, Session, StartAt, for_each_consumer, for_each_group,
@@ -44,9 +43,8 @@ fn subcommand_syntax(ctx: &Context<'_>) -> ReplyError {
 
 /// Refuses a key that is not there, for all of XGROUP.
 fn require_key(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    ctx.txn.tell_no_misses();
     let at = ctx.txn.at(ctx.args.get(2))?;
-    match keys::kind(ctx.txn, at)? {
+    match ctx.txn.glance(at, |record| record.map(|record| record.head.kind))? {
         None => Err(ReplyError::fixed(
             "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the \
              MKSTREAM option to create an empty stream automatically.",
@@ -83,7 +81,6 @@ fn parse_group_options(ctx: &Context<'_>, of_create: bool) -> Result<(bool, Opti
 /// `XGROUP CREATE key group id | $ [MKSTREAM] [ENTRIESREAD entries-read]`
 pub fn xgroup_create(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let (may_create, entries_read) = parse_group_options(ctx, true)?;
-    ctx.txn.tell_no_misses();
     if !may_create {
         require_key(ctx)?;
     }
@@ -93,7 +90,7 @@ pub fn xgroup_create(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let at = ctx.txn.at(ctx.args.get(2))?;
     let start = match ctx.args.get(4) {
         b"$" => StartAt::Last,
-        id => StartAt::Id(match keys::kind(ctx.txn, at)? {
+        id => StartAt::Id(match ctx.txn.glance(at, |record| record.map(|record| record.head.kind))? {
             // A wrong type comes first.
             None | Some(crate::encoding::meta::Kind::Stream) => parse_strict_id(id, 0)?,
             Some(_) => return Err(ReplyError::WRONG_TYPE.into()),
@@ -111,7 +108,8 @@ pub fn xgroup_setid(ctx: &mut Context<'_>) -> Result<(), Stop> {
     require_key(ctx)?;
     let (key, group) = (ctx.args.get(2), ctx.args.get(3));
     let at = ctx.txn.at(key)?;
-    let mut session = Session::open(ctx.txn, at, group)?.ok_or_else(|| no_group_of_key(key, group))?;
+    let mut session =
+        Session::open_to_change(ctx.txn, at, group)?.ok_or_else(|| no_group_of_key(key, group))?;
     if ctx.args.len() != 5 && ctx.args.len() != 7 {
         return Err(subcommand_syntax(ctx).into());
     }
@@ -143,7 +141,7 @@ fn open_group(ctx: &mut Context<'_>) -> Result<Session, Stop> {
     require_key(ctx)?;
     let (key, group) = (ctx.args.get(2), ctx.args.get(3));
     let at = ctx.txn.at(key)?;
-    Ok(Session::open(ctx.txn, at, group)?.ok_or_else(|| no_group_of_key(key, group))?)
+    Ok(Session::open_to_change(ctx.txn, at, group)?.ok_or_else(|| no_group_of_key(key, group))?)
 }
 
 /// XGROUP CREATECONSUMER key group consumer

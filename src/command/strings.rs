@@ -59,8 +59,8 @@ fn reply_value(txn: &mut Txn, reply: &mut ReplyWriter, at: At<'_>) -> Result<(),
 
 /// Answers the string of a key that was read under its lock, or null.
 fn reply_slot(txn: &mut Txn, reply: &mut ReplyWriter, at: At<'_>, slot: &Slot) -> Result<(), Stop> {
+    txn.note_read(at, slot.is_live());
     let Some(head) = slot.head() else {
-        txn.event(EventClass::KEY_MISS, "keymiss", at);
         reply.null();
         return Ok(());
     };
@@ -299,7 +299,7 @@ pub fn getex(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let options = ValueOptions::parse(&ctx.args, 2, false)?;
     let slot = ctx.txn.load(at)?;
     let Some(head) = slot.head().copied() else {
-        ctx.txn.event(EventClass::KEY_MISS, "keymiss", at);
+        ctx.txn.note_read(at, false);
         ctx.reply.null();
         return Ok(());
     };

@@ -284,10 +284,14 @@ fn with_expiries(items: &Items) -> Result<RdbValue> {
         pairs.push(items.get(index));
         pairs.push(items.get(index + 1));
         let expiry = crate::base::number::parse_u64(items.get(index + 2));
+        let expiry = expiry.filter(|expiry| *expiry <= FIELD_EXPIRE_MS_MAX);
         expiries.push(expiry.ok_or(RdbError::Damaged("expiry of a field"))?);
     }
     Ok(RdbValue::Hash(pairs, expiries))
 }
+
+/// The last moment at which a field may expire that Redis reads, in ms since 1970. (Its commands set none beyond 46 bits.)
+const FIELD_EXPIRE_MS_MAX: u64 = (1 << 48) - 2;
 
 /// Expiry, field and value of each; with `relative` expiries count from the earliest, and from 1.
 fn read_expiring_hash<I: Input>(reader: &mut Reader<I>, relative: bool) -> Result<RdbValue> {
@@ -295,12 +299,15 @@ fn read_expiring_hash<I: Input>(reader: &mut Reader<I>, relative: bool) -> Resul
     let count = reader.length()?;
     let (mut pairs, mut expiries) = (Items::default(), Vec::new());
     for _ in 0..count {
-        let expiry = reader.length()?;
-        expiries.push(match expiry {
+        let expiry = match reader.length()? {
             0 => 0,
-            _ if relative => earliest.saturating_add(expiry - 1),
-            _ => expiry,
-        });
+            expiry if relative => earliest.saturating_add(expiry - 1),
+            expiry => expiry,
+        };
+        if expiry > FIELD_EXPIRE_MS_MAX {
+            return Err(RdbError::Damaged("expiry of a field"));
+        }
+        expiries.push(expiry);
         pairs.read_item(reader)?;
         pairs.read_item(reader)?;
     }

@@ -226,6 +226,17 @@ impl Builder {
     }
 }
 
+/// What a look at a key is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// A use of its value.
+    Use,
+    /// A question about it.
+    Question,
+    /// Neither.
+    Glance,
+}
+
 /// One command's transaction. See the file's head.
 pub struct Txn {
     store: Arc<Store>,
@@ -842,20 +853,25 @@ impl Txn {
     /// A plain read: hands the value to `f` where it lies. An expired one is none.
     #[inline]
     pub fn view<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
-        self.view_or_peek(at, true, f)
+        self.look_up(at, Look::Use, f)
     }
 
     /// The same, of a command that asks about the key rather than for it: that is no use of the key.
     #[inline]
     pub fn peek<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
-        self.view_or_peek(at, false, f)
+        self.look_up(at, Look::Question, f)
+    }
+
+    /// The same, where nobody asked: neither a use of the key nor one of the reads that hits and misses count.
+    pub fn glance<R>(&mut self, at: At<'_>, f: impl FnOnce(Option<Record<'_>>) -> R) -> Result<R, Stop> {
+        self.look_up(at, Look::Glance, f)
     }
 
     #[inline]
-    fn view_or_peek<R>(
+    fn look_up<R>(
         &mut self,
         at: At<'_>,
-        is_use: bool,
+        look: Look,
         f: impl FnOnce(Option<Record<'_>>) -> R,
     ) -> Result<R, Stop> {
         self.charge(1, 0)?;
@@ -875,7 +891,7 @@ impl Txn {
             bytes = record.body.len() as u64;
             Ok(f(Some(record)))
         });
-        if is_use && live {
+        if look == Look::Use && live {
             self.mark_used(xxh3_64(&key));
         }
         self.meta_key = key;
@@ -883,15 +899,23 @@ impl Txn {
         if expired {
             self.store.expired_seen.insert(at.space, at.key);
         }
-        match live {
+        if look != Look::Glance {
+            self.note_read(at, live);
+        }
+        self.charge(0, bytes)?;
+        Ok(result)
+    }
+
+    /// A key was read, and was there or not: counted, and told of. For those who read with [`load`](Self::load).
+    #[inline]
+    pub fn note_read(&mut self, at: At<'_>, found: bool) {
+        match found {
             true => self.stats.hits += 1,
             false => {
                 self.stats.misses += 1;
                 self.event(EventClass::KEY_MISS, "keymiss", at);
             }
         }
-        self.charge(0, bytes)?;
-        Ok(result)
     }
 
     /// Reads a key to change it.

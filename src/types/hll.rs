@@ -218,6 +218,9 @@ pub fn count_registers(registers: &Registers) -> u64 {
     estimate(&histogram)
 }
 
+/// What Redis makes of registers that are all full, which no elements fill.
+const FULL: u64 = 1 << 63;
+
 /// Ertl's improved raw estimator ("New cardinality estimation algorithms for HyperLogLog sketches", 2017, algorithm 6).
 fn estimate(histogram: &Histogram) -> u64 {
     const ALPHA: f64 = 0.721_347_520_444_481_7;
@@ -228,7 +231,8 @@ fn estimate(histogram: &Histogram) -> u64 {
         z = (z + f64::from(histogram[value])) * 0.5;
     }
     z += registers * sigma(f64::from(histogram[0]) / registers);
-    (ALPHA * registers * registers / z).round() as u64
+    let estimate = ALPHA * registers * registers / z;
+    if estimate.is_finite() { estimate.round() as u64 } else { FULL }
 }
 
 fn sigma(mut x: f64) -> f64 {
@@ -503,6 +507,12 @@ mod tests {
         let mut registers = [0; REGISTERS];
         merge(hll.as_bytes(), &mut registers).unwrap();
         registers
+    }
+
+    #[test]
+    fn registers_that_are_all_full_count_as_in_redis() {
+        assert_eq!(count_registers(&[63; REGISTERS]), FULL);
+        assert_eq!(count_registers(&[0; REGISTERS]), 0);
     }
 
     proptest! {

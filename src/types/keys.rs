@@ -51,12 +51,12 @@ pub fn value_bytes(txn: &mut Txn, at: At<'_>, samples: u64) -> Result<Option<u64
             _ => Err((head, split_collection_body(body).map_or(0, |(count, _)| count))),
         })
     };
-    match txn.view(at, read)? {
+    match txn.glance(at, read)? {
         None => return Ok(None),
         Some(Ok(bytes)) => return Ok(Some(bytes)),
         Some(Err(_)) => txn.pin(),
     }
-    let (head, count) = match txn.view(at, read)? {
+    let (head, count) = match txn.glance(at, read)? {
         None => return Ok(None),
         Some(Ok(bytes)) => return Ok(Some(bytes)),
         Some(Err(found)) => found,
@@ -228,8 +228,8 @@ pub fn copy(txn: &mut Txn, from: At<'_>, to: At<'_>, replace: bool) -> Result<bo
         return Err(ReplyError::SAME_OBJECT.into());
     }
     let slot = txn.load(from)?;
+    txn.note_read(from, slot.is_live());
     if !slot.is_live() {
-        txn.event(EventClass::KEY_MISS, "keymiss", from);
         return Ok(false);
     }
     let target = txn.load(to)?;

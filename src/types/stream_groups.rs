@@ -11,7 +11,6 @@ use crate::encoding::rdb_stream::{RdbConsumer, RdbGroup, RdbPending};
 use crate::encoding::stream::{
     CONSUMER_NAME_AT, Consumer, Fields, GROUP_NAME_AT, Group, GroupKeys, Pending, StreamId, id_of_key,
 };
-use crate::store::events::EventClass;
 use crate::store::txn::{At, Txn};
 use crate::types::stream::{Editor, Order, Stream, view};
 use haypile_lsm::base::coding::{Cursor, put_varint};
@@ -175,7 +174,8 @@ pub fn pending_ends(
 pub fn lag(stream: &Stream, group: &Group) -> Option<i64> {
     let meta = &stream.meta;
     let behind = |read: u64| (meta.entries_added as i64).wrapping_sub(read as i64);
-    if meta.entries_added == 0 {
+    // As in Redis 8.2: of a stream without entries nothing is left to read.
+    if meta.entries_added == 0 || meta.length == 0 {
         return Some(0);
     }
     if group.last_id < meta.first_id && meta.max_deleted_id < meta.first_id {
@@ -483,6 +483,7 @@ pub fn create(
         false => Editor::open(txn, at)?.ok_or(ReplyError::NO_SUCH_KEY)?,
     };
     let last_id = start.resolve(&editor.stream);
+    let entries_read = entries_read.map(|read| read.min(editor.stream.meta.entries_added));
     put_new_group(txn, &mut editor, name, last_id, entries_read)?.ok_or(GROUP_EXISTS)?;
     editor.finish(txn, at)
 }
@@ -514,12 +515,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens both. `None` if there is no such key or group.
+    /// Opens both, for a command that reads. `None` if there is no such key or group.
     pub fn open(txn: &mut Txn, at: At<'_>, name: &[u8]) -> Result<Option<Session>, Stop> {
-        let Some(editor) = Editor::open(txn, at)? else {
-            txn.event(EventClass::KEY_MISS, "keymiss", at);
-            return Ok(None);
-        };
+        let editor = Editor::open(txn, at)?;
+        txn.note_read(at, editor.is_some());
+        Session::of(txn, editor, name)
+    }
+
+    /// The same for one that only changes the group.
+    pub fn open_to_change(txn: &mut Txn, at: At<'_>, name: &[u8]) -> Result<Option<Session>, Stop> {
+        let editor = Editor::open(txn, at)?;
+        Session::of(txn, editor, name)
+    }
+
+    fn of(txn: &mut Txn, editor: Option<Editor>, name: &[u8]) -> Result<Option<Session>, Stop> {
+        let Some(editor) = editor else { return Ok(None) };
         let stream = editor.stream;
         let group = GroupEditor::open(txn, &stream, name)?;
         Ok(group.map(|group| Session { stream, group }))
@@ -534,6 +544,8 @@ impl Session {
 /// XGROUP SETID: where the group goes on to read.
 pub fn set_id(session: &mut Session, start: StartAt, entries_read: Option<u64>) {
     let last_id = start.resolve(&session.stream);
+    // Nobody has read more than was ever there.
+    let entries_read = entries_read.map(|read| read.min(session.stream.meta.entries_added));
     let editor = &mut session.group;
     editor.group = Group { last_id, entries_read, ..editor.group };
     editor.changed = true;
