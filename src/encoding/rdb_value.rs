@@ -387,6 +387,34 @@ mod tests {
         assert_eq!(read(25, expiring).unwrap(), RdbValue::Hash(pairs, vec![0, 1005]));
     }
 
+    #[test]
+    fn fields_expire_while_redis_can_tell_when() {
+        let relative = |behind: u64| {
+            move |writer: &mut Writer| {
+                writer.u64(FIELD_EXPIRE_MS_MAX);
+                writer.length(1);
+                writer.length(behind + 1);
+                writer.string(b"f");
+                writer.string(b"v");
+            }
+        };
+        let pairs = items(&["f", "v"]);
+        assert_eq!(read(24, relative(0)).unwrap(), RdbValue::Hash(pairs.clone(), vec![FIELD_EXPIRE_MS_MAX]));
+        let packed = |expiry: u64| {
+            move |writer: &mut Writer| {
+                writer.u64(1000);
+                writer.string(&listpack(&["f", "v", &expiry.to_string()]));
+            }
+        };
+        assert_eq!(
+            read(25, packed(FIELD_EXPIRE_MS_MAX)).unwrap(),
+            RdbValue::Hash(pairs, vec![FIELD_EXPIRE_MS_MAX])
+        );
+        let refused =
+            [read(24, relative(1)), read(25, packed(FIELD_EXPIRE_MS_MAX + 1)), read(25, packed(u64::MAX))];
+        assert!(refused.iter().all(|read| matches!(read, Err(RdbError::Damaged(_)))));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_never_panic(bytes: Vec<u8>, kind in 0u8..30) {
