@@ -38,7 +38,10 @@ impl<'a> ScanOptions<'a> {
                 ctx.reply.array(0);
                 return Ok(None);
             }
-            Some(found) if found != kind => return Err(ReplyError::WRONG_TYPE.into()),
+            Some(found) if found != kind => {
+                ctx.txn.note_read(at, true);
+                return Err(ReplyError::WRONG_TYPE.into());
+            }
             Some(_) => {}
         }
         Ok(Some(ScanOptions::parse(&ctx.args, cursor, kind == Kind::Hash)?))

@@ -467,7 +467,7 @@ impl Txn {
             earlier.staged.events.append(&mut self.staged.events);
         }
         self.drop_own();
-        self.stats = self.stats_earlier;
+        self.stats.dirty = self.stats_earlier.dirty;
     }
 
     /// Commits what is staged, then lets it take effect outside of the engine. `None` if nothing was staged. On an error

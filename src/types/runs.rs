@@ -18,9 +18,8 @@ pub fn for_each(
             ControlFlow::Break(())
         })
     };
-    match reverse {
-        false => iter.for_each(give)?,
-        true => iter.for_each_back(give)?,
-    }
-    result
+    let walked = if reverse { iter.for_each_back(give) } else { iter.for_each(give) };
+    // What ended the walk comes first: behind it there is only what became of stepping off.
+    result?;
+    Ok(walked?)
 }

@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError, TryLockError};
 
 /// Walks with fewer steps in vain are not worth a note.
 const STEPS_MIN: u64 = 16;
+/// Walks with fewer do not count against the range that is remembered: they come from everywhere.
+const STEPS_AGAINST_MIN: u64 = 64;
 /// With fewer steps together nobody is troubled.
 const STEPS_DUE_MIN: u64 = 100_000;
 
@@ -57,6 +59,7 @@ impl WastedSteps {
                     wasted.last = last.to_vec();
                 }
             }
+            Some(_) if steps < STEPS_AGAINST_MIN => {}
             Some(wasted) if wasted.steps >= steps => wasted.steps -= steps,
             _ => *slot = Some(Wasted { first: first.to_vec(), last: last.to_vec(), steps }),
         }
@@ -104,6 +107,7 @@ mod tests {
             wasted.note(b"a", b"c", 1000);
             wasted.note(b"x", b"y", 400);
             wasted.note(b"b", b"d", 100);
+            wasted.note(b"v", b"w", STEPS_AGAINST_MIN - 1);
         }
         assert_eq!(due(), Some(("ad".into(), 700_000)));
         // Others that come more often take its place.

@@ -235,8 +235,9 @@ impl MergingIter {
     }
 
     /// Takes all steps of which [`next_is_alone`](Self::next_is_alone) or [`prev_is_alone`](Self::prev_is_alone) holds, handing the versions
-    /// to `take` until that breaks. Stands on the last version that it handed over.
-    pub fn run_alone(&mut self, take: &mut Take<'_>) -> Result<()> {
+    /// to `take` until that breaks. Stands on the last version that it handed over. How many these were.
+    pub fn run_alone(&mut self, take: &mut Take<'_>) -> Result<usize> {
+        let mut taken = 0;
         if self.free > 0 && self.distinct {
             self.is_within = true;
             let source = &mut self.sources[self.heap[0]];
@@ -245,10 +246,10 @@ impl MergingIter {
                 Direction::Reverse => source.run_back(self.free, take),
             };
             let flow = flow.inspect_err(|_| self.heap.clear())?;
-            let taken = flow.break_value().unwrap_or(self.free);
+            taken = flow.break_value().unwrap_or(self.free);
             self.free -= taken.min(self.free);
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Whether the key here is known to lie on this side of the bound that the last step was given.

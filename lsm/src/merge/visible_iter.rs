@@ -53,7 +53,10 @@ pub const UNCOMMITTED: SequenceNumber = 1 << 55;
 pub const RESEEK_AFTER: u32 = 8;
 
 /// Of steps in vain, one in so many has its place noted.
-const NOTED_EACH: u64 = 64;
+const NOTED_EACH: u64 = 16;
+
+/// So many single steps are taken before a run is tried again that ended with its first version.
+const SINGLE_STEPS: u32 = 16;
 
 /// A value buffer that grew beyond this is given back when it is next used for a smaller value.
 const VALUE_BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -296,17 +299,20 @@ impl VisibleIter {
         let broke = Cell::new(false);
         let shown_here = self.trailer_of_shown();
         let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
+        let mut single_steps = 0;
         while self.valid() {
             if take(self.key(), shown_here, self.value()).is_break() {
                 return Ok(());
             }
-            if self.state != State::Forward || !self.source.next_is_alone() {
+            if single_steps > 0 || self.state != State::Forward || !self.source.next_is_alone() {
+                single_steps = u32::saturating_sub(single_steps, 1);
                 self.next()?;
                 continue;
             }
             self.leave_for_seek();
-            self.source.run_alone(take)?;
+            let taken = self.source.run_alone(take)?;
             if !broke.get() && !self.is_shown_without_doubt()? {
+                single_steps = if taken == 1 { SINGLE_STEPS } else { 0 };
                 self.find_forward(false)?;
                 continue;
             }
@@ -324,18 +330,27 @@ impl VisibleIter {
         let broke = Cell::new(false);
         let shown_here = self.trailer_of_shown();
         let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
+        let mut single_steps = 0;
         while self.valid() {
             if take(self.key(), shown_here, self.value()).is_break() {
                 return Ok(());
             }
-            if self.state != State::Reverse || !self.source.prev_is_alone() {
+            if single_steps > 0 || self.state != State::Reverse || !self.source.prev_is_alone() {
+                single_steps = u32::saturating_sub(single_steps, 1);
                 self.prev()?;
                 continue;
             }
-            // The source stands on the next key already.
+            // The source stands on the next key already, perhaps in another block.
             self.leave_for_seek();
-            if take(self.source.key(), self.source.trailer(), self.source.value()).is_continue() {
-                self.source.run_alone(take)?;
+            let key = self.source.key();
+            if key >= self.key.as_slice() {
+                return Err(out_of_order(key));
+            }
+            match take(key, self.source.trailer(), self.source.value()) {
+                ControlFlow::Break(()) => single_steps = SINGLE_STEPS,
+                ControlFlow::Continue(()) => {
+                    self.source.run_alone(take)?;
+                }
             }
             if broke.get() || !self.is_shown_without_doubt()? {
                 self.find_reverse(false)?;
@@ -838,6 +853,14 @@ mod tests {
     }
 
     #[test]
+    fn short_walks_tell_between_which_keys_they_went_in_vain() {
+        let mut iter = thousand_deletes();
+        iter.seek(&980u16.to_be_bytes()).unwrap();
+        let (first, last) = (980u16.to_be_bytes(), 995u16.to_be_bytes());
+        assert_eq!(iter.steps_in_vain(), Some((20, &first[..], &last[..])));
+    }
+
+    #[test]
     fn a_walk_that_stopped_goes_on_behind_where_it_did() {
         let (mut from, mut pieces) = (Vec::new(), 0);
         loop {
@@ -896,6 +919,28 @@ mod tests {
             refused += u32::from(walked.is_err());
         }
         assert!(refused > 1000);
+    }
+
+    /// Within a block order is taken for granted; from one to the next it is not.
+    #[test]
+    fn runs_refuse_blocks_that_are_out_of_order() {
+        let letters = |range: std::ops::Range<u8>| range.map(|letter| version(&[letter], 1, Some(b"v")));
+        let unsorted = letters(b'p'..b'p' + 8).chain(letters(b'a'..b'a' + 8)).collect();
+        let source = MergingIter::new(vec![Box::new(VectorIter::unsorted(unsorted))]);
+        let mut iter = VisibleIter::new(source, Vec::new(), 20, None, None);
+        for forward in [true, false] {
+            let mut given = 0;
+            let count = |_: &[u8], _: &[u8]| {
+                given += 1;
+                ControlFlow::Continue(())
+            };
+            let walked = match forward {
+                true => iter.seek_to_first().and_then(|()| iter.for_each(count)),
+                false => iter.seek_to_last().and_then(|()| iter.for_each_back(count)),
+            };
+            assert!(walked.unwrap_err().is_corruption());
+            assert_eq!(given, 8);
+        }
     }
 
     proptest! {
