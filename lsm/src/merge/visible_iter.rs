@@ -273,13 +273,11 @@ impl VisibleIter {
             State::Forward if self.source.next_is_alone() => {
                 self.key_is_stale = false;
                 self.source.next_towards(self.upper.as_deref())?;
-                let (sequence, kind) = split_point_trailer(self.source.trailer())?;
-                if kind == ValueKind::Put && sequence >= self.covered_below && self.sees(sequence) {
-                    self.key_is_stale = true;
-                    self.state = State::Forward;
-                    return Ok(());
+                if !self.is_shown_without_doubt()? {
+                    return self.find_forward(false);
                 }
-                return self.find_forward(false);
+                (self.state, self.key_is_stale) = (State::Forward, true);
+                return Ok(());
             }
             State::Forward => {
                 self.remember_key();
@@ -299,13 +297,13 @@ impl VisibleIter {
         let broke = Cell::new(false);
         let shown_here = self.trailer_of_shown();
         let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
-        let mut single_steps = 0;
+        let mut single_steps = 0u32;
         while self.valid() {
             if take(self.key(), shown_here, self.value()).is_break() {
                 return Ok(());
             }
             if single_steps > 0 || self.state != State::Forward || !self.source.next_is_alone() {
-                single_steps = u32::saturating_sub(single_steps, 1);
+                single_steps = single_steps.saturating_sub(1);
                 self.next()?;
                 continue;
             }
@@ -330,13 +328,13 @@ impl VisibleIter {
         let broke = Cell::new(false);
         let shown_here = self.trailer_of_shown();
         let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
-        let mut single_steps = 0;
+        let mut single_steps = 0u32;
         while self.valid() {
             if take(self.key(), shown_here, self.value()).is_break() {
                 return Ok(());
             }
             if single_steps > 0 || self.state != State::Reverse || !self.source.prev_is_alone() {
-                single_steps = u32::saturating_sub(single_steps, 1);
+                single_steps = single_steps.saturating_sub(1);
                 self.prev()?;
                 continue;
             }

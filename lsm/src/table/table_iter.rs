@@ -184,8 +184,7 @@ impl TableIter {
         self.at = at;
         self.valid = true;
         if let Some(data) = self.data.as_ref().filter(|_| !self.bare) {
-            self.key.truncate(data.common_prefix().len());
-            self.key.extend_from_slice(data.suffix(at));
+            behind_prefix(&mut self.key, data.common_prefix().len(), data.suffix(at));
         }
     }
 
@@ -338,14 +337,8 @@ impl InternalIterator for TableIter {
         let prefix = data.common_prefix().len();
         for entry in data.entries(start + 1).take(steps) {
             self.at += 1;
-            let key = match self.bare {
-                true => entry.suffix,
-                false => {
-                    self.key.truncate(prefix);
-                    self.key.extend_from_slice(entry.suffix);
-                    &self.key
-                }
-            };
+            let key =
+                if self.bare { entry.suffix } else { behind_prefix(&mut self.key, prefix, entry.suffix) };
             if take(key, entry.trailer, entry.value).is_break() {
                 return Ok(ControlFlow::Break(self.at - start));
             }
@@ -361,14 +354,8 @@ impl InternalIterator for TableIter {
         let prefix = data.common_prefix().len();
         for entry in data.entries_back(start).take(steps) {
             self.at -= 1;
-            let key = match self.bare {
-                true => entry.suffix,
-                false => {
-                    self.key.truncate(prefix);
-                    self.key.extend_from_slice(entry.suffix);
-                    &self.key
-                }
-            };
+            let key =
+                if self.bare { entry.suffix } else { behind_prefix(&mut self.key, prefix, entry.suffix) };
             if take(key, entry.trailer, entry.value).is_break() {
                 return Ok(ControlFlow::Break(start - self.at));
             }
@@ -390,6 +377,14 @@ impl InternalIterator for TableIter {
         let end = bound.map_or(data.count(), |bound| data.lower_bound(bound, u64::MAX));
         end.saturating_sub(self.at + 1)
     }
+}
+
+/// Puts a suffix in the place of whatever stands behind the prefix of a key.
+#[inline]
+fn behind_prefix<'k>(key: &'k mut Vec<u8>, prefix: usize, suffix: &[u8]) -> &'k [u8] {
+    key.truncate(prefix);
+    key.extend_from_slice(suffix);
+    key
 }
 
 impl fmt::Debug for TableIter {
