@@ -261,6 +261,13 @@ impl Layer {
         let (_, (end, number)) = self.ranges.range::<[u8], _>(upto).next_back()?;
         (key < end.as_slice()).then_some(*number)
     }
+
+    /// Whether a range delete lies over keys in `[lower, upper)`, or next to them.
+    fn has_range_within(&self, lower: &[u8], upper: Option<&[u8]>) -> bool {
+        let upto = (Bound::Unbounded, upper.map_or(Bound::Unbounded, Bound::Excluded));
+        // The pieces are disjoint: of those that begin before the end, the last one also ends last.
+        self.ranges.range::<[u8], _>(upto).next_back().is_some_and(|(_, (end, _))| end.as_slice() > lower)
+    }
 }
 
 /// Lays `[start, end)` over the pieces: it is newer than all of them.
@@ -420,8 +427,8 @@ struct OverlayCover {
 }
 
 impl RangeCover for OverlayCover {
-    fn newest_within(&self, _lower: &[u8], _upper: Option<&[u8]>, _read: SequenceNumber) -> SequenceNumber {
-        let any = self.state.layer(self.keyspace).is_some_and(|layer| !layer.ranges.is_empty());
+    fn newest_within(&self, lower: &[u8], upper: Option<&[u8]>, _read: SequenceNumber) -> SequenceNumber {
+        let any = self.state.layer(self.keyspace).is_some_and(|layer| layer.has_range_within(lower, upper));
         if any { SEQUENCE_MAX } else { 0 }
     }
 
@@ -488,7 +495,7 @@ mod tests {
     }
 
     /// The batch over a database in which every third key has an old value, a seen one and one from after the read point.
-    fn over_database(batch: &IndexedBatch, keyspace: u32) -> VisibleIter {
+    fn over_database(batch: &IndexedBatch, keyspace: u32, keys: std::ops::Range<u8>) -> VisibleIter {
         let base = (0u8..16).step_by(3).flat_map(|k| {
             [
                 version(&[k], 3, Some(b"old")),
@@ -500,16 +507,16 @@ mod tests {
             Box::new(batch.overlay(keyspace)),
             Box::new(VectorIter::new(base.collect())),
         ]);
-        VisibleIter::new(source, vec![batch.cover(keyspace)], 7, None, None)
+        let (lower, upper) = (Some(vec![keys.start]), Some(vec![keys.end]));
+        VisibleIter::new(source, vec![batch.cover(keyspace)], 7, lower, upper)
     }
 
-    fn expected(said: &Said, keyspace: u32) -> Pairs {
-        (0u8..16)
-            .filter_map(|k| match said.get(&(keyspace, k)) {
-                Some(said) => said.clone().map(|value| (k, value)),
-                None => k.is_multiple_of(3).then(|| (k, b"base".to_vec())),
-            })
-            .collect()
+    fn expected(said: &Said, keyspace: u32, keys: std::ops::Range<u8>) -> Pairs {
+        keys.filter_map(|k| match said.get(&(keyspace, k)) {
+            Some(said) => said.clone().map(|value| (k, value)),
+            None => k.is_multiple_of(3).then(|| (k, b"base".to_vec())),
+        })
+        .collect()
     }
 
     proptest! {
@@ -547,7 +554,9 @@ mod tests {
                         count = savepoints[at].2;
                     }
                     Step::Rollback(_) => {}
-                    Step::Hold(s) => held.push((over_database(&batch, s), expected(&said, s))),
+                    Step::Hold(s) => {
+                        held.push((over_database(&batch, s, 0..16), expected(&said, s, 0..16)));
+                    }
                     Step::Clear => {
                         batch.clear();
                         said.clear();
@@ -564,8 +573,8 @@ mod tests {
                     prop_assert_eq!(batch.get(s, &[k]), expected);
                 }
             }
-            for s in 0..2 {
-                held.push((over_database(&batch, s), expected(&said, s)));
+            for (s, keys) in (0..2).flat_map(|s| [(s, 0..16), (s, 3..9), (s, 5..6), (s, 8..16)]) {
+                held.push((over_database(&batch, s, keys.clone()), expected(&said, s, keys)));
             }
             for (mut iter, expected) in held {
                 let (there, back) = shown(&mut iter);
