@@ -176,7 +176,7 @@ fn sizes_and_covers() {
     assert!(version.has_range_deletes());
     let all = low.bytes + high.bytes;
     assert_eq!(version.approximate_bytes(6..7, &KeyRange::ALL), all);
-    let covered = version.covered_bytes(5, &RangeTombstones::build(tombstones.clone()));
+    let covered = version.covered_bytes(Some((5, 0)), &RangeTombstones::build(tombstones.clone()));
     assert_eq!(covered, all / 2, "guessed");
     version.files().for_each(|file| {
         file.table(&disk.opener, false).unwrap();
@@ -184,9 +184,9 @@ fn sizes_and_covers() {
     let range = KeyRange { start: b"000100", end: Bound::Excluded(b"000200") };
     let bytes = version.approximate_bytes(6..7, &range);
     assert!(bytes <= low.bytes, "{bytes}");
-    let covered = version.covered_bytes(5, &RangeTombstones::build(tombstones));
+    let covered = version.covered_bytes(Some((5, 0)), &RangeTombstones::build(tombstones));
     assert!(covered <= all, "{covered}");
-    assert_eq!(version.covered_bytes(6, &RangeTombstones::default()), 0);
+    assert_eq!(version.covered_bytes(Some((6, 0)), &RangeTombstones::default()), 0);
 
     let cover = LevelCover::open(version.level(5), false, &disk.opener, &KeyRange::ALL, true).unwrap();
     let within = |lower: &[u8], upper: &[u8], read| cover.newest_within(lower, Some(upper), read);

@@ -132,15 +132,18 @@ fn plan_for(
     })
 }
 
-/// For each file with range tombstones: how many bytes of lower levels they cover. A file that cannot be opened counts as covering
+/// For each file with range tombstones: how many bytes of older tables they cover. A file that cannot be opened counts as covering
 /// none; whoever reads it will hear why.
 fn covered_bytes(shared: &Shared, version: &Version) -> CoveredBytes {
     let mut covered = CoveredBytes::new();
     for (number, level) in version.levels().iter().enumerate().filter(|(_, level)| level.has_range_deletes())
     {
-        for file in level.files().iter().filter(|file| file.meta().range_deletes > 0) {
+        for (place, file) in
+            level.files().iter().enumerate().filter(|(_, file)| file.meta().range_deletes > 0)
+        {
             if let Ok(table) = file.table(&shared.opener, false) {
-                covered.insert(file.number(), version.covered_bytes(number, table.range_tombstones()));
+                let bytes = version.covered_bytes(Some((number, place)), table.range_tombstones());
+                covered.insert(file.number(), bytes);
             }
         }
     }

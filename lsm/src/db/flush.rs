@@ -13,7 +13,7 @@ use crate::base::metrics::Metrics;
 use crate::compaction::job::{JobInput, write_tables};
 use crate::db::commit::switch_memtable;
 use crate::db::compact::{set_version, update_load, warm};
-use crate::db::state::{Shared, lock};
+use crate::db::state::{Desert, Shared, lock};
 use crate::db::view::{KeyspaceView, View};
 use crate::memtable::memtable::Memtable;
 use crate::version::edit::{FileAdded, VersionEdit};
@@ -198,9 +198,12 @@ pub fn freeze(shared: &Shared, id: KeyspaceId) -> Result<Lsn> {
 
 /// So many deletes in a memtable make it a desert: whoever iterates walks over them all.
 const DESERT_DELETES_MIN: u64 = 16 << 10;
-/// A desert is left to grow for so long, so that deletes that go on are flushed together.
+/// A desert is left to grow for so long, so that deletes that go on are flushed together. So is a memtable whose range tombstones lie over
+/// more than a flush of it would write.
 const DESERT_PATIENCE: Duration = Duration::from_secs(5);
-/// Deletes that nobody trips over still hold space below: so many are flushed, too,
+/// Less than this, in bytes, may wait.
+const COVERED_BYTES_MIN: u64 = 256 << 10;
+/// Deletes that nobody trips over still hold space below: so many are flushed, too, and any range tombstone,
 const DELETES_MIN: u64 = 64;
 /// though not soon.
 const DELETES_PATIENCE: Duration = Duration::from_secs(120);
@@ -214,19 +217,23 @@ pub fn freeze_deserts(shared: &Shared) -> Result<bool> {
     let mut due = None;
     for keyspace in view.keyspaces() {
         let memtable = &keyspace.memtable;
-        let patience = match memtable.delete_count() {
-            DESERT_DELETES_MIN.. => DESERT_PATIENCE,
-            DELETES_MIN.. => DELETES_PATIENCE,
-            _ => {
-                deserts.remove(&keyspace.id);
-                continue;
-            }
-        };
-        let since = deserts.entry(keyspace.id).or_insert((memtable.id(), now));
-        if since.0 != memtable.id() {
-            *since = (memtable.id(), now);
+        let deletes = memtable.delete_count();
+        if deletes < DELETES_MIN && !memtable.has_range_deletes() {
+            deserts.remove(&keyspace.id);
+            continue;
         }
-        if now.saturating_sub(since.1) >= patience {
+        let fresh = || Desert { memtable_id: memtable.id(), since: now, measured: now };
+        let desert = deserts.entry(keyspace.id).or_insert_with(fresh);
+        if desert.memtable_id != memtable.id() {
+            *desert = fresh();
+        }
+        let age = now.saturating_sub(desert.since);
+        let mut is_due = age >= DELETES_PATIENCE || deletes >= DESERT_DELETES_MIN && age >= DESERT_PATIENCE;
+        if !is_due && now.saturating_sub(desert.measured) >= DESERT_PATIENCE {
+            desert.measured = now;
+            is_due = frees_more_than_it_writes(keyspace);
+        }
+        if is_due {
             due = Some(keyspace.id);
         }
     }
@@ -236,6 +243,14 @@ pub fn freeze_deserts(shared: &Shared) -> Result<bool> {
     freeze(shared, id)?;
     shared.signal();
     Ok(true)
+}
+
+/// Whether the memtable's range tombstones lie over more bytes of tables than a flush writes.
+fn frees_more_than_it_writes(keyspace: &KeyspaceView) -> bool {
+    let memtable = &keyspace.memtable;
+    let worthwhile = COVERED_BYTES_MIN.max(memtable.bytes_used() as u64);
+    memtable.has_range_deletes()
+        && keyspace.version.covered_bytes(None, &memtable.range_tombstones()) >= worthwhile
 }
 
 /// Freezes the memtable that holds back the log, if the log is larger than it may be. Returns whether it did.

@@ -61,6 +61,17 @@ impl Jobs {
     }
 }
 
+/// A memtable with deletes that may be flushed before it is full.
+#[derive(Debug)]
+pub struct Desert {
+    /// Which one.
+    pub memtable_id: u64,
+    /// When it was first seen to have them (monotonic).
+    pub since: Duration,
+    /// When what its range tombstones lie over was last measured.
+    pub measured: Duration,
+}
+
 /// The shared heart of a database.
 #[derive(Debug)]
 pub struct Shared {
@@ -99,8 +110,8 @@ pub struct Shared {
     pub manifest: Mutex<Manifest>,
     /// Background work.
     pub jobs: Mutex<Jobs>,
-    /// Memtables that are to be flushed for their deletes, by keyspace: which one, and since when (monotonic). Of whoever flushes, alone.
-    pub deserts: Mutex<HashMap<KeyspaceId, (u64, Duration)>>,
+    /// Memtables that may be flushed for their deletes, by keyspace. Of whoever flushes, alone.
+    pub deserts: Mutex<HashMap<KeyspaceId, Desert>>,
     /// Grows whenever `jobs` or the view has changed in a way that somebody may wait for. A lock of its own, held for a few
     /// instructions: a commit that switches memtables takes it, and must not wait for a compaction thread that is choosing its next job.
     pub generation: Mutex<u64>,

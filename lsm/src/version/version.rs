@@ -476,8 +476,16 @@ impl Version {
         bytes
     }
 
-    /// About how many bytes below `level` lie under range tombstones of a file there; see `PickerInput::covered_bytes`.
-    pub fn covered_bytes(&self, level: usize, tombstones: &RangeTombstones) -> u64 {
+    /// About how many bytes of tables lie under range tombstones. `holder`: level and place there of the table that holds them, which lie
+    /// over what is older; without one all tables are.
+    pub fn covered_bytes(&self, holder: Option<(usize, usize)>, tombstones: &RangeTombstones) -> u64 {
+        let (level, l0_place) = match holder {
+            None => (0, 0),
+            // L0 is newest first.
+            Some((0, place)) => (0, place + 1),
+            Some((level, _)) => (level + 1, 0),
+        };
+        let older_l0 = self.levels[0].files.get(l0_place..).filter(|_| level == 0).unwrap_or_default();
         let mut bytes = 0u64;
         let mut fragments = tombstones.fragments().iter().peekable();
         while let Some(first) = fragments.next() {
@@ -487,7 +495,9 @@ impl Version {
                 end = &next.end;
             }
             let range = KeyRange { start: &first.start, end: Bound::Excluded(end) };
-            bytes = bytes.saturating_add(self.approximate_bytes(level + 1..LEVELS, &range));
+            bytes = bytes.saturating_add(self.approximate_bytes(level.max(1)..LEVELS, &range));
+            let met = older_l0.iter().filter(|file| file.meta.range().overlaps(&range));
+            bytes = met.fold(bytes, |sum, file| sum.saturating_add(file.approximate_bytes(&range)));
         }
         bytes
     }
