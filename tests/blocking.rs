@@ -249,6 +249,24 @@ fn what_wakes_and_what_does_not() {
         assert_eq!(call(&mut admin, "EXEC"), "*[:1, :2]");
         assert_eq!(read(&mut client), "*[$q, $before]");
         call(&mut admin, "DEL q");
+        // Of several keys the one that had a list first, whatever else the transaction names before.
+        let transactions = [
+            (["EXISTS q", "SADD p no", "LPUSH r 1", "LPUSH q 2"], "*[$r, $1]"),
+            (["SET q no", "LPUSH r 1", "DEL q", "LPUSH q 2"], "*[$r, $1]"),
+            (["LPUSH q 1", "DEL q", "LPUSH r 1", "LPUSH q 2"], "*[$q, $2]"),
+            (["DEL q r", "RPUSH p 1 2", "LMOVE p r LEFT LEFT", "LMOVE p q LEFT LEFT"], "*[$r, $1]"),
+        ];
+        for (lines, found) in transactions {
+            call(&mut admin, "DEL p q r");
+            let mut client = block(&server, &mut admin, "BLPOP q r 0");
+            call(&mut admin, "MULTI");
+            for line in lines {
+                assert_eq!(call(&mut admin, line), "+QUEUED");
+            }
+            call(&mut admin, "EXEC");
+            assert_eq!(read(&mut client), found, "{lines:?}");
+        }
+        call(&mut admin, "DEL p q r");
         // Databases change places: those who wait stay where they are.
         call(&mut admin, "SELECT 1");
         call(&mut admin, "RPUSH q swapped");

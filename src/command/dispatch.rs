@@ -19,7 +19,7 @@ use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::look_ahead::LookAhead;
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
-use crate::command::service::{self, Progress, Servant, Service};
+use crate::command::service::{self, Line, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
 use crate::command::transactions::{self, Queueing, needs_of};
 use crate::session::in_flight::Work;
@@ -561,6 +561,9 @@ impl Executor {
                 record(&self.server, &mut self.txn);
                 self.txn.set_quiet(command.is_quiet);
             }
+            if line.as_ref().is_some_and(Line::has_several) {
+                self.txn.note_ready();
+            }
             let mut gate = Some(gate);
             if place == Place::Pool && command.leaves_gate() {
                 session.pass = gate.take().map(|gate| Pass::new(&self.store, self.slot, gate));
@@ -586,6 +589,9 @@ impl Executor {
                     false => session.wanted = None,
                 }
             } else if done && let (Some(guard), Some(line)) = (locks, &mut line) {
+                if line.has_several() {
+                    line.put_in_order(&self.txn.take_ready());
+                }
                 // In a transaction time stood still.
                 let draws = Draws { now_ms: self.server.clock.unix_ms(), ..draws };
                 let mut servant = Servant {

@@ -32,11 +32,12 @@ use crate::session::in_flight::{InFlight, Ticket, Work};
 use crate::session::server_state::{Pause, Rest, ServerState};
 use crate::session::session::{Block, Session};
 use crate::session::waiters::{WaitTable, Waiter};
+use crate::store::events::ChangedKey;
 use crate::store::key_locks::{KeyGuard, LockKey};
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
 use haypile_resp::ReplyWriter;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -410,6 +411,23 @@ impl Line {
         if self.standing.insert(name.clone()) {
             self.ready.push_back(name);
         }
+    }
+
+    /// Whether an order is to be kept.
+    pub fn has_several(&self) -> bool {
+        self.ready.len() > 1
+    }
+
+    /// Puts first the keys that became ready, in the order in which they did.
+    pub fn put_in_order(&mut self, ready: &[ChangedKey]) {
+        let mut place: HashMap<(usize, &[u8]), usize> = HashMap::new();
+        for (index, ChangedKey { db, key }) in ready.iter().enumerate() {
+            place.entry((*db, key)).or_insert(index);
+        }
+        let last = ready.len();
+        self.ready
+            .make_contiguous()
+            .sort_by_key(|(db, key)| *place.get(&(*db, key.as_slice())).unwrap_or(&last));
     }
 
     fn pop(&mut self) -> Option<Name> {

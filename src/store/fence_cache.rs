@@ -31,6 +31,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SHARDS: usize = 16;
 /// So many elements that came or went are remembered for each set.
 const RECENT: usize = 256;
+/// So many that one command changes are named, which the ends of sets (`store/end_places.rs`) follow.
+const NAMED_MAX: usize = 1024;
 /// How often a reader looks again while a commit is on its way, which takes a microsecond or two.
 const FLIGHT_SPINS: u32 = 100;
 /// A piece of a list is cut in two when it has more segments.
@@ -55,7 +57,7 @@ pub struct FenceChange {
 impl FenceChange {
     /// Notes an element.
     pub fn note(&mut self, place: &[u8], change: i8) {
-        if self.elements.len() < RECENT {
+        if self.elements.len() < NAMED_MAX {
             self.elements.push((place.into(), change));
         } else {
             self.many = true;

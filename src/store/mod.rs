@@ -6,6 +6,7 @@ pub mod plain_keys;
 pub mod known_elements;
 pub mod fence_cache;
 pub mod read_ahead;
+pub mod end_places;
 pub mod key_locks;
 pub mod gate;
 pub mod hooks;

@@ -14,6 +14,7 @@
 //!
 //! Bounded: so many collections, so many elements of each, none of them long.
 
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,20 +33,23 @@ const SHARDS: usize = 16;
 /// Collections in one shard; a full one starts over.
 const IDS_MAX: usize = 16;
 
+/// An element; a short one needs no memory of its own.
+pub type Element = SmallVec<[u8; 36]>;
+
 /// An end of a list.
 pub type ListEnd = (u64, bool);
 
 #[derive(Debug, Default)]
 struct Shard {
-    members: HashMap<u64, Vec<Vec<u8>>>,
-    ends: HashMap<ListEnd, VecDeque<(u64, Vec<u8>)>>,
+    members: HashMap<u64, Vec<Element>>,
+    ends: HashMap<ListEnd, VecDeque<(u64, Element)>>,
 }
 
 /// What is known of an element at the end of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AtEnd {
     /// This one.
-    Element(Vec<u8>),
+    Element(Element),
     /// Nothing, but this end was popped from before: reading ahead pays.
     Popped,
     /// Nothing.
@@ -78,7 +82,7 @@ impl ReadAhead {
     }
 
     /// Takes out a member of a set; `random` says which.
-    pub fn take_member(&self, id: u64, random: u64) -> Option<Vec<u8>> {
+    pub fn take_member(&self, id: u64, random: u64) -> Option<Element> {
         if self.is_empty() {
             return None;
         }
@@ -93,7 +97,7 @@ impl ReadAhead {
     }
 
     /// Leaves members that are in a set.
-    pub fn leave_members(&self, id: u64, members: impl Iterator<Item = Vec<u8>>) {
+    pub fn leave_members(&self, id: u64, members: impl Iterator<Item = Element>) {
         let members: Vec<_> =
             members.filter(|member| member.len() <= ELEMENT_BYTES_MAX).take(AHEAD).collect();
         if members.is_empty() {
@@ -113,7 +117,7 @@ impl ReadAhead {
         if !self.is_empty()
             && let Some(members) = self.shard(id).members.get_mut(&id)
         {
-            members.retain(|own| own != member);
+            members.retain(|own| **own != *member);
         }
     }
 
@@ -133,9 +137,9 @@ impl ReadAhead {
     }
 
     /// Leaves elements that lie at the end of a list, from outside in; perhaps none, as a mark that one was popped.
-    pub fn leave_elements(&self, end: ListEnd, elements: impl Iterator<Item = (u64, Vec<u8>)>) {
+    pub fn leave_elements(&self, end: ListEnd, elements: impl Iterator<Item = (u64, Element)>) {
         let mut left_bytes = END_BYTES_MAX;
-        let fits = |(_, element): &(u64, Vec<u8>)| {
+        let fits = |(_, element): &(u64, Element)| {
             let left = left_bytes.checked_sub(element.len()).filter(|_| element.len() <= ELEMENT_BYTES_MAX);
             left_bytes = left.unwrap_or(0);
             left.is_some()
@@ -170,16 +174,20 @@ impl ReadAhead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smallvec::smallvec;
 
     #[test]
     fn members_are_taken_once_and_forgotten() {
         let ahead = ReadAhead::default();
         assert_eq!(ahead.take_member(1, 0), None);
-        ahead.leave_members(1, [vec![1], vec![2], vec![3], vec![0; ELEMENT_BYTES_MAX + 1]].into_iter());
+        ahead.leave_members(
+            1,
+            [smallvec![1], smallvec![2], smallvec![3], smallvec![0; ELEMENT_BYTES_MAX + 1]].into_iter(),
+        );
         ahead.forget_member(1, &[2]);
         let mut taken = [ahead.take_member(1, 5).unwrap(), ahead.take_member(1, 7).unwrap()];
         taken.sort();
-        assert_eq!(taken, [vec![1], vec![3]]);
+        assert_eq!(taken.map(SmallVec::into_vec), [vec![1], vec![3]]);
         assert_eq!(ahead.take_member(1, 0), None);
         assert!(ahead.is_empty());
     }
@@ -190,14 +198,14 @@ mod tests {
         assert_eq!(ahead.take_element(end, 50), AtEnd::Unknown);
         ahead.leave_elements(end, std::iter::empty());
         assert_eq!(ahead.take_element(end, 50), AtEnd::Popped);
-        let elements = || (1..=4u64).map(|step| (50 - step, vec![step as u8]));
+        let elements = || (1..=4u64).map(|step| (50 - step, smallvec![step as u8]));
         ahead.leave_elements(end, elements());
         assert_eq!(ahead.take_element((7, false), 49), AtEnd::Unknown);
-        assert_eq!(ahead.take_element(end, 49), AtEnd::Element(vec![1]));
+        assert_eq!(ahead.take_element(end, 49), AtEnd::Element(smallvec![1]));
         // One was popped otherwise: what lies outside of the end is nothing any more.
-        assert_eq!(ahead.take_element(end, 47), AtEnd::Element(vec![3]));
+        assert_eq!(ahead.take_element(end, 47), AtEnd::Element(smallvec![3]));
         ahead.forget_element(7, 48);
-        assert_eq!(ahead.take_element(end, 46), AtEnd::Element(vec![4]));
+        assert_eq!(ahead.take_element(end, 46), AtEnd::Element(smallvec![4]));
         ahead.leave_elements(end, elements());
         ahead.forget_element(7, 47);
         assert_eq!(ahead.take_element(end, 49), AtEnd::Popped);
@@ -207,8 +215,8 @@ mod tests {
     fn it_is_bounded() {
         let ahead = ReadAhead::default();
         for id in 0..10_000 {
-            ahead.leave_members(id, std::iter::repeat_n(vec![1], 100));
-            ahead.leave_elements((id, true), (0..1000).map(|at| (at, vec![1; 50])));
+            ahead.leave_members(id, std::iter::repeat_n(smallvec![1], 100));
+            ahead.leave_elements((id, true), (0..1000).map(|at| (at, smallvec![1; 50])));
         }
         assert!(ahead.known.load(Relaxed) <= 2 * SHARDS * IDS_MAX);
         let shard = ahead.shard(9_999);

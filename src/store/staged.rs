@@ -46,6 +46,8 @@ pub struct Staged {
     pub keys: Vec<ChangedKey>,
     /// Keys that had expired and go or are replaced, likewise.
     pub expired_keys: Vec<ChangedKey>,
+    /// Keys that were given a value that clients may wait for, in order, if somebody wants to know.
+    pub ready: Vec<ChangedKey>,
     /// What to tell once it is committed.
     pub events: Events,
     /// What becomes of the fences of large sorted sets.
@@ -88,6 +90,7 @@ impl Staged {
         self.takes_space = false;
         self.keys.clear();
         self.expired_keys.clear();
+        self.ready.clear();
         self.events.clear();
         self.fences.clear();
     }
@@ -161,6 +164,7 @@ impl Staged {
         self.takes_space |= std::mem::take(&mut later.takes_space);
         self.keys.append(&mut later.keys);
         self.expired_keys.append(&mut later.expired_keys);
+        self.ready.append(&mut later.ready);
         self.events.append(&mut later.events);
         self.fences.append(&mut later.fences);
     }

@@ -17,6 +17,7 @@ use crate::encoding::system;
 use crate::store::access_times::AccessTimes;
 use crate::store::cursors::Cursors;
 use crate::store::databases::{Counts, Database};
+use crate::store::end_places::EndPlaces;
 use crate::store::events::{CommitListener, Committed, EventClass};
 use crate::store::fence_cache::FenceCache;
 use crate::store::gate::Gate;
@@ -159,6 +160,7 @@ pub struct Store {
     fence_elements_max: u64,
     fence_cache: FenceCache,
     read_ahead: ReadAhead,
+    end_places: EndPlaces,
     known_elements: KnownElements,
     locks: KeyLocks,
     gate: Gate,
@@ -243,6 +245,7 @@ impl Store {
             fence_elements_max: options.fence_elements_max,
             fence_cache: FenceCache::new(options.fence_cache_bytes),
             read_ahead: ReadAhead::default(),
+            end_places: EndPlaces::default(),
             known_elements: KnownElements::new(options.known_elements_bytes),
             locks: KeyLocks::new(),
             gate: Gate::new(options.gate_slots),
@@ -334,6 +337,11 @@ impl Store {
     /// Elements of large collections known to be stored.
     pub fn known_elements(&self) -> &KnownElements {
         &self.known_elements
+    }
+
+    /// The outermost elements of large sorted sets.
+    pub fn end_places(&self) -> &EndPlaces {
+        &self.end_places
     }
 
     /// Elements read ahead by those who pop.

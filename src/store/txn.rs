@@ -28,7 +28,7 @@
 
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::encoding::meta::{self, Due, Head, Record, Space};
+use crate::encoding::meta::{self, Due, Head, Kind, Record, Space};
 use crate::encoding::{data, system, ttl};
 use crate::store::aside::Aside;
 use crate::store::databases::{Counts, Database};
@@ -271,6 +271,10 @@ pub struct Txn {
     is_quiet: bool,
     /// What the last commit changed, if somebody wanted to know.
     committed: Changes,
+    /// Somebody wants to know in which order keys get values that clients wait for.
+    notes_ready: bool,
+    /// In which order the last commit gave them, likewise.
+    ready: Vec<ChangedKey>,
     /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
     no_touch: bool,
     /// Set once nobody will take the answer, if the command is to end then.
@@ -322,6 +326,8 @@ impl Txn {
             records_keys: false,
             is_quiet: false,
             committed: Changes::default(),
+            notes_ready: false,
+            ready: Vec::new(),
             no_touch: false,
             gone: None,
             own: HashMap::new(),
@@ -354,6 +360,7 @@ impl Txn {
         self.origin = 0;
         self.records_keys = self.tells_keys;
         self.is_quiet = false;
+        self.notes_ready = false;
     }
 
     /// Forgets everything staged.
@@ -376,6 +383,7 @@ impl Txn {
         if self.batch.is_empty()
             && self.staged.guards.is_empty()
             && self.staged.keys.is_empty()
+            && self.staged.ready.is_empty()
             && self.staged.events.is_empty()
             && self.staged.fences.is_empty()
             && self.staged.elements.is_empty()
@@ -507,10 +515,14 @@ impl Txn {
             obey_delay: false,
             frees_space: !staged.takes_space,
         };
-        let flight = (!staged.fences.is_empty()).then(|| self.store.fence_cache().take_off(&staged.fences));
+        let flight = (!staged.fences.is_empty()).then(|| {
+            let ends = self.store.end_places().take(&staged.fences);
+            (self.store.fence_cache().take_off(&staged.fences), ends)
+        });
         let written = self.store.db().write(batch, &options);
-        if let (Ok(lsn), Some(flight)) = (&written, flight) {
+        if let (Ok(lsn), Some((flight, ends))) = (&written, flight) {
             flight.land(*lsn, staged.fences.drain(..));
+            ends.put_back();
         }
         if written.is_err() {
             // Whether it happened may not be known.
@@ -520,6 +532,9 @@ impl Txn {
             self.need = Some(lsn);
             staged.take_effect(&self.store);
             tell(staged, lsn);
+            if self.notes_ready {
+                self.ready = std::mem::take(&mut staged.ready);
+            }
             if self.records_keys {
                 self.committed.keys = std::mem::take(&mut staged.keys);
                 self.committed.databases = std::mem::take(&mut staged.effects);
@@ -598,6 +613,17 @@ impl Txn {
     /// Takes what the last commit changed; `None` if it was not recorded.
     pub fn take_changes(&mut self) -> Option<Changes> {
         self.records_keys.then(|| std::mem::take(&mut self.committed))
+    }
+
+    /// Notes in which order keys get values that clients wait for: lists, sorted sets and streams. Until the next `begin`.
+    pub fn note_ready(&mut self) {
+        self.notes_ready = true;
+        self.ready.clear();
+    }
+
+    /// Takes the keys that the last commit gave such values, in the order in which it did; a key may stand there more than once.
+    pub fn take_ready(&mut self) -> Vec<ChangedKey> {
+        std::mem::take(&mut self.ready)
     }
 
     /// An answer from these reads may leave once this is safe. An upper bound: what was visible when they were done.
@@ -1127,6 +1153,9 @@ impl Txn {
         }
         if self.records_keys && !(self.is_quiet && before.is_live()) {
             self.record_key(at);
+        }
+        if self.notes_ready && matches!(head.kind, Kind::List | Kind::SortedSet | Kind::Stream) {
+            self.staged.ready.push(ChangedKey { db: at.db, key: at.key.into() });
         }
         self.finish_staging(at, before, head.id, change)?;
         if !before.is_live() {

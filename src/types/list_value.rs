@@ -16,7 +16,7 @@ use crate::encoding::data::list_element_key;
 use crate::encoding::list::{Layout, Place, STRIDE};
 use crate::encoding::meta::{Head, Kind, Space, damaged};
 use crate::encoding::packed::put_item;
-use crate::store::read_ahead::{AHEAD_INLINE, AHEAD_POOL, AtEnd, ELEMENT_BYTES_MAX};
+use crate::store::read_ahead::{AHEAD_INLINE, AHEAD_POOL, AtEnd, ELEMENT_BYTES_MAX, Element};
 use crate::store::txn::{At, Before, Builder, Mode, Txn};
 use crate::types::runs;
 use haypile_lsm::Iter;
@@ -349,7 +349,7 @@ impl Large {
     }
 
     /// The element at an end, to be popped. From the second pop on those behind it are read with it.
-    fn pop_ahead(&self, txn: &mut Txn, end: End, position: u64, index: u64) -> Result<Vec<u8>, Stop> {
+    fn pop_ahead(&self, txn: &mut Txn, end: End, position: u64, index: u64) -> Result<Element, Stop> {
         let list_end = (self.id, end == End::Right);
         match txn.store().read_ahead().take_element(list_end, position) {
             AtEnd::Element(element) => {
@@ -359,7 +359,7 @@ impl Large {
                 Ok(element)
             }
             AtEnd::Unknown => {
-                let element = self.element(txn, position, <[u8]>::to_vec)?;
+                let element = self.element(txn, position, Element::from_slice)?;
                 if element.len() <= ELEMENT_BYTES_MAX {
                     txn.store().read_ahead().leave_elements(list_end, std::iter::empty());
                 }
@@ -370,7 +370,7 @@ impl Large {
                 let mut elements = VecDeque::with_capacity(ahead + 1);
                 let count = self.layout.count.min(ahead as u64 + 1);
                 self.walk(txn, index, count, end.opposite(), |position, element| {
-                    elements.push_back((position, element.to_vec()));
+                    elements.push_back((position, Element::from_slice(element)));
                     match element.len() <= ELEMENT_BYTES_MAX {
                         true => ControlFlow::Continue(()),
                         false => ControlFlow::Break(()),

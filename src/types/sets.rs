@@ -5,6 +5,7 @@ use crate::encoding::data::{self, MEMBER};
 use crate::encoding::meta::{Head, Kind, Record, damaged};
 use crate::encoding::set::{Members, member_of};
 use crate::store::events::EventClass;
+use crate::store::read_ahead::Element;
 use crate::store::txn::{At, Txn};
 use crate::types::elements::{CompactSizes, Page, Wanted, picks_max, positions};
 use crate::types::pages::{PageWalk, Stretch};
@@ -313,7 +314,7 @@ pub fn pop(txn: &mut Txn, at: At<'_>, count: u64, mut f: impl FnMut(Part<'_>)) -
 }
 
 /// A random member of a set under an id, to be popped; the others of its neighbourhood are read with it.
-fn pop_ahead(txn: &mut Txn, editor: &Editor<'_>) -> Result<Vec<u8>, Stop> {
+fn pop_ahead(txn: &mut Txn, editor: &Editor<'_>) -> Result<Element, Stop> {
     let (id, mut rng) = (editor.id(), Rng::new(txn.draws().seed));
     if let Some(member) = txn.store().read_ahead().take_member(id, rng.next_u64()) {
         // As reading it would.
@@ -334,7 +335,7 @@ fn pop_ahead(txn: &mut Txn, editor: &Editor<'_>) -> Result<Vec<u8>, Stop> {
         }
         let member = member_of(iter.key())?;
         txn.charge(1, member.len() as u64)?;
-        members.push(member.to_vec());
+        members.push(Element::from_slice(member));
         iter.next()?;
     }
     let member = members.swap_remove(rng.below(NEIGHBOURS) as usize);

@@ -22,6 +22,7 @@ use crate::encoding::meta::{Head, Space, damaged};
 use crate::encoding::sorted_set::{
     SCORE_BYTES, Summary, edge, put_fence_key, put_member_key, read_fence, split_place,
 };
+use crate::store::end_places::{PLACE_BYTES_MAX, PLACES_MAX, ReadOn};
 use crate::store::fence_cache::{FenceChange, FenceList, Found, LATEST};
 use crate::store::txn::Txn;
 use crate::types::runs;
@@ -149,11 +150,22 @@ impl Steps {
         reverse: bool,
         mut f: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Stop> {
+        self.for_each_place(txn, reverse, |place| {
+            let (score, member) = split_place(place).ok_or_else(|| damage("place of a sorted set"))?;
+            Ok(f(score, member))
+        })
+    }
+
+    /// The same, with places as they are.
+    fn for_each_place(
+        &mut self,
+        txn: &mut Txn,
+        reverse: bool,
+        mut f: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Stop>,
+    ) -> Result<(), Stop> {
         let prefix = self.prefix;
         runs::for_each(&mut self.iter, reverse, |key, _| {
-            let element = key.get(prefix..).and_then(split_place);
-            let (score, member) = element.ok_or_else(|| damage("place of a sorted set"))?;
-            if f(score, member).is_break() {
+            if f(key.get(prefix..).unwrap_or_default())?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             txn.charge(1, key.len() as u64)?;
@@ -273,6 +285,90 @@ impl Large {
             }
         }
         Ok(steps)
+    }
+
+    /// The `count` outermost places at an end, from outside in, or all there are. For a writer, with the key's lock; `None` within an EXEC,
+    /// or if they are too many to be kept in mind.
+    pub fn outermost(
+        &self,
+        txn: &mut Txn,
+        is_highest: bool,
+        count: usize,
+    ) -> Result<Option<Vec<Vec<u8>>>, Stop> {
+        if !txn.reads_committed() || count > PLACES_MAX {
+            return Ok(None);
+        }
+        let known = txn.store().end_places().outermost((self.id, is_highest), count);
+        match known {
+            Ok(places) => {
+                // As reading them would.
+                txn.charge(count as u32, places.iter().map(|place| place.len() as u64).sum())?;
+                txn.mark_read();
+                Ok(Some(places))
+            }
+            Err(read_on) => {
+                let mut places = txn.store().end_places().known((self.id, is_highest));
+                let least = count.saturating_sub(places.len());
+                places.extend(self.read_end(txn, is_highest, &read_on, least)?);
+                places.truncate(count);
+                Ok(Some(places))
+            }
+        }
+    }
+
+    /// The outermost place at an end that stays when `removed` go. Likewise; `None` also if it is not among the outermost.
+    fn outermost_staying(
+        &self,
+        txn: &mut Txn,
+        is_highest: bool,
+        removed: Removed<'_>,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        if !txn.reads_committed() {
+            return Ok(None);
+        }
+        let stays = |place: &[u8]| !removed.contains(place);
+        let known = txn.store().end_places().find((self.id, is_highest), stays);
+        match known {
+            Ok(place) => {
+                txn.charge(1, place.len() as u64)?;
+                txn.mark_read();
+                Ok(Some(place))
+            }
+            Err(read_on) => {
+                let places = self.read_end(txn, is_highest, &read_on, 1)?;
+                Ok(places.into_iter().find(|place| stays(place)))
+            }
+        }
+    }
+
+    /// Reads the places at an end, from where they are not known on inwards: at least so many and, as long as they are short, as many
+    /// as are worth it.
+    fn read_end(
+        &self,
+        txn: &mut Txn,
+        is_highest: bool,
+        read_on: &ReadOn,
+        least: usize,
+    ) -> Result<Vec<Vec<u8>>, Stop> {
+        let mut steps = self.places(txn, None, None)?;
+        match (&read_on.behind, is_highest) {
+            (None, false) => steps.to_first(txn)?,
+            (None, true) => steps.to_last(txn)?,
+            (Some(known), false) => steps.seek_behind(txn, known)?,
+            (Some(known), true) => steps.seek_before(txn, known)?,
+        }
+        let mut places: Vec<Vec<u8>> = Vec::with_capacity(read_on.worth.max(least));
+        steps.for_each_place(txn, is_highest, |place| {
+            places.push(place.to_vec());
+            let is_enough = places.len() >= read_on.worth || place.len() > PLACE_BYTES_MAX;
+            Ok(if is_enough && places.len() >= least {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        txn.store().end_places().leave((self.id, is_highest), read_on, places.iter().map(Vec::as_slice));
+        Ok(places)
     }
 
     /// The segment that `place` lies in.
@@ -420,6 +516,11 @@ impl Large {
             && known != segments
         {
             return wrong("the fences in memory are not the stored ones".to_owned());
+        }
+        let ends = txn.store().end_places();
+        let (low, high) = (ends.known((self.id, false)), ends.known((self.id, true)));
+        if !places.starts_with(&low) || !places.iter().rev().take(high.len()).eq(&high) {
+            return wrong("the outermost places in memory are not the stored ones".to_owned());
         }
         let mut members = self.members(txn, &[])?;
         members.to_first(txn)?;
@@ -796,6 +897,16 @@ impl Recount {
         // A fence wherever a piece of half the size is full, over what stays and what comes merged.
         let parts = (count / (most / 2).max(1)).max(2);
         let boundary = |part: u64| count * part / parts;
+        let is_at_end = start.is_empty() || end.is_none();
+        if parts == 2
+            && is_at_end
+            && let Some(fence) =
+                self.outermost_after(txn, !start.is_empty(), count, boundary(1), own, removed)?
+        {
+            self.set(start, Some(boundary(1)));
+            self.set(&fence, Some(count - boundary(1)));
+            return Ok(());
+        }
         let mut stored = self.large.places(txn, Some(start), end.as_deref())?;
         stored.to_first(txn)?;
         let mut coming = own.iter().map(Vec::as_slice).peekable();
@@ -831,6 +942,61 @@ impl Recount {
         Ok(())
     }
 
+    /// The edge of what was there and stays, at an end from which something goes.
+    fn end_staying(
+        &self,
+        txn: &mut Txn,
+        is_highest: bool,
+        removed: Removed<'_>,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        // Of a long row all that could be remembered goes.
+        let is_short = !self.change.many;
+        if is_short && let Some(place) = self.large.outermost_staying(txn, is_highest, removed)? {
+            return Ok(Some(edge(&place).to_vec()));
+        }
+        let mut steps = self.large.places(txn, None, None)?;
+        match is_highest {
+            false => steps.to_first(txn)?,
+            true => steps.to_last(txn)?,
+        }
+        if let Removed::Between(first, last) = removed
+            && steps.place().is_some_and(|place| removed.contains(place))
+        {
+            match is_highest {
+                false => steps.seek_behind(txn, last)?,
+                true => steps.seek_before(txn, first)?,
+            }
+        }
+        while steps.place().is_some_and(|place| removed.contains(place)) {
+            steps.step(txn, is_highest)?;
+        }
+        Ok(steps.place().map(|place| edge(place).to_vec()))
+    }
+
+    /// Of a segment at an end, which will have `count` elements, the one with `before` others before it, if the outermost elements tell.
+    fn outermost_after(
+        &self,
+        txn: &mut Txn,
+        is_highest: bool,
+        count: u64,
+        before: u64,
+        own: &[Vec<u8>],
+        removed: Removed<'_>,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        let Removed::Places(going) = removed else { return Ok(None) };
+        let inwards = if is_highest { count - 1 - before } else { before } as usize;
+        let Some(mut places) = self.large.outermost(txn, is_highest, inwards + 1 + going.len())? else {
+            return Ok(None);
+        };
+        places.retain(|place| !removed.contains(place));
+        places.extend_from_slice(own);
+        places.sort_unstable();
+        if is_highest {
+            places.reverse();
+        }
+        Ok((places.len() > inwards).then(|| places.swap_remove(inwards)))
+    }
+
     /// The edges when all is done.
     fn edges(
         &self,
@@ -843,31 +1009,11 @@ impl Recount {
         let mut first = Some(summary.first.clone());
         // A cut edge may be that of several elements, so an equal one does not tell that the first one goes.
         if removed.first().is_some_and(|place| edge(place) == summary.first) {
-            let mut steps = self.large.places(txn, None, None)?;
-            steps.to_first(txn)?;
-            if let Removed::Between(_, last) = removed
-                && steps.place().is_some_and(|place| removed.contains(place))
-            {
-                steps.seek_behind(txn, last)?;
-            }
-            while steps.place().is_some_and(|place| removed.contains(place)) {
-                steps.step(txn, false)?;
-            }
-            first = steps.place().map(|place| edge(place).to_vec());
+            first = self.end_staying(txn, false, removed)?;
         }
         let mut last = Some(summary.last.clone());
         if removed.last().is_some_and(|place| edge(place) == summary.last) {
-            let mut steps = self.large.places(txn, None, None)?;
-            steps.to_last(txn)?;
-            if let Removed::Between(first, _) = removed
-                && steps.place().is_some_and(|place| removed.contains(place))
-            {
-                steps.seek_before(txn, first)?;
-            }
-            while steps.place().is_some_and(|place| removed.contains(place)) {
-                steps.step(txn, true)?;
-            }
-            last = steps.place().map(|place| edge(place).to_vec());
+            last = self.end_staying(txn, true, removed)?;
         }
         let coming_first = added.first().map(|place| edge(place).to_vec());
         let coming_last = added.last().map(|place| edge(place).to_vec());

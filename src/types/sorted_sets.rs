@@ -510,39 +510,71 @@ fn owned((score, member): (f64, &[u8])) -> Element {
 }
 
 /// Elements in a row, to be taken out.
-struct Row {
-    steps: Steps,
-    /// How many there are at most.
-    left: u64,
+enum Row {
+    /// They are known.
+    Known(std::vec::IntoIter<Vec<u8>>),
+    /// They are read, and how many there are at most.
+    Read(Box<Steps>, u64),
 }
 
 impl Row {
     fn of(txn: &mut Txn, large: &Large, resolved: &Resolved<'_>, reverse: bool) -> Result<Row, Stop> {
         Ok(match resolved {
-            Resolved::Ranks(ranks) if ranks.is_empty() => {
-                Row { steps: large.places(txn, None, None)?, left: 0 }
-            }
-            Resolved::Ranks(ranks) => {
-                let from = if reverse { ranks.end - 1 } else { ranks.start };
-                Row { steps: large.at_rank(txn, from, None, None)?, left: ranks.end - ranks.start }
-            }
+            Resolved::Ranks(ranks) => match Row::at_end(txn, large, ranks, reverse)? {
+                Some(row) => row,
+                None => {
+                    let from = if reverse { ranks.end - 1 } else { ranks.start };
+                    Row::Read(Box::new(large.at_rank(txn, from, None, None)?), ranks.end - ranks.start)
+                }
+            },
             Resolved::Places(from, to) => {
-                Row { steps: steps_between(txn, large, from, to, reverse, 0)?, left: u64::MAX }
+                Row::Read(Box::new(steps_between(txn, large, from, to, reverse, 0)?), u64::MAX)
             }
             Resolved::Mixed(..) => return Err(damaged("keyspace data", "row of a sorted set").into()),
         })
     }
 
-    /// The next place, copied to `place`; whether there was one.
-    fn next(&mut self, txn: &mut Txn, place: &mut Vec<u8>, reverse: bool) -> Result<bool, Stop> {
-        let Some(next) = self.steps.place().filter(|_| self.left > 0) else { return Ok(false) };
-        place.clear();
-        place.extend_from_slice(next);
-        self.left -= 1;
-        if self.left > 0 {
-            self.steps.step(txn, reverse)?;
+    /// A row near an end.
+    fn at_end(txn: &mut Txn, large: &Large, ranks: &Range<u64>, reverse: bool) -> Result<Option<Row>, Stop> {
+        let count = large.summary.count;
+        let behind = count.saturating_sub(ranks.end);
+        let is_highest = behind < ranks.start;
+        let (outer, inner) = match is_highest {
+            false => (ranks.start, ranks.end),
+            true => (behind, count.saturating_sub(ranks.start)),
+        };
+        let Some(mut places) =
+            large.outermost(txn, is_highest, usize::try_from(inner).unwrap_or(usize::MAX))?
+        else {
+            return Ok(None);
+        };
+        places.drain(..(outer as usize).min(places.len()));
+        if is_highest != reverse {
+            places.reverse();
         }
-        Ok(true)
+        Ok(Some(Row::Known(places.into_iter())))
+    }
+
+    /// The next place, put in `place`; whether there was one.
+    fn next(&mut self, txn: &mut Txn, place: &mut Vec<u8>, reverse: bool) -> Result<bool, Stop> {
+        match self {
+            Row::Known(places) => {
+                let next = places.next();
+                let is_there = next.is_some();
+                *place = next.unwrap_or_default();
+                Ok(is_there)
+            }
+            Row::Read(steps, left) => {
+                let Some(next) = steps.place().filter(|_| *left > 0) else { return Ok(false) };
+                place.clear();
+                place.extend_from_slice(next);
+                *left -= 1;
+                if *left > 0 {
+                    steps.step(txn, reverse)?;
+                }
+                Ok(true)
+            }
+        }
     }
 }
 
