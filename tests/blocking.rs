@@ -107,6 +107,24 @@ fn a_group_that_is_set_back_serves_nobody_before_the_next_entry() {
         let mut reader = block(&server, &mut admin, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
         call(&mut admin, "XGROUP SETID s g 0");
         nothing_comes(&mut reader);
+        // Nor do other writes of its key tell it of them.
+        let writes = [
+            "XACK s g 1-1",
+            "XTRIM s MAXLEN 9",
+            "XGROUP CREATECONSUMER s g other",
+            "XCLAIM s g other 0 1-1",
+            "XAUTOCLAIM s g other 0 0",
+            "XSETID s 1-5",
+            "MULTI",
+            "XDEL s 1-9",
+            "XGROUP SETID s g 0",
+            "XGROUP DELCONSUMER s g other",
+            "EXEC",
+        ];
+        for line in writes {
+            assert!(!call(&mut admin, line).starts_with('-'), "{line}");
+            nothing_comes(&mut reader);
+        }
         call(&mut admin, "XADD s 2-1 f v");
         let both = "*[*[$s, *[*[$1-1, *[$f, $v]], *[$2-1, *[$f, $v]]]]]";
         assert_eq!(read(&mut reader), both);

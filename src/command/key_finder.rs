@@ -37,25 +37,44 @@ pub fn for_each_name<'a>(
     args: &Args<'a>,
     mut found: impl FnMut(usize, &'a [u8]),
 ) {
+    for_each_command(table, command, session, args, |facts, db, args| names_of(facts, db, args, &mut found));
+    if command.runs_queue && session.multi.is_some() {
+        session.watched.keys().for_each(|(db, key)| found(db, key));
+    }
+}
+
+/// Calls `f` with a command and the number of its database; for EXEC with all queued commands.
+pub fn for_each_command<'a>(
+    table: &Table,
+    command: &Command,
+    session: &'a Session,
+    args: &Args<'a>,
+    mut f: impl FnMut(&CommandFacts, usize, &Args<'a>),
+) {
     match session.multi.as_deref() {
         Some(multi) if command.runs_queue => {
             let mut db = session.db;
             for queued in multi.commands() {
                 let Some(command) = table.get(queued.command) else { continue };
                 let args = queued.args.as_args();
-                names_of(command.facts, db, &args, &mut found);
+                f(command.facts, db, &args);
                 if command.facts.name == "select" {
                     db = multi.selected(args.get(1)).unwrap_or(db);
                 }
             }
-            session.watched.keys().for_each(|(db, key)| found(db, key));
         }
-        _ => names_of(command.facts, session.db, args, found),
+        _ => f(command.facts, session.db, args),
     }
 }
 
+/// Calls `found` with each key that one command names, and the number of its database.
 #[inline]
-fn names_of<'a>(facts: &CommandFacts, db: usize, args: &Args<'a>, mut found: impl FnMut(usize, &'a [u8])) {
+pub fn names_of<'a>(
+    facts: &CommandFacts,
+    db: usize,
+    args: &Args<'a>,
+    mut found: impl FnMut(usize, &'a [u8]),
+) {
     find_command_keys(facts, args, |index, _| found(db, args.get(index)));
     if let Some((db, key)) = other_database(facts, args) {
         found(db, key);

@@ -23,7 +23,7 @@ use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::acl::check::{Asked, check, note_denied, refusal};
 use crate::command::changes::{record, remember_again, tell};
-use crate::command::key_finder::for_each_name;
+use crate::command::key_finder::{for_each_command, for_each_name, names_of};
 use crate::command::running::{call_handler, error_of, note_slow};
 use crate::command::spec::{Command, Context, Table};
 use crate::encoding::meta::Kind;
@@ -376,6 +376,22 @@ pub fn enter(server: &ServerState, session: &mut Session, args: &Args<'_>) {
     session.block = Some((Block::Keys(waiter), until_ms));
 }
 
+/// Commands that write keys and make none ready. Some of them may leave a group more to read; as in Redis its readers wait on, for the next
+/// entry that is added.
+const READIES_NOBODY: [&str; 11] = [
+    "xack",
+    "xautoclaim",
+    "xclaim",
+    "xdel",
+    "xgroup|create",
+    "xgroup|createconsumer",
+    "xgroup|delconsumer",
+    "xgroup|setid",
+    "xreadgroup",
+    "xsetid",
+    "xtrim",
+];
+
 /// The keys of a command for which somebody waits, with those keys locked. Nobody else will come in before it has run.
 pub fn line_of(
     waiters: &WaitTable,
@@ -385,14 +401,12 @@ pub fn line_of(
     args: &Args<'_>,
 ) -> Line {
     let mut line = Line::default();
-    // A group that is set back has entries to read again, but as in Redis its readers wait on, for the next that is added.
-    if command.facts.name == "xgroup|setid" {
-        return line;
-    }
-    for_each_name(table, command, session, args, |db, key| {
-        if waiters.has(db, key) {
-            line.push(db, key);
-        }
+    for_each_command(table, command, session, args, |facts, db, args| {
+        names_of(facts, db, args, |db, key| {
+            if waiters.has(db, key) && !READIES_NOBODY.contains(&facts.name) {
+                line.push(db, key);
+            }
+        });
     });
     line
 }
