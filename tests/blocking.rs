@@ -273,6 +273,8 @@ fn what_wakes_and_what_does_not() {
             (["SET q no", "LPUSH r 1", "DEL q", "LPUSH q 2"], "*[$r, $1]"),
             (["LPUSH q 1", "DEL q", "LPUSH r 1", "LPUSH q 2"], "*[$q, $2]"),
             (["DEL q r", "RPUSH p 1 2", "LMOVE p r LEFT LEFT", "LMOVE p q LEFT LEFT"], "*[$r, $1]"),
+            (["ZADD q 1 no", "LPUSH r 1", "DEL q", "LPUSH q 2"], "*[$r, $1]"),
+            (["FLUSHDB", "LPUSH r 1", "EXISTS q", "LPUSH q 2"], "*[$r, $1]"),
         ];
         for (lines, found) in transactions {
             call(&mut admin, "DEL p q r");
@@ -285,6 +287,39 @@ fn what_wakes_and_what_does_not() {
             assert_eq!(read(&mut client), found, "{lines:?}");
         }
         call(&mut admin, "DEL p q r");
+        // Likewise for readers of streams: of a stream that is there what is added counts, and for those of a group that it goes.
+        let transactions = [
+            (
+                "XREAD BLOCK 0 STREAMS q r $ $",
+                ["EXPIRE q 100", "XDEL q 1-1", "XADD r 2-1 f v", "XADD q 2-1 f v"],
+                "*[*[$r, ",
+            ),
+            (
+                "XREADGROUP GROUP g c BLOCK 0 STREAMS q r > >",
+                ["EXISTS r", "DEL q", "XADD r 2-1 f v", "EXISTS q"],
+                "-",
+            ),
+            (
+                "XREADGROUP GROUP g c BLOCK 0 STREAMS q r > >",
+                ["EXISTS q", "XADD r 2-1 f v", "DEL q", "EXISTS q"],
+                "*[*[$r, ",
+            ),
+        ];
+        for (wait, lines, found) in transactions {
+            for key in ["q", "r"] {
+                call(&mut admin, &format!("XADD {key} 1-1 f v"));
+                call(&mut admin, &format!("XGROUP CREATE {key} g $"));
+            }
+            let mut client = block(&server, &mut admin, wait);
+            call(&mut admin, "MULTI");
+            for line in lines {
+                assert_eq!(call(&mut admin, line), "+QUEUED");
+            }
+            call(&mut admin, "EXEC");
+            let answer = read(&mut client);
+            assert!(answer.starts_with(found), "{wait}, {lines:?}: {answer}");
+            call(&mut admin, "DEL q r");
+        }
         // Databases change places: those who wait stay where they are.
         call(&mut admin, "SELECT 1");
         call(&mut admin, "RPUSH q swapped");

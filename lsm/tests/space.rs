@@ -110,4 +110,11 @@ fn check_that_space_comes_back(files_in_l0: u32) {
         settle();
     }
     assert_eq!(flushes(), flushes_before + 1);
+    // What lies over nothing is not flushed for its own sake.
+    db.delete_range(keyspaces[0], b"x", b"y").unwrap();
+    for _ in 0..100 {
+        env.advance(Duration::from_secs(10));
+        settle();
+    }
+    assert_eq!(flushes(), flushes_before + 1);
 }

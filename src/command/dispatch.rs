@@ -590,7 +590,7 @@ impl Executor {
                 }
             } else if done && let (Some(guard), Some(line)) = (locks, &mut line) {
                 if line.has_several() {
-                    line.put_in_order(&self.txn.take_ready());
+                    line.put_in_order(waiters, &self.txn.take_ready());
                 }
                 // In a transaction time stood still.
                 let draws = Draws { now_ms: self.server.clock.unix_ms(), ..draws };
@@ -691,6 +691,9 @@ impl Executor {
             self.txn.begin(session.db, Mode::Pool, draws, ReadPoint::Latest);
             self.txn.set_origin(session.id);
             record(&self.server, &mut self.txn);
+            if command.runs_queue && !self.server.waiters.is_empty() {
+                self.txn.note_ready();
+            }
             let outcome = call(
                 &self.server,
                 self.table,
@@ -706,6 +709,8 @@ impl Executor {
                 // DEBUG RELOAD may have opened another store: then nothing has changed for anyone.
                 // In a transaction time stood still.
                 let draws = Draws { now_ms: self.server.clock.unix_ms(), ..draws };
+                let mut line = service::line_of_all(&self.server.waiters);
+                line.put_in_order(&self.server.waiters, &self.txn.take_ready());
                 let mut servant = Servant {
                     server: &self.server,
                     table: self.table,
@@ -715,7 +720,7 @@ impl Executor {
                     obeys_pause: false,
                 };
                 if self.server.generation() == self.generation {
-                    servant.serve(&mut service::line_of_all(&self.server.waiters));
+                    servant.serve(&mut line);
                 }
             }
             return outcome;

@@ -32,7 +32,7 @@ use crate::session::in_flight::{InFlight, Ticket, Work};
 use crate::session::server_state::{Pause, Rest, ServerState};
 use crate::session::session::{Block, Session};
 use crate::session::waiters::{WaitTable, Waiter};
-use crate::store::events::ChangedKey;
+use crate::store::events::Readied;
 use crate::store::key_locks::{KeyGuard, LockKey};
 use crate::store::store::Store;
 use crate::store::txn::{Draws, Mode, ReadPoint, Txn};
@@ -432,11 +432,13 @@ impl Line {
         self.ready.len() > 1
     }
 
-    /// Puts first the keys that became ready, in the order in which they did.
-    pub fn put_in_order(&mut self, ready: &[ChangedKey]) {
+    /// Puts first the keys that became ready for somebody, in the order in which they did.
+    pub fn put_in_order(&mut self, waiters: &WaitTable, ready: &[Readied]) {
         let mut place: HashMap<(usize, &[u8]), usize> = HashMap::new();
-        for (index, ChangedKey { db, key }) in ready.iter().enumerate() {
-            place.entry((*db, key)).or_insert(index);
+        for (index, Readied { db, key, kind }) in ready.iter().enumerate() {
+            if waiters.next(*db, key, 0, *kind).is_some() {
+                place.entry((*db, key)).or_insert(index);
+            }
         }
         let last = ready.len();
         self.ready

@@ -14,7 +14,8 @@
 //! commit takes what is known of the sets that it changes away, and puts it back, changed likewise, when it is made; if it fails, it is
 //! forgotten. A command of an EXEC that reads what is staged neither looks nor leaves anything.
 //!
-//! Bounded: so many sets, so many places of each end, none of them long.
+//! Bounded: so many sets, so many places of each end, none of them long. So what is known of a set may be let go of at any moment, also
+//! between two looks by whoever holds its key's lock.
 
 use crate::store::fence_cache::FenceChange;
 use std::collections::{HashMap, VecDeque};
@@ -25,8 +26,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const READ_FIRST: usize = 16;
 /// So many when those that were known are used up.
 pub const READ_NEXT: usize = 128;
-/// More are not kept of one end, nor asked for.
-pub const PLACES_MAX: usize = 1024;
+/// As many on a worker, where they have to be in memory.
+pub const READ_INLINE: usize = 32;
+/// More are not asked for.
+pub const ASKED_MAX: usize = 512;
+/// More are not kept of one end.
+const PLACES_MAX: usize = 1024;
 /// Nor more bytes.
 const END_BYTES_MAX: usize = 64 << 10;
 /// A longer place is not kept, nor what lies further in, in bytes.
@@ -183,19 +188,21 @@ impl EndPlaces {
         found.ok_or_else(|| ReadOn::behind(known))
     }
 
-    /// The outermost `count` places, from outside in. `Err` if so many are not known: where to read on.
-    pub fn outermost(&self, end: SetEnd, count: usize) -> Result<Vec<Vec<u8>>, ReadOn> {
+    /// The outermost `count` places, from outside in. `Err` if so many are not known: those that are, and where to read on.
+    pub fn outermost(&self, end: SetEnd, count: usize) -> Result<Vec<Vec<u8>>, (Vec<Vec<u8>>, ReadOn)> {
         if self.is_empty() {
-            return Err(ReadOn::default());
+            return Err((Vec::new(), ReadOn::default()));
         }
         match self.shard(end.0).get(&end) {
-            None => Err(ReadOn::default()),
-            Some(known) if known.list.len() < count => Err(ReadOn::behind(known)),
-            Some(known) => Ok(known.list.iter().take(count).map(|place| place.to_vec()).collect()),
+            None => Err((Vec::new(), ReadOn::default())),
+            Some(known) => {
+                let places = known.list.iter().take(count).map(|place| place.to_vec()).collect::<Vec<_>>();
+                if places.len() < count { Err((places, ReadOn::behind(known))) } else { Ok(places) }
+            }
         }
     }
 
-    /// All that is known of an end, from outside in.
+    /// All that is known of an end, from outside in, for tests.
     pub fn known(&self, end: SetEnd) -> Vec<Vec<u8>> {
         let shard = self.shard(end.0);
         shard.get(&end).map_or_else(Vec::new, |known| known.list.iter().map(|place| place.to_vec()).collect())
@@ -288,12 +295,13 @@ mod tests {
                 let wanted = outermost(&set, is_highest, count);
                 match ends.outermost((ID, is_highest), count) {
                     Ok(known) => prop_assert_eq!(known, wanted),
-                    Err(read_on) => {
+                    Err((known, read_on)) => {
                         let all = outermost(&set, is_highest, set.len());
                         let from = match &read_on.behind {
                             None => 0,
                             Some(last) => 1 + all.iter().position(|place| **place == **last).unwrap(),
                         };
+                        prop_assert_eq!(&known[..], &all[..from]);
                         let places = all[from..].iter().map(Vec::as_slice).take(read_on.worth);
                         ends.leave((ID, is_highest), &read_on, places);
                     }
@@ -312,12 +320,13 @@ mod tests {
     #[test]
     fn what_is_not_known_is_said_not_to_be() {
         let ends = EndPlaces::default();
+        let nothing = || Err((Vec::new(), ReadOn::default()));
         let behind = |place: u8| ReadOn { behind: Some([place].into()), worth: READ_NEXT };
-        assert_eq!(ends.outermost((ID, true), 1), Err(ReadOn::default()));
+        assert_eq!(ends.outermost((ID, true), 1), nothing());
         ends.leave((ID, true), &ReadOn::default(), [&[9][..], &[8], &[7]].into_iter());
-        assert_eq!(ends.outermost((ID, false), 1), Err(ReadOn::default()));
+        assert_eq!(ends.outermost((ID, false), 1), nothing());
         assert_eq!(ends.outermost((ID, true), 3), Ok(vec![vec![9], vec![8], vec![7]]));
-        assert_eq!(ends.outermost((ID, true), 4), Err(behind(7)));
+        assert_eq!(ends.outermost((ID, true), 4), Err((vec![vec![9], vec![8], vec![7]], behind(7))));
         assert_eq!(ends.find((ID, true), |place| place[0] < 9), Ok(vec![8]));
         assert_eq!(ends.find((ID, true), |place| place[0] < 7), Err(behind(7)));
         // Read on, and what nobody knows any more is not read on behind.
@@ -325,9 +334,9 @@ mod tests {
         assert_eq!(ends.outermost((ID, true), 4).map(|places| places[3].clone()), Ok(vec![6]));
         // A commit that fails.
         drop(ends.take(&[FenceChange { id: ID, ..FenceChange::default() }]));
-        assert_eq!(ends.outermost((ID, true), 1), Err(ReadOn::default()));
+        assert_eq!(ends.outermost((ID, true), 1), nothing());
         ends.leave((ID, true), &behind(6), [&[5][..]].into_iter());
-        assert_eq!(ends.outermost((ID, true), 1), Err(ReadOn::default()));
+        assert_eq!(ends.outermost((ID, true), 1), nothing());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! keys that changed, to the store's [`CommitListener`], on the committing thread and with the keys still locked: so the events of one
 //! key come in the order of its commits. Off, an event costs one look at a number that the transaction drew when it began.
 
-use crate::encoding::meta::Space;
+use crate::encoding::meta::{Kind, Space};
 use haypile_lsm::Lsn;
 use std::ops::Range;
 use std::sync::Arc;
@@ -227,6 +227,17 @@ pub struct ChangedKey {
     pub db: usize,
     /// The key.
     pub key: Box<[u8]>,
+}
+
+/// A key that was given a value, or lost it: whoever waits for that may go on.
+#[derive(Clone, Debug)]
+pub struct Readied {
+    /// Number of the database.
+    pub db: usize,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Of which type the value is; `None` if there is none, or if what is read in it (a group of a stream) is no more.
+    pub kind: Option<Kind>,
 }
 
 /// A commit, as whoever tells the world of it sees it.

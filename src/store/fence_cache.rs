@@ -31,7 +31,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SHARDS: usize = 16;
 /// So many elements that came or went are remembered for each set.
 const RECENT: usize = 256;
-/// So many that one command changes are named, which the ends of sets (`store/end_places.rs`) follow.
+/// So many changes of one command are kept by name: more than are remembered here, since what is known of the ends of a set follows them, too
+/// (`store/end_places.rs`).
 const NAMED_MAX: usize = 1024;
 /// How often a reader looks again while a commit is on its way, which takes a microsecond or two.
 const FLIGHT_SPINS: u32 = 100;

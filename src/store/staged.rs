@@ -9,7 +9,7 @@
 use crate::encoding::meta::Space;
 use crate::store::aside::BuildGuard;
 use crate::store::databases::Counts;
-use crate::store::events::{ChangedKey, Effect, Events};
+use crate::store::events::{ChangedKey, Effect, Events, Readied};
 use crate::store::fence_cache::{ChangeSums, FenceChange};
 use crate::store::known_elements::ElementHash;
 use crate::store::pending::SpaceId;
@@ -46,8 +46,8 @@ pub struct Staged {
     pub keys: Vec<ChangedKey>,
     /// Keys that had expired and go or are replaced, likewise.
     pub expired_keys: Vec<ChangedKey>,
-    /// Keys that were given a value that clients may wait for, in order, if somebody wants to know.
-    pub ready: Vec<ChangedKey>,
+    /// Keys that may be ready for those who wait for them, in the order in which they became so, if somebody wants to know.
+    pub ready: Vec<Readied>,
     /// What to tell once it is committed.
     pub events: Events,
     /// What becomes of the fences of large sorted sets.

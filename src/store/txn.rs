@@ -32,7 +32,7 @@ use crate::encoding::meta::{self, Due, Head, Kind, Record, Space};
 use crate::encoding::{data, system, ttl};
 use crate::store::aside::Aside;
 use crate::store::databases::{Counts, Database};
-use crate::store::events::{ChangedKey, Committed, Effect, EventClass, OwnShare};
+use crate::store::events::{ChangedKey, Committed, Effect, EventClass, OwnShare, Readied};
 use crate::store::fence_cache::{ChangeSums, FenceChange};
 use crate::store::limits::{INLINE_BYTES, INLINE_RECORDS, ONE_BATCH_BYTES_MAX, USER_KEY_BYTES_MAX};
 use crate::store::staged::{Earlier, Staged};
@@ -271,10 +271,10 @@ pub struct Txn {
     is_quiet: bool,
     /// What the last commit changed, if somebody wanted to know.
     committed: Changes,
-    /// Somebody wants to know in which order keys get values that clients wait for.
+    /// Somebody wants to know which keys may be ready for those who wait for them.
     notes_ready: bool,
-    /// In which order the last commit gave them, likewise.
-    ready: Vec<ChangedKey>,
+    /// What the last commit made so, likewise.
+    ready: Vec<Readied>,
     /// Reads leave the keys' times of last use alone (CLIENT NO-TOUCH).
     no_touch: bool,
     /// Set once nobody will take the answer, if the command is to end then.
@@ -615,14 +615,23 @@ impl Txn {
         self.records_keys.then(|| std::mem::take(&mut self.committed))
     }
 
-    /// Notes in which order keys get values that clients wait for: lists, sorted sets and streams. Until the next `begin`.
+    /// Notes which keys may be ready for those who wait for them: each that is given a value or loses it, but a stream only when it comes,
+    /// and when [`readied`](Self::readied) says so. Until the next `begin`.
     pub fn note_ready(&mut self) {
         self.notes_ready = true;
         self.ready.clear();
     }
 
-    /// Takes the keys that the last commit gave such values, in the order in which it did; a key may stand there more than once.
-    pub fn take_ready(&mut self) -> Vec<ChangedKey> {
+    /// A key may be ready, now that it has a value of this type (`None`: none, or not what was read in it).
+    #[inline]
+    pub fn readied(&mut self, at: At<'_>, kind: Option<Kind>) {
+        if self.notes_ready {
+            self.staged.ready.push(Readied { db: at.db, key: at.key.into(), kind });
+        }
+    }
+
+    /// Takes what the last commit made ready, in the order in which it did; a key may stand there more than once.
+    pub fn take_ready(&mut self) -> Vec<Readied> {
         std::mem::take(&mut self.ready)
     }
 
@@ -1154,8 +1163,8 @@ impl Txn {
         if self.records_keys && !(self.is_quiet && before.is_live()) {
             self.record_key(at);
         }
-        if self.notes_ready && matches!(head.kind, Kind::List | Kind::SortedSet | Kind::Stream) {
-            self.staged.ready.push(ChangedKey { db: at.db, key: at.key.into() });
+        if head.kind != Kind::Stream || !before.is_live() {
+            self.readied(at, Some(head.kind));
         }
         self.finish_staging(at, before, head.id, change)?;
         if !before.is_live() {
@@ -1184,8 +1193,11 @@ impl Txn {
         let mut change = Counts { keys: -1, ..Counts::default() };
         self.move_due(at, before.due, Due::default(), &mut change)?;
         // What had expired was gone already.
-        if self.records_keys && before.is_live() {
-            self.record_key(at);
+        if before.is_live() {
+            self.readied(at, None);
+            if self.records_keys {
+                self.record_key(at);
+            }
         }
         self.finish_staging(at, before, 0, change)?;
         let hash = xxh3_64(&self.meta_key);

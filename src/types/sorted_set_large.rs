@@ -22,9 +22,9 @@ use crate::encoding::meta::{Head, Space, damaged};
 use crate::encoding::sorted_set::{
     SCORE_BYTES, Summary, edge, put_fence_key, put_member_key, read_fence, split_place,
 };
-use crate::store::end_places::{PLACE_BYTES_MAX, PLACES_MAX, ReadOn};
+use crate::store::end_places::{ASKED_MAX, PLACE_BYTES_MAX, READ_INLINE, ReadOn};
 use crate::store::fence_cache::{FenceChange, FenceList, Found, LATEST};
-use crate::store::txn::Txn;
+use crate::store::txn::{Mode, Txn};
 use crate::types::runs;
 use haypile_lsm::Iter;
 use haypile_lsm::base::coding::put_varint;
@@ -295,7 +295,7 @@ impl Large {
         is_highest: bool,
         count: usize,
     ) -> Result<Option<Vec<Vec<u8>>>, Stop> {
-        if !txn.reads_committed() || count > PLACES_MAX {
+        if !txn.reads_committed() || count > ASKED_MAX {
             return Ok(None);
         }
         let known = txn.store().end_places().outermost((self.id, is_highest), count);
@@ -306,8 +306,7 @@ impl Large {
                 txn.mark_read();
                 Ok(Some(places))
             }
-            Err(read_on) => {
-                let mut places = txn.store().end_places().known((self.id, is_highest));
+            Err((mut places, read_on)) => {
                 let least = count.saturating_sub(places.len());
                 places.extend(self.read_end(txn, is_highest, &read_on, least)?);
                 places.truncate(count);
@@ -357,10 +356,11 @@ impl Large {
             (Some(known), false) => steps.seek_behind(txn, known)?,
             (Some(known), true) => steps.seek_before(txn, known)?,
         }
-        let mut places: Vec<Vec<u8>> = Vec::with_capacity(read_on.worth.max(least));
+        let worth = if txn.mode() == Mode::Pool { read_on.worth } else { read_on.worth.min(READ_INLINE) };
+        let mut places: Vec<Vec<u8>> = Vec::with_capacity(worth.max(least));
         steps.for_each_place(txn, is_highest, |place| {
             places.push(place.to_vec());
-            let is_enough = places.len() >= read_on.worth || place.len() > PLACE_BYTES_MAX;
+            let is_enough = places.len() >= worth || place.len() > PLACE_BYTES_MAX;
             Ok(if is_enough && places.len() >= least {
                 ControlFlow::Break(())
             } else {

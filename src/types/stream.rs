@@ -528,6 +528,7 @@ pub fn add<'a>(
         None => 0,
     };
     editor.finish(txn, at)?;
+    txn.readied(at, Some(Kind::Stream));
     txn.event(EventClass::STREAM, "xadd", at);
     if trimmed > 0 {
         txn.event(EventClass::STREAM, "xtrim", at);

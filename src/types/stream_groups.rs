@@ -502,6 +502,7 @@ pub fn destroy(txn: &mut Txn, at: At<'_>, name: &[u8]) -> Result<bool, Stop> {
     }
     editor.stream.meta.groups = editor.stream.meta.groups.saturating_sub(1);
     editor.finish(txn, at)?;
+    txn.readied(at, None);
     Ok(true)
 }
 

@@ -66,7 +66,7 @@ impl PickerOptions {
 /// The files of each level: L0 newest first, the others sorted by key.
 pub type LevelFiles<'a> = [&'a [Arc<FileMeta>]; LEVELS];
 
-/// For files with range tombstones, by number: how many bytes below they cover. Files that are missing cover none.
+/// For files with range tombstones, by number: how many bytes of older tables they cover. Files that are missing cover none.
 pub type CoveredBytes = BTreeMap<u64, u64>;
 
 /// The sizes of a tree.

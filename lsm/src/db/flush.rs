@@ -198,14 +198,19 @@ pub fn freeze(shared: &Shared, id: KeyspaceId) -> Result<Lsn> {
 
 /// So many deletes in a memtable make it a desert: whoever iterates walks over them all.
 const DESERT_DELETES_MIN: u64 = 16 << 10;
-/// A desert is left to grow for so long, so that deletes that go on are flushed together. So is a memtable whose range tombstones lie over
-/// more than a flush of it would write.
+/// A desert is left to grow for so long, so that deletes that go on are flushed together. So is a memtable whose range tombstones are worth a
+/// flush, and every so often it is looked whether they are.
 const DESERT_PATIENCE: Duration = Duration::from_secs(5);
-/// Less than this, in bytes, may wait.
+/// Range tombstones are worth a flush soon if they lie over so many bytes of tables, over more than the flush writes,
 const COVERED_BYTES_MIN: u64 = 256 << 10;
-/// Deletes that nobody trips over still hold space below: so many are flushed, too, and any range tombstone,
+/// and over this part of the keyspace: so what compactions rewrite for it stays a small multiple of what comes back.
+const COVERED_PART_MIN: u64 = 16;
+/// In more pieces than this their worth is not measured.
+const MEASURED_PIECES_MAX: usize = 4096;
+/// Deletes that nobody trips over still hold space below. If they are so many they are flushed, too, though not soon; and so are range
+/// tombstones that lie over any table.
 const DELETES_MIN: u64 = 64;
-/// though not soon.
+/// How long these wait.
 const DELETES_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Freezes memtables full of deletes, whether or not anybody writes any more: only compaction makes deletes go away, and what is in
@@ -214,11 +219,10 @@ pub fn freeze_deserts(shared: &Shared) -> Result<bool> {
     let view = shared.view.load_owned();
     let now = shared.env.monotonic();
     let mut deserts = lock(&shared.deserts);
-    let mut due = None;
+    let mut due = Vec::new();
     for keyspace in view.keyspaces() {
         let memtable = &keyspace.memtable;
-        let deletes = memtable.delete_count();
-        if deletes < DELETES_MIN && !memtable.has_range_deletes() {
+        if memtable.delete_count() < DELETES_MIN && !memtable.has_range_deletes() {
             deserts.remove(&keyspace.id);
             continue;
         }
@@ -227,30 +231,48 @@ pub fn freeze_deserts(shared: &Shared) -> Result<bool> {
         if desert.memtable_id != memtable.id() {
             *desert = fresh();
         }
-        let age = now.saturating_sub(desert.since);
-        let mut is_due = age >= DELETES_PATIENCE || deletes >= DESERT_DELETES_MIN && age >= DESERT_PATIENCE;
-        if !is_due && now.saturating_sub(desert.measured) >= DESERT_PATIENCE {
-            desert.measured = now;
-            is_due = frees_more_than_it_writes(keyspace);
-        }
-        if is_due {
-            due = Some(keyspace.id);
+        if is_worth_a_flush(keyspace, desert, now) {
+            deserts.remove(&keyspace.id);
+            due.push(keyspace.id);
         }
     }
-    let Some(id) = due else { return Ok(false) };
-    deserts.remove(&id);
     drop(deserts);
-    freeze(shared, id)?;
-    shared.signal();
-    Ok(true)
+    for id in &due {
+        freeze(shared, *id)?;
+        shared.signal();
+    }
+    Ok(!due.is_empty())
 }
 
-/// Whether the memtable's range tombstones lie over more bytes of tables than a flush writes.
-fn frees_more_than_it_writes(keyspace: &KeyspaceView) -> bool {
+fn is_worth_a_flush(keyspace: &KeyspaceView, desert: &mut Desert, now: Duration) -> bool {
     let memtable = &keyspace.memtable;
-    let worthwhile = COVERED_BYTES_MIN.max(memtable.bytes_used() as u64);
-    memtable.has_range_deletes()
-        && keyspace.version.covered_bytes(None, &memtable.range_tombstones()) >= worthwhile
+    let age = now.saturating_sub(desert.since);
+    let patience = match memtable.delete_count() {
+        DESERT_DELETES_MIN.. => DESERT_PATIENCE,
+        DELETES_MIN.. => DELETES_PATIENCE,
+        _ => Duration::MAX,
+    };
+    if age >= patience {
+        return true;
+    }
+    if !memtable.has_range_deletes() || now.saturating_sub(desert.measured) < DESERT_PATIENCE {
+        return false;
+    }
+    desert.measured = now;
+    let is_old = age >= DELETES_PATIENCE;
+    if memtable.range_delete_pieces() > MEASURED_PIECES_MAX {
+        return is_old;
+    }
+    let (version, tombstones) = (&keyspace.version, memtable.range_tombstones());
+    if is_old {
+        return tombstones.fragments().iter().any(|fragment| {
+            let range = KeyRange { start: &fragment.start, end: Bound::Excluded(&fragment.end) };
+            !version.is_clear(0..LEVELS, &range)
+        });
+    }
+    let part = version.bytes() / COVERED_PART_MIN;
+    let worthwhile = COVERED_BYTES_MIN.max(memtable.bytes_used() as u64).max(part);
+    version.covered_bytes(None, &tombstones) >= worthwhile
 }
 
 /// Freezes the memtable that holds back the log, if the log is larger than it may be. Returns whether it did.

@@ -251,6 +251,11 @@ impl Memtable {
         self.range_deletes.read().unwrap_or_else(PoisonError::into_inner).newest_within(lower, upper, read)
     }
 
+    /// Into how many pieces its range tombstones cut the keys, those between them included.
+    pub fn range_delete_pieces(&self) -> usize {
+        self.range_deletes.read().unwrap_or_else(PoisonError::into_inner).boundaries.len()
+    }
+
     /// All range tombstones.
     pub fn range_tombstones(&self) -> RangeTombstones {
         if !self.has_range_deletes() {

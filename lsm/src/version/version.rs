@@ -476,8 +476,8 @@ impl Version {
         bytes
     }
 
-    /// About how many bytes of tables lie under range tombstones. `holder`: level and place there of the table that holds them, which lie
-    /// over what is older; without one all tables are.
+    /// About how many bytes of tables lie under range tombstones. `holder`: level, and place in it, of the table that holds them; only older tables
+    /// count then. Without one (a memtable's) all do.
     pub fn covered_bytes(&self, holder: Option<(usize, usize)>, tombstones: &RangeTombstones) -> u64 {
         let (level, l0_place) = match holder {
             None => (0, 0),
