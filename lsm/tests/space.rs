@@ -97,7 +97,7 @@ fn check_that_space_comes_back(files_in_l0: u32) {
     assert_eq!((flushes(), tables()), (flushes_before, before));
     // Much is.
     db.delete_range(keyspaces[0], b"k001000", b"k019000").unwrap();
-    for _ in 0..3 {
+    for _ in 0..5 {
         env.advance(Duration::from_secs(5));
         settle();
     }

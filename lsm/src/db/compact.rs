@@ -132,17 +132,23 @@ fn plan_for(
     })
 }
 
+/// A file of L0 younger than this goes down with others soon; only then what it covers beside it counts.
+const L0_COVER_PATIENCE_MS: u64 = 10_000;
+
 /// For each file with range tombstones: how many bytes of older tables they cover. A file that cannot be opened counts as covering
 /// none; whoever reads it will hear why.
 fn covered_bytes(shared: &Shared, version: &Version) -> CoveredBytes {
+    let now_ms = shared.env.unix_ms();
     let mut covered = CoveredBytes::new();
     for (number, level) in version.levels().iter().enumerate().filter(|(_, level)| level.has_range_deletes())
     {
         for (place, file) in
             level.files().iter().enumerate().filter(|(_, file)| file.meta().range_deletes > 0)
         {
+            let young = now_ms.saturating_sub(file.meta().created_ms) < L0_COVER_PATIENCE_MS;
+            let holder = if number == 0 && young { (0, level.files().len()) } else { (number, place) };
             if let Ok(table) = file.table(&shared.opener, false) {
-                let bytes = version.covered_bytes(Some((number, place)), table.range_tombstones());
+                let bytes = version.covered_bytes(Some(holder), table.range_tombstones());
                 covered.insert(file.number(), bytes);
             }
         }
