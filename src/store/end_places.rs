@@ -26,7 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const READ_FIRST: usize = 16;
 /// So many when those that were known are used up.
 pub const READ_NEXT: usize = 128;
-/// As many on a worker, where they have to be in memory.
+/// On a worker, where they have to be in memory, no more than so many.
 pub const READ_INLINE: usize = 32;
 /// More are not asked for.
 pub const ASKED_MAX: usize = 512;
