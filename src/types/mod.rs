@@ -21,6 +21,7 @@ pub mod sets;
 pub mod list_value;
 pub mod lists;
 pub mod sorted_set_large;
+pub mod sorted_set_recount;
 pub mod sorted_set;
 pub mod sorted_sets;
 pub mod sorted_set_algebra;

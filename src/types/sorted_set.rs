@@ -15,7 +15,8 @@ use crate::encoding::sorted_set::{
 use crate::store::limits::MEMBER_BYTES_MAX;
 use crate::store::txn::{At, Before, Slot, Txn};
 use crate::types::elements::CompactSizes;
-use crate::types::sorted_set_large::{Fences, Large, Steps};
+use crate::types::sorted_set_large::{Large, Steps};
+use crate::types::sorted_set_recount::Fences;
 use haypile_lsm::base::coding::{put_varint, varint_len};
 use std::cmp::Ordering;
 use std::ops::{ControlFlow, Range};
@@ -487,10 +488,7 @@ pub fn steps_between(
         };
     }
     let mut steps = large.places(txn, Some(from), Some(to))?;
-    match reverse {
-        false => steps.to_first(txn)?,
-        true => steps.to_last(txn)?,
-    }
+    steps.to_end(txn, reverse)?;
     steps.skip(txn, skip, reverse)?;
     Ok(steps)
 }

@@ -19,7 +19,8 @@ use crate::types::sorted_set::{
     Element, MemberEnd, Resolved, SortedSet, Span, check_member, packed_elements, put_packed, resolve_large,
     steps_between, store, walk_mixed,
 };
-use crate::types::sorted_set_large::{Large, Recount, Removed, Steps, read_score_value};
+use crate::types::sorted_set_large::{Large, Steps, read_score_value};
+use crate::types::sorted_set_recount::{Recount, Removed};
 use haypile_lsm::base::rng::Rng;
 use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};

@@ -145,6 +145,7 @@ fn covered_bytes(shared: &Shared, version: &Version) -> CoveredBytes {
         for (place, file) in
             level.files().iter().enumerate().filter(|(_, file)| file.meta().range_deletes > 0)
         {
+            // Of a young one as if it were the oldest of L0.
             let young = now_ms.saturating_sub(file.meta().created_ms) < L0_COVER_PATIENCE_MS;
             let holder = if number == 0 && young { (0, level.files().len()) } else { (number, place) };
             if let Ok(table) = file.table(&shared.opener, false) {
