@@ -507,14 +507,26 @@ fn reply_range(ctx: &mut Context<'_>, query: &RangeQuery<'_>) -> Result<(), Stop
     };
     let span = query.span(set.count());
     let (skip, limit) = query.limits();
+    if limit == 0 {
+        ctx.reply.array(0);
+        return Ok(());
+    }
     let (reply, with_scores) = (&mut *ctx.reply, query.with_scores);
     let mark = reply.begin_array();
     let mut count = 0;
-    if limit > 0 {
+    let mut counted = || {
+        count += 1;
+        if count as u64 == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    if with_scores {
         set.walk(ctx.txn, &span, query.reverse, skip, |member, score| {
-            reply_element(reply, member, score, with_scores);
-            count += 1;
-            if count as u64 == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            reply_element(reply, member, score, true);
+            counted()
+        })?;
+    } else {
+        set.walk_members(ctx.txn, &span, query.reverse, skip, |member| {
+            reply.bulk(member);
+            counted()
         })?;
     }
     let flat = with_scores && reply.protocol() == Protocol::Resp2;

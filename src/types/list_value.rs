@@ -12,7 +12,7 @@
 
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
-use crate::encoding::data::list_element_key;
+use crate::encoding::data::{PREFIX_BYTES, list_element_key};
 use crate::encoding::list::{Layout, Place, STRIDE};
 use crate::encoding::meta::{Head, Kind, Space, damaged};
 use crate::encoding::packed::put_item;
@@ -104,6 +104,10 @@ const ELEMENT_BYTES_GUESS: u64 = 64;
 /// A neighbourhood that is renumbered has at least so many elements, unless it is spread widely.
 const MOVED_MIN: usize = 16;
 
+/// Where in the key of an element its position begins.
+const POSITION_AT: usize = PREFIX_BYTES + 1;
+const POSITION_BYTES: usize = 8;
+
 fn missing() -> Stop {
     damaged("keyspace data", "a list's element is missing").into()
 }
@@ -120,7 +124,7 @@ pub struct Large {
 }
 
 impl Large {
-    fn key(&self, position: u64) -> [u8; 21] {
+    fn key(&self, position: u64) -> [u8; POSITION_AT + POSITION_BYTES] {
         list_element_key(self.space, self.id, position)
     }
 
@@ -174,14 +178,42 @@ impl Large {
         walk.standing().map(|(position, _)| position).ok_or_else(missing)
     }
 
-    /// Hands `count` elements from `index` on, towards an end, to `f` with their positions, until it breaks.
+    /// Hands `count` elements from `index` on, towards an end, to `f`, until it breaks.
     pub fn walk(
         &self,
         txn: &mut Txn,
         index: u64,
         count: u64,
         to: End,
+        mut f: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Stop> {
+        self.walk_tails(txn, index, count, to, POSITION_AT + POSITION_BYTES, |_, element| Ok(f(element)))
+    }
+
+    /// The same, with positions: dearer, since keys are put together for it.
+    pub fn walk_positions(
+        &self,
+        txn: &mut Txn,
+        index: u64,
+        count: u64,
+        to: End,
         mut f: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Stop> {
+        self.walk_tails(txn, index, count, to, POSITION_AT, |position, element| {
+            let position = position.try_into().map_err(|_| missing())?;
+            Ok(f(u64::from_be_bytes(position), element))
+        })
+    }
+
+    /// The same, with what follows the first `skipped` bytes of the elements' keys.
+    fn walk_tails(
+        &self,
+        txn: &mut Txn,
+        index: u64,
+        count: u64,
+        to: End,
+        skipped: usize,
+        mut f: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Stop>,
     ) -> Result<(), Stop> {
         if count == 0 {
             return Ok(());
@@ -200,7 +232,8 @@ impl Large {
                     End::Right => low + step * STRIDE,
                     End::Left => high - step * STRIDE,
                 };
-                if self.element(txn, position, |element| f(position, element))?.is_break() {
+                let key = self.key(position);
+                if self.element(txn, position, |element| f(&key[skipped..], element))??.is_break() {
                     break;
                 }
             }
@@ -209,10 +242,9 @@ impl Large {
         let position = self.position(txn, index)?;
         let mut iter = self.walk_from(txn, position, to)?.iter;
         let mut left = count;
-        runs::for_each(&mut iter, to == End::Left, |key, element| {
-            let position = key.last_chunk::<8>().ok_or_else(missing)?;
+        runs::for_each(&mut iter, to == End::Left, skipped, |tail, element| {
             left -= 1;
-            if f(u64::from_be_bytes(*position), element).is_break() || left == 0 {
+            if f(tail, element)?.is_break() || left == 0 {
                 return Ok(ControlFlow::Break(()));
             }
             txn.charge(1, element.len() as u64)?;
@@ -302,7 +334,7 @@ impl Large {
         // One more than is popped: that one is the new end.
         let mut boundary = None;
         let old = *self;
-        old.walk(txn, outermost, count, end.opposite(), |position, element| {
+        old.walk_positions(txn, outermost, count, end.opposite(), |position, element| {
             f(element);
             if let Some(place) = positions.get_mut(popped) {
                 *place = position;
@@ -369,7 +401,7 @@ impl Large {
                 let ahead = if txn.mode() == Mode::Pool { AHEAD_POOL } else { AHEAD_INLINE };
                 let mut elements = VecDeque::with_capacity(ahead + 1);
                 let count = self.layout.count.min(ahead as u64 + 1);
-                self.walk(txn, index, count, end.opposite(), |position, element| {
+                self.walk_positions(txn, index, count, end.opposite(), |position, element| {
                     elements.push_back((position, Element::from_slice(element)));
                     match element.len() <= ELEMENT_BYTES_MAX {
                         true => ControlFlow::Continue(()),

@@ -213,7 +213,7 @@ impl Loaded {
         if let Some(mut large) = self.large {
             if whole {
                 let outermost = if end == End::Left { 0 } else { self.len - 1 };
-                large.walk(txn, outermost, self.len, end.opposite(), |_, element| {
+                large.walk(txn, outermost, self.len, end.opposite(), |element| {
                     f(element);
                     ControlFlow::Continue(())
                 })?;
@@ -426,7 +426,7 @@ pub fn range(
     };
     let count = stop - start + 1;
     f(Piece::Count(count));
-    large.walk(txn, start, count, End::Right, |_, element| {
+    large.walk(txn, start, count, End::Right, |element| {
         f(Piece::Element(element));
         ControlFlow::Continue(())
     })
@@ -487,7 +487,7 @@ pub fn search(txn: &mut Txn, at: At<'_>, search: Search<'_>, mut f: impl FnMut(u
         End::Left => (0, End::Right),
         End::Right => (large.len() - 1, End::Left),
     };
-    large.walk(txn, index, steps, to, |_, element| {
+    large.walk(txn, index, steps, to, |element| {
         let flow = look(index, element);
         index = match to {
             End::Right => index + 1,
@@ -836,7 +836,7 @@ fn delete_each(txn: &mut Txn, large: &Large, index: u64, count: u64) -> Result<(
     }
     if (positions.len() as u64) < count {
         positions.clear();
-        large.walk(txn, index, count, End::Right, |position, _| {
+        large.walk_positions(txn, index, count, End::Right, |position, _| {
             positions.push(position);
             ControlFlow::Continue(())
         })?;
@@ -860,7 +860,7 @@ fn come_back(
     }
     let mut body = Vec::new();
     let fits = |body: &Vec<u8>| body.len() <= limits.bytes_max / 2;
-    large.walk(txn, start, len, End::Right, |_, element| {
+    large.walk(txn, start, len, End::Right, |element| {
         put_item(&mut body, element);
         if fits(&body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
@@ -953,7 +953,7 @@ pub fn encoding_name(txn: &mut Txn, at: At<'_>, listpack_size: i64) -> Result<Op
         Err(large) => large,
     };
     let mut size = ListpackSize::default();
-    large.walk(txn, 0, large.len(), End::Right, |_, element| {
+    large.walk(txn, 0, large.len(), End::Right, |element| {
         size.add(element);
         if size.exceeds(&limit) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
@@ -974,7 +974,7 @@ pub fn for_each(
             items.by_ref().for_each(f);
             if items.is_damaged() { Err(broken()) } else { Ok(()) }
         }
-        Stored::Large(large) => large.walk(txn, 0, large.len(), End::Right, |_, element| {
+        Stored::Large(large) => large.walk(txn, 0, large.len(), End::Right, |element| {
             f(element);
             ControlFlow::Continue(())
         }),

@@ -96,7 +96,7 @@ fn load(txn: &mut Txn, at: At<'_>, head: &Head, body: &[u8], reverse: bool) -> R
             .for_each(txn, |member| elements.push(member.to_vec()))?,
         Kind::SortedSet => {
             let set = SortedSet::decode(at.space, head, body.to_vec())?;
-            set.walk(txn, &Span::Ranks(0..u64::MAX), false, 0, |member, _| {
+            set.walk_members(txn, &Span::Ranks(0..u64::MAX), false, 0, |member| {
                 elements.push(member.to_vec());
                 ControlFlow::Continue(())
             })?;

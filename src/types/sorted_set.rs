@@ -387,26 +387,30 @@ impl SortedSet {
                 return Ok(());
             }
         };
-        let (mut steps, mut left) = match resolve_large(large, span) {
-            Resolved::Mixed(low, high) => return walk_mixed(txn, large, &low, &high, reverse, skip, f),
-            Resolved::Ranks(ranks) => {
-                let count = ranks.end.saturating_sub(ranks.start).saturating_sub(skip);
-                if count == 0 {
-                    return Ok(());
-                }
-                let rank = if reverse { ranks.end - 1 - skip } else { ranks.start + skip };
-                (large.at_rank(txn, rank, None, None)?, count)
+        match begin_walk(txn, large, span, reverse, skip)? {
+            Begun::Nowhere => Ok(()),
+            Begun::Among(low, high) => walk_mixed(txn, large, &low, &high, reverse, skip, f),
+            Begun::At(mut steps, mut left) => {
+                steps.for_each(txn, reverse, |score, member| last_breaks(f(member, score), &mut left))
             }
-            Resolved::Places(from, to) => (steps_between(txn, large, &from, &to, reverse, skip)?, u64::MAX),
-        };
-        steps.for_each(txn, reverse, |score, member| {
-            left -= 1;
-            if f(member, score).is_break() || left == 0 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })
+        }
+    }
+
+    /// The same, with members only: cheaper than to leave the scores aside.
+    pub fn walk_members(
+        &self,
+        txn: &mut Txn,
+        span: &Span<'_>,
+        reverse: bool,
+        skip: u64,
+        mut f: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Stop> {
+        if let SortedSet::Large(large) = self
+            && let Begun::At(mut steps, mut left) = begin_walk(txn, large, span, reverse, skip)?
+        {
+            return steps.for_each_member(txn, reverse, |member| last_breaks(f(member), &mut left));
+        }
+        self.walk(txn, span, reverse, skip, |member, _| f(member))
     }
 
     /// The elements of a span, but for the first `skip` ones, at most so many.
@@ -465,6 +469,47 @@ pub fn resolve_large<'a>(large: &Large, span: &Span<'a>) -> Resolved<'a> {
         }
         Span::Members(low, high) => Resolved::Mixed(*low, *high),
     }
+}
+
+/// How a walk over a span of a large set begins.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack until the walk begins, one at a time")]
+enum Begun<'a> {
+    /// Not at all: no element is left.
+    Nowhere,
+    /// Standing on its first element, with at most so many to come, that one included.
+    At(Steps, u64),
+    /// Among members of different scores: [`walk_mixed`] has to look at each.
+    Among(MemberEnd<'a>, MemberEnd<'a>),
+}
+
+fn begin_walk<'a>(
+    txn: &mut Txn,
+    large: &Large,
+    span: &Span<'a>,
+    reverse: bool,
+    skip: u64,
+) -> Result<Begun<'a>, Stop> {
+    match resolve_large(large, span) {
+        Resolved::Mixed(low, high) => Ok(Begun::Among(low, high)),
+        Resolved::Ranks(ranks) => {
+            let count = ranks.end.saturating_sub(ranks.start).saturating_sub(skip);
+            if count == 0 {
+                return Ok(Begun::Nowhere);
+            }
+            let rank = if reverse { ranks.end - 1 - skip } else { ranks.start + skip };
+            Ok(Begun::At(large.at_rank(txn, rank, None, None)?, count))
+        }
+        Resolved::Places(from, to) => {
+            Ok(Begun::At(steps_between(txn, large, &from, &to, reverse, skip)?, u64::MAX))
+        }
+    }
+}
+
+/// What is said of going on, unless that was the last element of those `left`.
+#[inline]
+fn last_breaks(flow: ControlFlow<()>, left: &mut u64) -> ControlFlow<()> {
+    *left -= 1;
+    if *left == 0 { ControlFlow::Break(()) } else { flow }
 }
 
 /// Steps that stand on the element of a range of places with so many of the range behind it (in the walk's direction before it).

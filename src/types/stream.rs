@@ -119,7 +119,7 @@ impl Stream {
             Order::Backward => iter.seek_to_last()?,
         }
         let mut found = 0;
-        runs::for_each(&mut iter, order == Order::Backward, |key, value| {
+        runs::for_each(&mut iter, order == Order::Backward, 0, |key, value| {
             txn.charge(1, value.len() as u64)?;
             let entry = id_of_key(key).ok_or_else(damaged_entry)?;
             let fields = Fields::new(value).ok_or_else(damaged_entry)?;

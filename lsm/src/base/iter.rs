@@ -5,7 +5,47 @@ use crate::base::key::VersionKey;
 use std::ops::ControlFlow;
 
 /// Takes a version (user key, trailer, value) and says whether to go on.
-pub type Take<'a> = dyn FnMut(&[u8], u64, &[u8]) -> ControlFlow<()> + 'a;
+pub type Take<'a> = dyn FnMut(RunKey<'_>, u64, &[u8]) -> ControlFlow<()> + 'a;
+
+/// A user key as a run of versions hands it over. A source that keeps what its keys have in common apart from the rest puts the two together
+/// only for somebody who reads that far to the front.
+#[derive(Debug)]
+pub enum RunKey<'a> {
+    /// A key that lies in one piece.
+    Whole(&'a [u8]),
+    /// One in two pieces.
+    Parts {
+        /// Begins with what the keys have in common; has the rest of some key behind that.
+        buffer: &'a mut Vec<u8>,
+        /// How many bytes the keys have in common.
+        common: usize,
+        /// The rest of this one.
+        suffix: &'a [u8],
+    },
+}
+
+impl<'a> RunKey<'a> {
+    /// What follows the first `skipped` bytes; nothing if the key has not that many.
+    #[inline]
+    pub fn tail(self, skipped: usize) -> &'a [u8] {
+        let (bytes, skipped) = match self {
+            RunKey::Whole(key) => (key, skipped),
+            RunKey::Parts { buffer, common, suffix } => match skipped.checked_sub(common) {
+                Some(skipped) => (suffix, skipped),
+                None => (put_behind(buffer, common, suffix), skipped),
+            },
+        };
+        bytes.get(skipped..).unwrap_or_default()
+    }
+}
+
+/// Puts `suffix` in the place of whatever stands in `buffer` behind the first `common` bytes.
+#[inline]
+pub fn put_behind<'a>(buffer: &'a mut Vec<u8>, common: usize, suffix: &[u8]) -> &'a [u8] {
+    buffer.truncate(common);
+    buffer.extend_from_slice(suffix);
+    buffer
+}
 
 /// Walks versions in the order of [`compare_versions`](crate::base::key::compare_versions), both ways.
 ///
@@ -48,7 +88,7 @@ pub trait InternalIterator: Send {
     fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
         for step in 1..=steps {
             self.next()?;
-            if take(self.key(), self.trailer(), self.value()).is_break() {
+            if take(RunKey::Whole(self.key()), self.trailer(), self.value()).is_break() {
                 return Ok(ControlFlow::Break(step));
             }
         }
@@ -58,7 +98,7 @@ pub trait InternalIterator: Send {
     fn run_back(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
         for step in 1..=steps {
             self.prev()?;
-            if take(self.key(), self.trailer(), self.value()).is_break() {
+            if take(RunKey::Whole(self.key()), self.trailer(), self.value()).is_break() {
                 return Ok(ControlFlow::Break(step));
             }
         }

@@ -148,12 +148,51 @@ impl Iter {
     /// assert_eq!(keys, [b"b", b"c"]);
     /// ```
     pub fn for_each(&mut self, f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
-        self.inner.for_each(f)
+        self.for_each_tail(0, f)
     }
 
     /// The same in the other direction, as a loop over [`prev`](Self::prev).
     pub fn for_each_back(&mut self, f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
-        self.inner.for_each_back(f)
+        self.for_each_tail_back(0, f)
+    }
+
+    /// [`for_each`](Self::for_each) for somebody who knows what the keys begin with: of each it hands over only what follows the first
+    /// `skipped` bytes (nothing, if there are not that many). Where the keys of a table's block have no more than that in common, none is
+    /// copied.
+    ///
+    /// ```
+    /// # use haypile_lsm::{Db, Options, MemEnv, IterOptions};
+    /// # let db = Db::open(MemEnv::threaded(), std::path::Path::new("/db"), Options::default()).unwrap();
+    /// # let ks = db.default_keyspace();
+    /// # for key in ["hay:1", "hay:22"] {
+    /// #     db.put(ks, key.as_bytes(), b"").unwrap();
+    /// # }
+    /// use std::ops::ControlFlow;
+    /// let mut iter = db.iter(ks, IterOptions::default()).unwrap();
+    /// iter.seek(b"hay:").unwrap();
+    /// let mut numbers = Vec::new();
+    /// iter.for_each_tail("hay:".len(), |number, _value| {
+    ///     numbers.push(number.to_vec());
+    ///     ControlFlow::Continue(())
+    /// })
+    /// .unwrap();
+    /// assert_eq!(numbers, [&b"1"[..], b"22"]);
+    /// ```
+    pub fn for_each_tail(
+        &mut self,
+        skipped: usize,
+        f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.inner.for_each_tail(skipped, f)
+    }
+
+    /// The same in the other direction.
+    pub fn for_each_tail_back(
+        &mut self,
+        skipped: usize,
+        f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.inner.for_each_tail_back(skipped, f)
     }
 
     /// Goes to the key before; requires `valid()`.

@@ -18,7 +18,7 @@
 //! It deliberately never waits for I/O, knows no snapshots, and drops no version before the flush.
 
 use crate::base::error::Result;
-use crate::base::iter::{InternalIterator, Take};
+use crate::base::iter::{InternalIterator, RunKey, Take};
 use crate::base::key::{SequenceNumber, ValueKind, VersionKey, pack_trailer, unpack_trailer};
 use crate::base::range_delete::{Fragment, RangeTombstones, newest_at, newest_of_pieces};
 use crate::base::rng::Rng;
@@ -521,7 +521,9 @@ pub struct NewestIter {
 
 impl InternalIterator for NewestIter {
     fn run(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
-        Ok(self.cursor.run(steps, |key, version| take(key, version.trailer(), version.value())))
+        Ok(self
+            .cursor
+            .run(steps, |key, version| take(RunKey::Whole(key), version.trailer(), version.value())))
     }
 
     fn steps_below(&self, bound: Option<&[u8]>) -> usize {

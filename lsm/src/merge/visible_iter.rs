@@ -11,7 +11,7 @@
 //! buffer that is used again, because the older versions to be skipped are known by it. *In reverse* a group is met oldest
 //! version first, so the newest visible one is known only when the source has left the group: key and value lie in buffers.
 //!
-//! Where one source is known to be in front of the others for many keys, [`VisibleIter::for_each`] and [`VisibleIter::for_each_back`] have
+//! Where one source is known to be in front of the others for many keys, [`VisibleIter::for_each_tail`] and [`VisibleIter::for_each_tail_back`] have
 //! it hand them out in one call.
 //!
 //! Keys come in order even if a damaged table's do not: a walk that would go back ends with `Corruption`, so every walk ends. (Within a block of
@@ -30,7 +30,7 @@
 //! Whoever makes one guarantees that every write at or below the read point is already in its sources and covers.
 
 use crate::base::error::{Error, Result};
-use crate::base::iter::{InternalIterator, Take};
+use crate::base::iter::{InternalIterator, RunKey, Take};
 use crate::base::key::{
     SEQUENCE_MAX, SequenceNumber, ValueKind, VersionKey, common_prefix, compare_alike, compare_versions,
     pack_trailer, word_behind,
@@ -292,14 +292,18 @@ impl VisibleIter {
     }
 
     /// Hands keys and values to `f`, from the one here on, until it breaks; then it stands on the one at which it broke, else nowhere.
-    /// Cheaper than single steps where one source has many keys in a row.
-    pub fn for_each(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+    /// Cheaper than single steps where one source has many keys in a row. Of each key it hands over what follows the first `skipped` bytes.
+    pub fn for_each_tail(
+        &mut self,
+        skipped: usize,
+        mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
         let broke = Cell::new(false);
         let shown_here = self.trailer_of_shown();
-        let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
+        let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, skipped, &broke, &mut f);
         let mut single_steps = 0u32;
         while self.valid() {
-            if take(self.key(), shown_here, self.value()).is_break() {
+            if take(RunKey::Whole(self.key()), shown_here, self.value()).is_break() {
                 return Ok(());
             }
             if single_steps > 0 || self.state != State::Forward || !self.source.next_is_alone() {
@@ -324,13 +328,17 @@ impl VisibleIter {
     }
 
     /// The same back: to the first key.
-    pub fn for_each_back(&mut self, mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+    pub fn for_each_tail_back(
+        &mut self,
+        skipped: usize,
+        mut f: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
         let broke = Cell::new(false);
         let shown_here = self.trailer_of_shown();
-        let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, &broke, &mut f);
+        let take: &mut Take<'_> = &mut take_shown(self.read, self.covered_below, skipped, &broke, &mut f);
         let mut single_steps = 0u32;
         while self.valid() {
-            if take(self.key(), shown_here, self.value()).is_break() {
+            if take(RunKey::Whole(self.key()), shown_here, self.value()).is_break() {
                 return Ok(());
             }
             if single_steps > 0 || self.state != State::Reverse || !self.source.prev_is_alone() {
@@ -344,7 +352,7 @@ impl VisibleIter {
             if key >= self.key.as_slice() {
                 return Err(out_of_order(key));
             }
-            match take(key, self.source.trailer(), self.source.value()) {
+            match take(RunKey::Whole(key), self.source.trailer(), self.source.value()) {
                 ControlFlow::Break(()) => single_steps = SINGLE_STEPS,
                 ControlFlow::Continue(()) => {
                     self.source.run_alone(take)?;
@@ -579,15 +587,16 @@ fn sees(read: SequenceNumber, sequence: SequenceNumber) -> bool {
 fn take_shown<F: FnMut(&[u8], &[u8]) -> ControlFlow<()>>(
     read: SequenceNumber,
     covered_below: SequenceNumber,
+    skipped: usize,
     broke: &Cell<bool>,
     f: &mut F,
-) -> impl FnMut(&[u8], u64, &[u8]) -> ControlFlow<()> {
+) -> impl FnMut(RunKey<'_>, u64, &[u8]) -> ControlFlow<()> {
     move |key, trailer, value| {
         let sequence = trailer >> 8;
         if trailer as u8 != ValueKind::Put as u8 || !sees(read, sequence) || sequence < covered_below {
             return ControlFlow::Break(());
         }
-        let flow = f(key, value);
+        let flow = f(key.tail(skipped), value);
         broke.set(flow.is_break());
         flow
     }
@@ -644,6 +653,12 @@ mod tests {
         if number.is_multiple_of(2) { vec![number / 2] } else { vec![number / 2, 0] }
     }
 
+    /// What is handed over of entries when so many bytes of each key are skipped.
+    fn tails(entries: &[(&Vec<u8>, &Vec<u8>)], skipped: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let tail = |key: &Vec<u8>| key.get(skipped..).unwrap_or_default().to_vec();
+        entries.iter().map(|(key, value)| (tail(key), value.to_vec())).collect()
+    }
+
     #[derive(Clone, Debug)]
     enum Write {
         Put(u8),
@@ -672,8 +687,9 @@ mod tests {
         Next,
         Prev,
         /// Breaks at the one of this number.
-        ForEach(usize),
-        ForEachBack(usize),
+        /// So many, without the first bytes of their keys.
+        ForEach(usize, usize),
+        ForEachBack(usize, usize),
     }
 
     fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -684,8 +700,8 @@ mod tests {
             2 => (0..KEYS).prop_map(Move::SeekBefore),
             6 => Just(Move::Next),
             6 => Just(Move::Prev),
-            2 => (1usize..8).prop_map(Move::ForEach),
-            2 => (1usize..8).prop_map(Move::ForEachBack),
+            2 => (1usize..8, 0usize..3).prop_map(|(count, skipped)| Move::ForEach(count, skipped)),
+            2 => (1usize..8, 0usize..3).prop_map(|(count, skipped)| Move::ForEachBack(count, skipped)),
         ];
         proptest::collection::vec(one, 1..40)
     }
@@ -764,27 +780,27 @@ mod tests {
                     (Move::SeekBefore(k), _) => (iter.seek_before(&key_of(k)), upto(Bound::Excluded(key_of(k)))),
                     (Move::Next, Some(here)) => (iter.next(), from(Bound::Excluded(here.clone()))),
                     (Move::Prev, Some(here)) => (iter.prev(), upto(Bound::Excluded(here.clone()))),
-                    (Move::ForEach(count), Some(here)) => {
+                    (Move::ForEach(count, skipped), Some(here)) => {
                         let mut given = Vec::new();
-                        let result = iter.for_each(|key, value| {
-                            given.push((key.to_vec(), value.to_vec()));
+                        let result = iter.for_each_tail(skipped, |tail, value| {
+                            given.push((tail.to_vec(), value.to_vec()));
                             if given.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                         });
-                        let due = seen.range(here.clone()..).take(count).map(|(k, v)| (k.clone(), v.clone()));
-                        let due = due.collect::<Vec<_>>();
+                        let passed = seen.range(here.clone()..).take(count).collect::<Vec<_>>();
+                        let due = tails(&passed, skipped);
                         prop_assert!(due.starts_with(&given) && (result.is_err() || given == due));
-                        (result, due.get(count - 1).map(|(key, _)| key.clone()))
+                        (result, passed.get(count - 1).map(|(key, _)| (*key).clone()))
                     }
-                    (Move::ForEachBack(count), Some(here)) => {
+                    (Move::ForEachBack(count, skipped), Some(here)) => {
                         let mut given = Vec::new();
-                        let result = iter.for_each_back(|key, value| {
-                            given.push((key.to_vec(), value.to_vec()));
+                        let result = iter.for_each_tail_back(skipped, |tail, value| {
+                            given.push((tail.to_vec(), value.to_vec()));
                             if given.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                         });
-                        let due = seen.range(..=here.clone()).rev().take(count);
-                        let due = due.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>();
+                        let passed = seen.range(..=here.clone()).rev().take(count).collect::<Vec<_>>();
+                        let due = tails(&passed, skipped);
                         prop_assert!(due.starts_with(&given) && (result.is_err() || given == due));
-                        (result, due.get(count - 1).map(|(key, _)| key.clone()))
+                        (result, passed.get(count - 1).map(|(key, _)| (*key).clone()))
                     }
                     (_, None) => continue,
                 };
@@ -933,8 +949,8 @@ mod tests {
                 ControlFlow::Continue(())
             };
             let walked = match forward {
-                true => iter.seek_to_first().and_then(|()| iter.for_each(count)),
-                false => iter.seek_to_last().and_then(|()| iter.for_each_back(count)),
+                true => iter.seek_to_first().and_then(|()| iter.for_each_tail(0, count)),
+                false => iter.seek_to_last().and_then(|()| iter.for_each_tail_back(0, count)),
             };
             assert!(walked.unwrap_err().is_corruption());
             assert_eq!(given, 8);
@@ -986,10 +1002,10 @@ mod tests {
                     if given.len() == at + 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };
                 iter.seek_to_first().unwrap();
-                iter.for_each(&mut give).unwrap();
+                iter.for_each_tail(0, &mut give).unwrap();
                 prop_assert_eq!(iter.key()[0], shown[at].0);
                 iter.next().unwrap();
-                iter.for_each(&mut give).unwrap();
+                iter.for_each_tail(0, &mut give).unwrap();
                 prop_assert!(!iter.valid());
                 prop_assert_eq!(&given, &shown);
             }
@@ -1001,11 +1017,11 @@ mod tests {
                 };
                 let due = shown.iter().rev().copied().collect::<Vec<_>>();
                 iter.seek_to_last().unwrap();
-                iter.for_each_back(&mut give).unwrap();
+                iter.for_each_tail_back(0, &mut give).unwrap();
                 prop_assert_eq!(iter.key()[0], due[at].0);
                 prop_assert_eq!(iter.value(), due[at].1.to_le_bytes());
                 iter.prev().unwrap();
-                iter.for_each_back(&mut give).unwrap();
+                iter.for_each_tail_back(0, &mut give).unwrap();
                 prop_assert!(!iter.valid());
                 prop_assert_eq!(&given, &due);
             }

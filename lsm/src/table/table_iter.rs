@@ -9,7 +9,7 @@
 //! what readers need nor wait for the disk once a block.
 
 use crate::base::error::Result;
-use crate::base::iter::{InternalIterator, Take};
+use crate::base::iter::{InternalIterator, RunKey, Take, put_behind};
 use crate::base::key::{VersionKey, pack_trailer};
 use crate::base::metrics::Metrics;
 use crate::base::options::ReadOptions;
@@ -184,7 +184,7 @@ impl TableIter {
         self.at = at;
         self.valid = true;
         if let Some(data) = self.data.as_ref().filter(|_| !self.bare) {
-            behind_prefix(&mut self.key, data.common_prefix().len(), data.suffix(at));
+            put_behind(&mut self.key, data.common_prefix().len(), data.suffix(at));
         }
     }
 
@@ -334,16 +334,18 @@ impl InternalIterator for TableIter {
             return Ok(ControlFlow::Continue(()));
         };
         let start = self.at;
-        let prefix = data.common_prefix().len();
+        let common = data.common_prefix().len();
+        let mut flow = ControlFlow::Continue(());
         for entry in data.entries(start + 1).take(steps) {
             self.at += 1;
-            let key =
-                if self.bare { entry.suffix } else { behind_prefix(&mut self.key, prefix, entry.suffix) };
+            let key = RunKey::Parts { buffer: &mut self.key, common, suffix: entry.suffix };
             if take(key, entry.trailer, entry.value).is_break() {
-                return Ok(ControlFlow::Break(self.at - start));
+                flow = ControlFlow::Break(self.at - start);
+                break;
             }
         }
-        Ok(ControlFlow::Continue(()))
+        self.stand(self.at);
+        Ok(flow)
     }
 
     fn run_back(&mut self, steps: usize, take: &mut Take<'_>) -> Result<ControlFlow<usize>> {
@@ -351,16 +353,18 @@ impl InternalIterator for TableIter {
             return Ok(ControlFlow::Continue(()));
         };
         let start = self.at;
-        let prefix = data.common_prefix().len();
+        let common = data.common_prefix().len();
+        let mut flow = ControlFlow::Continue(());
         for entry in data.entries_back(start).take(steps) {
             self.at -= 1;
-            let key =
-                if self.bare { entry.suffix } else { behind_prefix(&mut self.key, prefix, entry.suffix) };
+            let key = RunKey::Parts { buffer: &mut self.key, common, suffix: entry.suffix };
             if take(key, entry.trailer, entry.value).is_break() {
-                return Ok(ControlFlow::Break(start - self.at));
+                flow = ControlFlow::Break(start - self.at);
+                break;
             }
         }
-        Ok(ControlFlow::Continue(()))
+        self.stand(self.at);
+        Ok(flow)
     }
 
     /// Those that lie in the same block.
@@ -377,14 +381,6 @@ impl InternalIterator for TableIter {
         let end = bound.map_or(data.count(), |bound| data.lower_bound(bound, u64::MAX));
         end.saturating_sub(self.at + 1)
     }
-}
-
-/// Puts a suffix in the place of whatever stands behind the prefix of a key.
-#[inline]
-fn behind_prefix<'k>(key: &'k mut Vec<u8>, prefix: usize, suffix: &[u8]) -> &'k [u8] {
-    key.truncate(prefix);
-    key.extend_from_slice(suffix);
-    key
 }
 
 impl fmt::Debug for TableIter {

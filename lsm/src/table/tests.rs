@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::iter::InternalIterator;
+use crate::base::iter::{InternalIterator, Take};
 use crate::base::key::{SEQUENCE_MAX, ValueKind, VersionKey, pack_trailer, unpack_trailer};
 use crate::base::limits::LONE_VALUE_BYTES;
 use crate::base::metrics::Metrics;
@@ -260,20 +260,33 @@ proptest! {
                 let target = VersionKey { user_key: key, sequence: *sequence, kind };
                 let wanted = (key.clone(), Reverse(pack_trailer(*sequence, kind)));
                 let bound = versions.partition_point(|(version, _)| *version < wanted);
-                match rng.below(5) {
-                    4 => {
+                match rng.below(6) {
+                    back @ (4 | 5) => {
                         let Some(here) = at else { continue };
-                        let steps = iter.steps_below(Some(key));
+                        let back = back == 5;
+                        let steps =
+                            if back { iter.steps_above(Some(key)) } else { iter.steps_below(Some(key)) };
                         let most = (rng.below(40) as usize + 1).min(steps);
                         let mut handed = Vec::new();
-                        let flow = iter.run(steps, &mut |key, trailer, value| {
-                            handed.push(((key.to_vec(), Reverse(trailer)), value.to_vec()));
+                        let skipped = if rng.below(2) == 0 { 0 } else { rng.below(8) as usize };
+                        let take: &mut Take<'_> = &mut |key, trailer, value| {
+                            handed.push((key.tail(skipped).to_vec(), trailer, value.to_vec()));
                             if handed.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                        };
+                        let flow = if back { iter.run_back(steps, take) } else { iter.run(steps, take) };
+                        let passed = if back { &versions[here - most..here] } else { &versions[here + 1..][..most] };
+                        let within = |passed: &Vec<u8>| if back { passed > key } else { passed < key };
+                        prop_assert!(passed.iter().all(|((passed, _), _)| within(passed)));
+                        let due = passed.iter().map(|((passed, Reverse(trailer)), value)| {
+                            (passed.get(skipped..).unwrap_or_default().to_vec(), *trailer, value.clone())
                         });
-                        prop_assert_eq!(&handed, &versions[here + 1..][..most]);
-                        prop_assert!(handed.iter().all(|((handed, _), _)| handed < key));
+                        let mut due = due.collect::<Vec<_>>();
+                        if back {
+                            due.reverse();
+                        }
+                        prop_assert_eq!(&handed, &due);
                         prop_assert_eq!(flow.unwrap().break_value(), (most > 0).then_some(most));
-                        at = Some(here + most);
+                        at = Some(if back { here - most } else { here + most });
                     }
                     0 => {
                         iter.seek(target).unwrap();
