@@ -686,8 +686,7 @@ mod tests {
         SeekBefore(u8),
         Next,
         Prev,
-        /// Breaks at the one of this number.
-        /// So many, without the first bytes of their keys.
+        /// Breaks at the one of the first number, and leaves out as many first bytes of each key as the second says.
         ForEach(usize, usize),
         ForEachBack(usize, usize),
     }

@@ -133,8 +133,20 @@ pub fn scan(db: &Db, keyspace: KeyspaceId, sequence: Option<u64>) -> Vec<(Vec<u8
     }
     assert_eq!(again.len(), found.len());
     assert_same(&again, &found, "handed out in runs");
+    let skipped = found.len() % TAIL_TESTS;
+    let mut tails = Vec::new();
+    iter.seek_to_first().unwrap();
+    iter.for_each_tail(skipped, |tail, _| {
+        tails.push(tail.to_vec());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(tails.iter().eq(found.iter().map(|(key, _)| key.get(skipped..).unwrap_or_default())));
     found
 }
+
+/// Tails of keys are read without 0 to this many bytes, by how many keys there are.
+const TAIL_TESTS: usize = 9;
 
 /// Everything in a keyspace, read backwards, turned around.
 pub fn scan_reverse(db: &Db, keyspace: KeyspaceId, sequence: Option<u64>) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -163,6 +175,15 @@ pub fn scan_reverse(db: &Db, keyspace: KeyspaceId, sequence: Option<u64>) -> Vec
     }
     assert_eq!(again.len(), found.len());
     assert_same(&again, &found, "handed out in runs, backwards");
+    let skipped = found.len() % TAIL_TESTS;
+    let mut tails = Vec::new();
+    iter.seek_to_last().unwrap();
+    iter.for_each_tail_back(skipped, |tail, _| {
+        tails.push(tail.to_vec());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(tails.iter().eq(found.iter().map(|(key, _)| key.get(skipped..).unwrap_or_default())));
     found.reverse();
     found
 }
