@@ -56,6 +56,14 @@ struct Segment {
     new: Option<u64>,
 }
 
+/// Where a fence is looked for, seen from a place.
+#[derive(Clone, Copy)]
+enum Side {
+    AtOrBefore,
+    Before,
+    Behind,
+}
+
 /// Where the stored fences are looked up.
 #[derive(Debug)]
 enum Stored {
@@ -131,9 +139,9 @@ impl Recount {
         {
             let end = match end {
                 Some(end) => end,
-                None => {
-                    self.stored_behind(txn, &start)?.map_or(Bound::Unbounded, |(end, _)| Bound::Excluded(end))
-                }
+                None => self
+                    .stored_near(txn, &start, Side::Behind)?
+                    .map_or(Bound::Unbounded, |(end, _)| Bound::Excluded(end)),
             };
             let is_inside = !matches!(&end, Bound::Excluded(end) if place >= end.as_slice());
             if is_inside {
@@ -141,7 +149,7 @@ impl Recount {
                 return Ok(start);
             }
         }
-        let start = match self.stored_at_or_before(txn, place)? {
+        let start = match self.stored_near(txn, place, Side::AtOrBefore)? {
             None => HEAD.to_vec(),
             Some((start, count)) => {
                 let segment = Segment { old: Some(count), new: Some(count) };
@@ -165,48 +173,30 @@ impl Recount {
         }
     }
 
-    /// The stored fence at or before `place`, and its count. `None` for the head, as below.
-    fn stored_at_or_before(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
-        let known = match self.stored {
-            Stored::None => Some(None),
-            Stored::Memory => txn.store().fence_cache().at_or_before(self.large.id, place),
-            Stored::Records(_) => None,
+    /// The stored fence nearest to `place` on a side, and its count. `None` for the head, as below.
+    fn stored_near(
+        &mut self,
+        txn: &mut Txn,
+        place: &[u8],
+        side: Side,
+    ) -> Result<Option<(Vec<u8>, u64)>, Stop> {
+        let (cache, id) = (txn.store().fence_cache(), self.large.id);
+        let known = match (&self.stored, side) {
+            (Stored::None, _) => Some(None),
+            (Stored::Memory, Side::AtOrBefore) => cache.at_or_before(id, place),
+            (Stored::Memory, Side::Before) => cache.before(id, place),
+            (Stored::Memory, Side::Behind) => cache.behind(id, place),
+            (Stored::Records(_), _) => None,
         };
         if let Some(known) = known {
             return Ok(known.filter(|(start, _)| !start.is_empty()));
         }
         let steps = self.records(txn)?;
-        steps.seek_back_to(txn, place)?;
-        Ok(steps.fence()?.map(|(start, count)| (start.to_vec(), count)))
-    }
-
-    /// The last stored fence before `place`.
-    fn stored_before(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
-        let known = match self.stored {
-            Stored::None => Some(None),
-            Stored::Memory => txn.store().fence_cache().before(self.large.id, place),
-            Stored::Records(_) => None,
-        };
-        if let Some(known) = known {
-            return Ok(known.filter(|(start, _)| !start.is_empty()));
+        match side {
+            Side::AtOrBefore => steps.seek_back_to(txn, place)?,
+            Side::Before => steps.seek_before(txn, place)?,
+            Side::Behind => steps.seek_behind(txn, place)?,
         }
-        let steps = self.records(txn)?;
-        steps.seek_before(txn, place)?;
-        Ok(steps.fence()?.map(|(start, count)| (start.to_vec(), count)))
-    }
-
-    /// The first stored fence behind `place`.
-    fn stored_behind(&mut self, txn: &mut Txn, place: &[u8]) -> Result<Option<(Vec<u8>, u64)>, Stop> {
-        let known = match self.stored {
-            Stored::None => Some(None),
-            Stored::Memory => txn.store().fence_cache().behind(self.large.id, place),
-            Stored::Records(_) => None,
-        };
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let steps = self.records(txn)?;
-        steps.seek_behind(txn, place)?;
         Ok(steps.fence()?.map(|(start, count)| (start.to_vec(), count)))
     }
 
@@ -303,7 +293,9 @@ impl Recount {
             .find_map(|(start, segment)| Some((start.clone(), segment.new?)))
             .ok_or_else(|| damage("fences"))?;
         let mut from = start.to_vec();
-        while let Some((place, count)) = self.stored_before(txn, &from)?.filter(|(place, _)| *place > own.0) {
+        while let Some((place, count)) =
+            self.stored_near(txn, &from, Side::Before)?.filter(|(place, _)| *place > own.0)
+        {
             if !self.segments.contains_key(&place) {
                 self.segments.insert(place.clone(), Segment { old: Some(count), new: Some(count) });
                 return Ok((place, count));
@@ -321,7 +313,7 @@ impl Recount {
             .range::<[u8], _>(behind)
             .find_map(|(start, segment)| Some((start.clone(), segment.new?)));
         let mut from = start.to_vec();
-        while let Some((place, count)) = self.stored_behind(txn, &from)? {
+        while let Some((place, count)) = self.stored_near(txn, &from, Side::Behind)? {
             if own.as_ref().is_some_and(|(own, _)| *own <= place) {
                 break;
             }
