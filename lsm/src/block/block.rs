@@ -152,7 +152,6 @@ impl Block {
     }
 
     /// Sequence and kind of entry `i`, packed.
-    #[inline]
     pub fn trailer(&self, i: usize) -> u64 {
         let at = self.shape.trailers_at as usize;
         let delta = match self.shape.trailer_width {
@@ -195,7 +194,6 @@ impl Block {
     }
 
     /// Where suffix and value `i` begin, or those before it end, each counted from where all of them begin.
-    #[inline]
     fn offsets(&self, i: usize) -> (usize, usize) {
         let shape = &self.shape;
         (
@@ -204,7 +202,6 @@ impl Block {
         )
     }
 
-    #[inline]
     fn entry(&self, i: usize, start: (usize, usize), end: (usize, usize)) -> Entry<'_> {
         let shape = &self.shape;
         let suffixes = &self.bytes[shape.suffixes_at as usize..shape.values_at as usize];
