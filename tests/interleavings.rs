@@ -43,6 +43,7 @@ fn main() {
         ),
         ("several_keys_at_once_never_deadlock", several_keys_at_once_never_deadlock),
         ("keys_held_on_for_another_thread_exclude", keys_held_on_for_another_thread_exclude),
+        ("a_kept_key_excludes_and_who_waits_is_called", a_kept_key_excludes_and_who_waits_is_called),
         ("a_waiter_that_has_gone_keeps_nobody_waiting", a_waiter_that_has_gone_keeps_nobody_waiting),
         (
             "an_element_goes_to_one_waiter_and_none_is_slept_over",
@@ -171,6 +172,27 @@ fn keys_held_on_for_another_thread_exclude() {
         other.join().unwrap();
         pool.join().unwrap();
         table.expect([2, 2]);
+    });
+}
+
+/// What a worker does with a pipeline: the key stays locked from one command to the next.
+fn a_kept_key_excludes_and_who_waits_is_called() {
+    check(3, || {
+        let table = Table::new();
+        let others: Vec<_> = [&[0usize][..], &[0, 1]]
+            .into_iter()
+            .map(|cells| {
+                let table = Arc::clone(&table);
+                loom::thread::spawn(move || table.work(cells))
+            })
+            .collect();
+        let kept = table.lock(&[0]).keep().expect("one key");
+        table.change(&[0]);
+        let kept = table.locks.adopt_one(kept).keep().expect("one key");
+        table.change(&[0]);
+        drop(table.locks.adopt_one(kept));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        table.expect([4, 1]);
     });
 }
 

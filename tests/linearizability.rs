@@ -1,7 +1,7 @@
 //! Is there one order of everything that concurrent clients saw? Also when the server is killed between?
 //!
-//! Eight clients do random things to few keys of a real process: texts, lists and hashes, transactions, compare-and-set by WATCH, waits in
-//! BLPOP. Each notes when it called, when it had the answer, and the answer. Then `kill -9` and a start over the same folder, several
+//! Eight clients do random things to few keys of a real process: texts, lists and hashes, transactions, pipelines, compare-and-set by WATCH, waits
+//! in BLPOP. Each notes when it called, when it had the answer, and the answer. Then `kill -9` and a start over the same folder, several
 //! times. Connections are cut now and then with a command under way. The whole history of each key, across all kills, must then be
 //! that of one key doing one thing at a time ([`checker`], [`key`]): so what was answered or read before a kill is there after it, what
 //! was under way happened once or never, an EXEC is one step, and no element is lost, doubled, or handed to two.
@@ -111,7 +111,14 @@ fn rounds(workers: usize, appendfsync: &str, salt: u64) {
 fn with_end(mut history: Vec<Observed<Key>>, moment: u64, found: &State) -> Vec<Observed<Key>> {
     let operation = Operation::Found(found.clone());
     let reply = Some(Value::Null);
-    history.push(Observed { client: CLIENTS, operation, reply, called: moment, returned: moment });
+    history.push(Observed {
+        client: CLIENTS,
+        operation,
+        follows: false,
+        reply,
+        called: moment,
+        returned: moment,
+    });
     history
 }
 
@@ -198,6 +205,7 @@ impl One {
                     (0..2 + self.random.below(2)).map(|_| self.command(key, true)).collect();
                 self.note(client, key, Operation::Transaction(commands), None)
             }
+            3 => self.pipeline(client, key),
             _ => {
                 let command = self.command(key, false);
                 self.note(client, key, Operation::One(command), None)
@@ -213,6 +221,29 @@ impl One {
         let seen = read.observed.reply.clone().expect("an answer");
         let commands = vec![self.command(key, true), self.command(key, true)];
         self.note(client, key, Operation::Watched { seen, commands }, Some(watched))
+    }
+
+    /// Several commands for one key in one go, whose lock the server may keep from one to the next: for the history each is on its own.
+    fn pipeline(&mut self, client: &mut Client, key: usize) -> io::Result<()> {
+        let commands: Vec<Command> = (0..2 + self.random.below(3)).map(|_| self.command(key, true)).collect();
+        commands.iter().for_each(|command| client.queue(&command.words(KEYS[key])));
+        let cut = self.random.chance(4);
+        let called = now(self.clock);
+        let mut result = client.flush();
+        if cut && result.is_ok() {
+            result = client.stream().shutdown(std::net::Shutdown::Both);
+        }
+        for (place, command) in commands.into_iter().enumerate() {
+            let reply = match result {
+                Ok(()) => client.read().map_err(|error| result = Err(error)).ok(),
+                Err(_) => None,
+            };
+            let (operation, returned) = (Operation::One(command), now(self.clock));
+            let follows = place > 0;
+            let observed = Observed { client: self.number, operation, follows, reply, called, returned };
+            self.done.push((key, Event { observed, watched: None }));
+        }
+        result
     }
 
     fn command(&mut self, key: usize, queued: bool) -> Command {
@@ -268,7 +299,7 @@ impl One {
             Ok(reply) => (Some(reply), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        let observed = Observed { client: self.number, operation, reply, called, returned };
+        let observed = Observed { client: self.number, operation, follows: false, reply, called, returned };
         self.done.push((key, Event { observed, watched }));
         result
     }

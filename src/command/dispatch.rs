@@ -7,6 +7,9 @@
 //! On a worker nothing here waits: what would wait comes back as [`Outcome::Later`] or [`Outcome::Elsewhere`], and nothing has
 //! happened then: no reply, no effect. The command is later run again from the start, with the draws (time, seed) of its first run.
 //!
+//! The lock of a key is kept for the next command of a pipeline if that names the same key and no other (`docs/decisions/0010`): until a
+//! command does not, there is none, or it has been kept for `KEPT_NS_MAX`.
+//!
 //! A panic of a command's function is caught here: its effects were only staged, so dropping them leaves nothing half-done. From the
 //! commit on the engine guards itself. Locks and the gate's place are given back by guards in every case.
 
@@ -47,6 +50,10 @@ const DELAY_PARKED_NS: u64 = 1_000_000;
 /// How long a command waits before it is asked again whether workers have caught up with their mail.
 const CONGESTION_PAUSE_MS: u64 = 1;
 
+/// How long a key is kept before it is released between two commands: others wait for it that long. A pipeline of some dozens of
+/// short commands.
+const KEPT_NS_MAX: u64 = 100_000;
+
 /// Called, on any thread, when what a command waits for may be free.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
@@ -59,6 +66,8 @@ pub struct Request<'a> {
     pub draws: Option<Draws>,
     /// Whether it has served the delay that the engine asked for.
     pub delayed: bool,
+    /// Whether more of the same client's input is there to be run at once: then its key may be kept for that.
+    pub more: bool,
 }
 
 /// Where a command has to be run instead.
@@ -116,6 +125,10 @@ pub struct Executor {
     slot: usize,
     /// Keys to lock; reused.
     keys: Vec<LockKey>,
+    /// The key of the last command, held for the next: on a worker only, and until [`Executor::release_kept`] at the latest.
+    kept: Option<LockKey>,
+    /// When that was locked.
+    kept_since_ns: u64,
     /// Those who wait for what the last command wrote, and whom it could not serve here.
     unserved: Option<Box<Service>>,
     random: u64,
@@ -124,6 +137,12 @@ pub struct Executor {
     now_ns: u64,
     /// Wall time (us) minus monotonic time (us) when [`Executor::look_at_clock`] was last called.
     wall_offset_us: i64,
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.release_kept();
+    }
 }
 
 impl Executor {
@@ -139,6 +158,8 @@ impl Executor {
             table,
             slot,
             keys: Vec::new(),
+            kept: None,
+            kept_since_ns: 0,
             unserved: None,
             random: seed | 1,
             ahead: LookAhead::default(),
@@ -309,6 +330,7 @@ impl Executor {
             reply.truncate(start);
             return outcome;
         };
+        session.seen_lsn = session.seen_lsn.max(need);
         self.now_ns = self.server.clock.monotonic_ns();
         let written = reply.buffer().get(start..).unwrap_or_default();
         let waited_ns = session.outside.as_ref().map_or(0, |outside| outside.waited_ns.load(RELAXED));
@@ -430,6 +452,7 @@ impl Executor {
         reply: &mut ReplyWriter,
         args: &Args<'_>,
     ) -> Outcome {
+        self.release_kept();
         let start = reply.len();
         match transactions::queue(&self.server, session, command, args, reply) {
             Ok(Queueing::Done) => {}
@@ -462,6 +485,7 @@ impl Executor {
 
     /// Takes the store that was opened since.
     fn follow_store(&mut self) {
+        self.release_kept();
         self.generation = self.server.generation();
         self.store = self.server.store();
         self.txn = Txn::new(Arc::clone(&self.store));
@@ -478,6 +502,7 @@ impl Executor {
         request: &Request<'_>,
         place: Place,
     ) -> Outcome {
+        self.release_kept();
         let draws = request.draws.unwrap_or_else(|| self.draw());
         let mode = if place == Place::Worker { Mode::Inline } else { Mode::Pool };
         self.txn.begin(session.db, mode, draws, ReadPoint::Latest);
@@ -514,7 +539,11 @@ impl Executor {
                 if !waiters.is_simple() {
                     service::add_also(waiters, &mut self.keys, self.table, command, session, &request.args);
                 }
-                match store.locks().try_lock(&mut self.keys) {
+                let kept = take_kept(&mut self.kept, store, &self.keys);
+                if kept.is_none() {
+                    self.kept_since_ns = self.now_ns;
+                }
+                match kept.or_else(|| store.locks().try_lock(&mut self.keys)) {
                     Some(guard) => Some(guard),
                     None => {
                         let counters = &self.server.stats.shard(session.shard).counters;
@@ -526,6 +555,7 @@ impl Executor {
                     }
                 }
             } else {
+                drop(take_kept(&mut self.kept, store, &[]));
                 None
             };
             if locks.is_some() && !waiters.is_simple() {
@@ -542,7 +572,7 @@ impl Executor {
             let read_point = match self.server.settings.fsync() {
                 // Who caches what it reads has to see what it is not told of.
                 Fsync::Always if !locks_keys && session.tracking.is_none() => {
-                    ReadPoint::SyncedOr(session.last_own_lsn)
+                    ReadPoint::SyncedOr(session.last_own_lsn.max(session.seen_lsn))
                 }
                 _ => ReadPoint::Latest,
             };
@@ -588,7 +618,10 @@ impl Executor {
                     true => service::enter(&self.server, session, &request.args),
                     false => session.wanted = None,
                 }
-            } else if done && let (Some(guard), Some(line)) = (locks, &mut line) {
+                return outcome;
+            }
+            let Some(guard) = locks.filter(|_| done) else { return outcome };
+            if let Some(line) = &mut line {
                 if line.has_several() {
                     line.put_in_order(waiters, &self.txn.take_ready());
                 }
@@ -606,10 +639,21 @@ impl Executor {
                     let line = std::mem::take(line);
                     self.unserved =
                         Some(Box::new(Service::new(&self.server.in_flight, &self.store, guard, line)));
+                    return outcome;
                 }
+            }
+            let kept_ns = self.now_ns.saturating_sub(self.kept_since_ns);
+            if request.more && place == Place::Worker && kept_ns < KEPT_NS_MAX {
+                self.kept = guard.keep();
             }
             return outcome;
         }
+    }
+
+    /// Releases what the last command left locked for the next, as there is none or not yet. To be called before a worker turns to
+    /// anything else but the next command of the same client.
+    pub fn release_kept(&mut self) {
+        drop(take_kept(&mut self.kept, &self.store, &[]));
     }
 
     /// Takes the service that the last command could not end here.
@@ -737,6 +781,7 @@ impl Executor {
         reply: &mut ReplyWriter,
         error: ReplyError,
     ) -> Outcome {
+        self.release_kept();
         let mut error = error;
         if let Some(multi) = session.multi.as_deref_mut() {
             multi.abort();
@@ -766,6 +811,14 @@ fn collect_keys(
 ) {
     keys.clear();
     for_each_name(table, command, session, args, |db, key| keys.push(LockKey::new(db, key)));
+}
+
+/// Takes what was kept of the last command, if it is all of `keys`; releases it if not: nobody waits for a key while holding one.
+#[inline]
+fn take_kept<'s>(kept: &mut Option<LockKey>, store: &'s Store, keys: &[LockKey]) -> Option<KeyGuard<'s>> {
+    let key = kept.take()?;
+    let guard = store.locks().adopt_one(key);
+    (*keys == [key]).then_some(guard)
 }
 
 /// Where an EXEC runs.

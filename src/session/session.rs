@@ -77,6 +77,8 @@ pub struct Session {
     pub users_generation: u64,
     /// LSN of this connection's last own commit: under `always` its reads see at least that.
     pub last_own_lsn: Lsn,
+    /// What its replies have told of, those included that have not left: no later read may fall behind.
+    pub seen_lsn: Lsn,
     /// Delay that the engine asked for and that was too short to be worth parking for, in nanoseconds.
     pub delay_debt_ns: u64,
     /// CLIENT NO-TOUCH.
@@ -144,6 +146,7 @@ impl Session {
             user,
             users_generation,
             last_own_lsn: 0,
+            seen_lsn: 0,
             delay_debt_ns: 0,
             no_touch: false,
             no_evict: false,

@@ -6,10 +6,14 @@
 //!
 //! Two different keys wait for each other only if all 64 bits of their hashes agree, and then nothing worse happens. A
 //! command locks all its keys at once, in sorted order, or none: whoever meets a held key gives back what it has, so no
-//! cycle of waiters can form. Nobody waits inside: a caller spins for about a microsecond, then leaves a waker on the
+//! cycle of waiters can form. Nobody waits inside: a caller spins for some microseconds, then leaves a waker on the
 //! contended key and goes. Release calls every waker of the key, first come first called; each tries again from the
 //! start, and those who lose queue again. All of them rather than one, because a woken client may be gone, and because
 //! what they run is a few microseconds long on few threads: handing a lock from one to the next costs more than the race.
+//!
+//! A worker keeps the key of one command for the next of the same pipeline if that names the same key and no other
+//! ([`KeyGuard::keep`], `docs/decisions/0010`): many clients of one key on many workers else hand it over, and wait for it,
+//! once a command. Between the two nothing waits for anything, so a kept key is only a key that is held a little longer.
 //!
 //! Shard mutexes are held for a few instructions, never across a callback, and never two at once.
 
@@ -23,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub type Waker = Box<dyn FnOnce() + Send>;
 
 const SHARDS: usize = if IS_MODEL { 2 } else { 64 };
-/// Attempts before giving up; with the pauses between them about a microsecond.
+/// Attempts before giving up; with the pauses between them one to four microseconds, as processors go.
 const ATTEMPTS: usize = if IS_MODEL { 1 } else { 24 };
 
 /// A key's place in the table.
@@ -103,7 +107,7 @@ impl KeyLocks {
         self.shards.iter().map(|shard| shard.lock().values().map(Vec::len).sum::<usize>()).sum()
     }
 
-    /// Locks one key, or gives up after about a microsecond.
+    /// Locks one key, or gives up after some microseconds.
     #[inline]
     pub fn try_lock_one(&self, key: LockKey) -> Option<KeyGuard<'_>> {
         for attempt in 0..ATTEMPTS {
@@ -115,7 +119,7 @@ impl KeyLocks {
         None
     }
 
-    /// Locks all of `keys` (sorted and cleared of doubles on the way), or gives up after about a microsecond.
+    /// Locks all of `keys` (sorted and cleared of doubles on the way), or gives up after some microseconds.
     pub fn try_lock(&self, keys: &mut Vec<LockKey>) -> Option<KeyGuard<'_>> {
         if let [key] = keys[..] {
             return self.try_lock_one(key);
@@ -155,6 +159,11 @@ impl KeyLocks {
     /// Takes keys over that [`KeyGuard::detach`] left held. Each only once.
     pub fn adopt(&self, keys: Vec<LockKey>) -> KeyGuard<'_> {
         KeyGuard { locks: self, keys: Keys::Many(keys.into()) }
+    }
+
+    /// Takes a key over that [`KeyGuard::keep`] left held. Only once.
+    pub fn adopt_one(&self, key: LockKey) -> KeyGuard<'_> {
+        KeyGuard { locks: self, keys: Keys::One(key) }
     }
 
     fn guard(&self, keys: &[LockKey]) -> KeyGuard<'_> {
@@ -229,6 +238,14 @@ impl KeyGuard<'_> {
             Keys::Many(keys) => keys.into_vec(),
         }
     }
+
+    /// If it is one key: that, which stays held until it is [adopted](KeyLocks::adopt_one) again. Several are released.
+    #[must_use = "the key stays held"]
+    pub fn keep(mut self) -> Option<LockKey> {
+        let Keys::One(key) = self.keys else { return None };
+        self.keys = Keys::Many(Box::default());
+        Some(key)
+    }
 }
 
 impl Drop for KeyGuard<'_> {
@@ -276,6 +293,39 @@ mod tests {
             drop(locks.adopt(detached));
             assert_eq!(locks.held(), 0);
         }
+    }
+
+    #[test]
+    fn one_key_can_be_kept_and_several_are_released() {
+        let locks = KeyLocks::new();
+        let kept = locks.try_lock(&mut vec![key("a")]).unwrap().keep();
+        assert_eq!((kept, locks.held()), (Some(key("a")), 1));
+        assert!(locks.try_lock_one(key("a")).is_none());
+        drop(locks.adopt_one(key("a")));
+        assert_eq!(locks.held(), 0);
+        assert_eq!(locks.try_lock(&mut vec![key("a"), key("b")]).unwrap().keep(), None);
+        assert_eq!(locks.try_lock(&mut vec![]).unwrap().keep(), None);
+        assert_eq!(locks.held(), 0);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_kept_key_is_called_when_it_is_given_up() {
+        let locks = KeyLocks::new();
+        let called = Arc::new(AtomicUsize::new(0));
+        let mut kept = locks.try_lock_one(key("a")).unwrap().keep();
+        let waker = || -> Waker {
+            let called = Arc::clone(&called);
+            Box::new(move || {
+                called.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        assert!(locks.lock_or_queue(&mut vec![key("a")], waker).is_none());
+        for _ in 0..3 {
+            kept = locks.adopt_one(kept.unwrap()).keep();
+            assert_eq!((locks.queued(), called.load(Ordering::Relaxed)), (1, 0));
+        }
+        drop(locks.adopt_one(kept.unwrap()));
+        assert_eq!((locks.held(), called.load(Ordering::Relaxed)), (0, 1));
     }
 
     #[test]

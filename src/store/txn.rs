@@ -61,7 +61,7 @@ pub enum Mode {
 pub enum ReadPoint {
     /// The latest.
     Latest,
-    /// What is on the disk, and what this connection wrote itself: up to this LSN.
+    /// What is on the disk, and what this connection wrote or was told of itself: up to this LSN.
     SyncedOr(Lsn),
 }
 

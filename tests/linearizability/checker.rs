@@ -37,6 +37,9 @@ pub trait Model: Debug {
 pub struct Observed<M: Model> {
     pub client: usize,
     pub operation: M::Operation,
+    /// Whether it was sent behind the one before it in the history, of the same client, and without waiting for that one's reply: it cannot
+    /// take effect sooner.
+    pub follows: bool,
     /// `None`: nobody knows; it may have happened or not.
     pub reply: Option<M::Reply>,
     /// Before it was sent.
@@ -72,7 +75,7 @@ pub fn check<M: Model>(start: M::State, history: &[Observed<M>]) -> Result<(), S
     for (_, returns, index) in moments {
         if !returns {
             let free = (0..UNDER_WAY_MAX).find(|slot| !under_way.contains_key(slot));
-            under_way.insert(free.expect("a client has one operation under way"), index);
+            under_way.insert(free.expect("a client has few operations under way"), index);
             continue;
         }
         let slot = *under_way.iter().find(|(_, other)| **other == index).expect("called before").0;
@@ -111,6 +114,11 @@ fn with_effect<M: Model>(
                 continue;
             }
             let observed = &history[index];
+            let too_soon =
+                |(slot, before): (&usize, &usize)| *before + 1 == index && one.done & (1 << slot) == 0;
+            if observed.follows && under_way.iter().any(too_soon) {
+                continue;
+            }
             let Some(state) = M::step(&one.state, &observed.operation, observed.reply.as_ref()) else {
                 continue;
             };

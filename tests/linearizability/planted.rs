@@ -29,6 +29,7 @@ fn did(client: usize, command: Command, times: (u64, u64), reply: impl Into<Opti
     Observed {
         client,
         operation: Operation::One(command),
+        follows: false,
         reply: reply.into(),
         called: times.0,
         returned: times.1,
@@ -128,6 +129,7 @@ fn an_exec_over_a_changed_key_is_refused() {
     let exec = |reply| Observed::<Key> {
         client: 0,
         operation: Operation::Watched { seen: bulk("1"), commands: vec![set("2")] },
+        follows: false,
         reply: Some(reply),
         called: 30,
         returned: 40,
@@ -143,12 +145,47 @@ fn an_exec_over_a_changed_key_is_refused() {
 }
 
 #[test]
+fn a_pipeline_out_of_order_is_refused() {
+    let history = |read: &str, follows| {
+        vec![
+            did(0, set("1"), (0, 90), ok()),
+            Observed { follows, ..did(0, set("2"), (0, 100), ok()) },
+            did(1, Command::Get, (110, 120), bulk(read)),
+        ]
+    };
+    right(history("2", true));
+    wrong(history("1", true));
+    // Two that are only under way at once may be in either order.
+    right(history("1", false));
+    // Nobody knows whether the first happened; the second did not without it.
+    let cut = |read: Value| {
+        vec![
+            did(0, set("1"), (0, 90), None),
+            Observed { follows: true, ..did(0, Command::Incr, (0, 100), None) },
+            did(1, Command::Get, (50, 60), read),
+        ]
+    };
+    right(cut(bulk("2")));
+    right(cut(bulk("1")));
+    right(cut(Value::Null));
+    let cut_short = || {
+        vec![
+            did(0, Command::Incr, (0, 90), None),
+            Observed { follows: true, ..did(0, push("a"), (0, 100), None) },
+            did(1, Command::Range, (50, 60), Value::Array(vec![bulk("a")])),
+        ]
+    };
+    wrong(cut_short());
+}
+
+#[test]
 fn half_a_transaction_is_refused() {
     let history = |read: Value| {
         vec![
             Observed {
                 client: 0,
                 operation: Operation::Transaction(vec![set("1"), Command::Incr]),
+                follows: false,
                 reply: Some(Value::Array(vec![ok(), Value::Integer(2)])),
                 called: 0,
                 returned: 100,

@@ -96,8 +96,12 @@ fn run_job(executor: &mut Executor, pools: &Arc<Pools>, mut job: Box<Job>) {
             }
         })
     };
-    let request =
-        Request { args: job.pending.args.as_args(), draws: job.pending.draws, delayed: job.pending.delayed };
+    let request = Request {
+        args: job.pending.args.as_args(),
+        draws: job.pending.draws,
+        delayed: job.pending.delayed,
+        more: false,
+    };
     let outcome = executor.run_on_pool(&mut job.session, &mut reply, request, &waker);
     reply.end_stream();
     job.session.outside = None;

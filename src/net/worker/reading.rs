@@ -45,8 +45,9 @@ impl Worker {
             connection.info.argument_bytes.store(0, RELAXED);
             ran += 1;
             let args = pending.args.as_args();
+            let more = connection.tail.is_unparsed();
             if let Some(again) =
-                self.run_command(connection, &mut reply, args, pending.draws, pending.delayed)
+                self.run_command(connection, &mut reply, args, pending.draws, pending.delayed, more)
             {
                 connection.info.argument_bytes.store(pending.args.buffer.len(), RELAXED);
                 connection.pending = Some(Pending { args: pending.args, ..again });
@@ -57,6 +58,7 @@ impl Worker {
         } else {
             Fate::Stays
         };
+        self.executor.release_kept();
         connection.output.put_back(reply.take_buffer());
         connection.output.end_turn();
         connection.drop_unheard();
@@ -213,11 +215,12 @@ impl Worker {
             *ran += 1;
             let args = Args::new(parser.source(rest), parser.arguments());
             looked_at = looked_at.saturating_sub(1);
-            if looked_at == 0 && consumed < rest.len() {
+            let more = consumed < rest.len();
+            if looked_at == 0 && more {
                 let ahead = rest.get(consumed..).unwrap_or_default();
                 looked_at = self.executor.look_ahead(connection.info.db(), ahead);
             }
-            if let Some(again) = self.run_command(connection, reply, args, None, false) {
+            if let Some(again) = self.run_command(connection, reply, args, None, false, more) {
                 let args = args.to_owned();
                 connection.info.argument_bytes.store(args.buffer.len(), RELAXED);
                 connection.pending = Some(Pending { args, ..again });

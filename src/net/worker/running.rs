@@ -22,7 +22,7 @@ const WARMED_KEYS_MAX: usize = 64;
 const WARMING_QUEUE_MAX: usize = 256;
 
 impl Worker {
-    /// Runs one command. If it has to be run again (parked), returns what to remember, without its words; a command that goes
+    /// Runs one command; `more`: its client's next one may follow at once. If it has to be run again (parked), returns what to remember, without its words; a command that goes
     /// to a pool takes its words along.
     pub(super) fn run_command(
         &mut self,
@@ -31,6 +31,7 @@ impl Worker {
         args: Args<'_>,
         draws: Option<crate::store::txn::Draws>,
         delayed: bool,
+        more: bool,
     ) -> Option<Pending> {
         let session = connection.session.as_mut()?;
         let position = reply.len();
@@ -40,7 +41,7 @@ impl Worker {
             let shared = Arc::clone(shared);
             Box::new(move || shared.mailbox.post(Letter::Retry(token, client)))
         };
-        let request = Request { args, draws, delayed };
+        let request = Request { args, draws, delayed, more };
         let outcome = self.executor.run_inline(session, reply, request, &waker);
         if let Some(service) = self.executor.take_unserved() {
             // By letter: it may have to wait for the end of a pause.
