@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Collections against redis-server, in one run: the commands of a queue, a set, a hash .. on small collections, on one of a million
-# elements, and on one key by all clients; and how many bytes many small collections take on disk.
+# elements, and on one key by all clients (once more with two workers, as more cores would have them); and how many bytes many small collections take on disk.
 #
 #   benches/collections.sh [REQUESTS]          (1,000,000 for each command and round; `quick` for 100,000)
 #
@@ -32,15 +32,23 @@ theirs=$((ours + 5000))
 # shellcheck disable=SC2086 # the flags are words
 "$haypile" --port "$ours" --dir "$work/haypile" $flags > "$work/haypile.log" 2>&1 &
 own=$!
+second=
 "$redis" --port "$theirs" --dir "$work/redis" --appendonly yes --appendfsync everysec --save '' > "$work/redis.log" 2>&1 &
 other=$!
-trap 'kill -9 "$own" "$other" 2> /dev/null || true' EXIT
-for port in "$ours" "$theirs"; do
+# shellcheck disable=SC2086 # there may be no second
+trap 'kill -9 "$own" "$other" $second 2> /dev/null || true' EXIT
+
+await() {
+  local i
   for ((i = 0; i < 100; i++)); do
-    [ "$(redis-cli -p "$port" ping 2> /dev/null)" != PONG ] || break
+    [ "$(redis-cli -p "$1" ping 2> /dev/null)" != PONG ] || return 0
     sleep 0.1
   done
-done
+  echo "nothing answers on port $1" >&2
+  exit 1
+}
+await "$ours"
+await "$theirs"
 
 # Processor time of a process in clock ticks.
 ticks() {
@@ -125,6 +133,19 @@ row 'LRANGE_100, small' LRANGE l 0 99
 row 'INCR, one key, 50 clients' INCR one
 row 'LPUSH, one key, 50 clients' LPUSH hot element
 row 'HSET, one key, 50 clients' HSET hot2 field value
+# shellcheck disable=SC2086 # the flags are words
+"$haypile" --port $((ours + 1)) --dir "$work/second" $flags --workers 2 > "$work/second.log" 2>&1 &
+second=$!
+await $((ours + 1))
+(
+  ours=$((ours + 1)) own=$second
+  row 'INCR, one key, two workers' INCR one2
+  row 'LPUSH, one key, two workers' LPUSH hot3 element
+  row 'HSET, one key, two workers' HSET hot4 field value
+)
+kill -9 "$second"
+wait "$second" 2> /dev/null || true
+second=
 both FLUSHALL
 
 # Bytes on disk of many small collections, against what the user gave: key, fields and values.

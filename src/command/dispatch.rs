@@ -50,8 +50,8 @@ const DELAY_PARKED_NS: u64 = 1_000_000;
 /// How long a command waits before it is asked again whether workers have caught up with their mail.
 const CONGESTION_PAUSE_MS: u64 = 1;
 
-/// How long a key is kept before it is released between two commands: others wait for it that long. A pipeline of some dozens of
-/// short commands.
+/// A key that has been kept for longer is given back before the next command, which locks it again unless somebody who spins for it was
+/// faster. A pipeline of some dozens of short commands.
 const KEPT_NS_MAX: u64 = 100_000;
 
 /// Called, on any thread, when what a command waits for may be free.
@@ -316,6 +316,7 @@ impl Executor {
             _ => command.class(&request.args),
         };
         if place == Place::Worker && !matches!(class, Class::Inline) {
+            self.release_kept();
             return Outcome::Elsewhere(Elsewhere::Slow, request.draws.unwrap_or_else(|| self.draw()));
         }
         let started_ns = self.now_ns;
@@ -539,7 +540,9 @@ impl Executor {
                 if !waiters.is_simple() {
                     service::add_also(waiters, &mut self.keys, self.table, command, session, &request.args);
                 }
-                let kept = take_kept(&mut self.kept, store, &self.keys);
+                let kept_ns = self.now_ns.saturating_sub(self.kept_since_ns);
+                let goes_on = if kept_ns < KEPT_NS_MAX { self.keys.as_slice() } else { &[] };
+                let kept = take_kept(&mut self.kept, store, goes_on);
                 if kept.is_none() {
                     self.kept_since_ns = self.now_ns;
                 }
@@ -642,8 +645,7 @@ impl Executor {
                     return outcome;
                 }
             }
-            let kept_ns = self.now_ns.saturating_sub(self.kept_since_ns);
-            if request.more && place == Place::Worker && kept_ns < KEPT_NS_MAX {
+            if request.more && place == Place::Worker {
                 self.kept = guard.keep();
             }
             return outcome;

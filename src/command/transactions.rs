@@ -166,6 +166,8 @@ pub fn exec(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if multi.is_aborted() {
         stopped = Some(PREVIOUS_ERRORS.into());
     } else if ctx.session.watched.is_changed(ctx.txn.now_ms().max(ctx.server.clock.unix_ms())) {
+        // It tells of somebody's write.
+        ctx.txn.mark_read();
         ctx.reply.null_array();
     } else {
         let db = ctx.session.db;

@@ -54,8 +54,9 @@ pub fn abandon(waiters: &WaitTable, connection: &Connection, block: Option<&Bloc
 
 /// Appends a served reply to a connection's output; what the log has to reach before it leaves. `watermark` is where the log is.
 pub fn append(connection: &mut Connection, served: &Served, muted: bool, watermark: Lsn) {
-    if let (Some(session), Some(committed)) = (connection.session.as_mut(), served.committed) {
-        session.last_own_lsn = session.last_own_lsn.max(committed);
+    if let Some(session) = connection.session.as_mut() {
+        session.seen_lsn = session.seen_lsn.max(served.need);
+        session.last_own_lsn = session.last_own_lsn.max(served.committed.unwrap_or(0));
     }
     if muted {
         return;

@@ -6,7 +6,7 @@
 //! and the store may have been opened anew.
 //!
 //! Nobody may wait for the gate with keys locked that somebody inside may wait for: commands never wait inside, and those on a pool
-//! that wait for a key ([`Pass::lock`]) do so outside.
+//! that wait for a key ([`Pass::lock`]) do so outside. A worker may come to the gate with a key that it has kept, as it never waits there.
 
 use crate::store::gate::GateGuard;
 use crate::store::key_locks::{KeyGuard, LockKey};

@@ -1125,7 +1125,7 @@ impl Txn {
         })
     }
 
-    /// The reply tells of the database's state though nothing was read (DBSIZE).
+    /// The reply tells of the database's state though nothing was read (DBSIZE, an EXEC that is called off).
     pub fn mark_read(&mut self) {
         self.has_read = true;
     }

@@ -14,6 +14,7 @@
 //! killed) may take effect until a given moment, or never. Keys are things of their own: a history is linearizable if that
 //! of each key is (Herlihy and Wing's locality), so callers check one key at a time.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -69,7 +70,8 @@ pub fn check<M: Model>(start: M::State, history: &[Observed<M>]) -> Result<(), S
         moments.push((observed.called, false, index));
         moments.push((observed.returned, true, index));
     }
-    moments.sort_unstable();
+    // Of a pipeline that nobody answered the last command returns first: while those before it are still under way.
+    moments.sort_unstable_by_key(|&(moment, returns, index)| (moment, returns, Reverse(index)));
     let mut under_way: BTreeMap<usize, usize> = BTreeMap::new();
     let mut configurations = HashSet::from([Configuration { state: start, done: 0 }]);
     for (_, returns, index) in moments {
