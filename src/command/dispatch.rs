@@ -50,8 +50,8 @@ const DELAY_PARKED_NS: u64 = 1_000_000;
 /// How long a command waits before it is asked again whether workers have caught up with their mail.
 const CONGESTION_PAUSE_MS: u64 = 1;
 
-/// A key that has been kept for longer is given back before the next command, which locks it again unless somebody who spins for it was
-/// faster. A pipeline of some dozens of short commands.
+/// A key that has been locked for longer is not kept: it is given back as soon as the command is done, and the next one locks it again unless
+/// somebody who spins for it was faster. A pipeline of some dozens of short commands.
 const KEPT_NS_MAX: u64 = 100_000;
 
 /// Called, on any thread, when what a command waits for may be free.
@@ -333,6 +333,9 @@ impl Executor {
         };
         session.seen_lsn = session.seen_lsn.max(need);
         self.now_ns = self.server.clock.monotonic_ns();
+        if self.kept.is_some() && self.now_ns.saturating_sub(self.kept_since_ns) >= KEPT_NS_MAX {
+            self.release_kept();
+        }
         let written = reply.buffer().get(start..).unwrap_or_default();
         let waited_ns = session.outside.as_ref().map_or(0, |outside| outside.waited_ns.load(RELAXED));
         let ns = self.now_ns.saturating_sub(started_ns).saturating_sub(waited_ns);
@@ -540,9 +543,7 @@ impl Executor {
                 if !waiters.is_simple() {
                     service::add_also(waiters, &mut self.keys, self.table, command, session, &request.args);
                 }
-                let kept_ns = self.now_ns.saturating_sub(self.kept_since_ns);
-                let goes_on = if kept_ns < KEPT_NS_MAX { self.keys.as_slice() } else { &[] };
-                let kept = take_kept(&mut self.kept, store, goes_on);
+                let kept = take_kept(&mut self.kept, store, &self.keys);
                 if kept.is_none() {
                     self.kept_since_ns = self.now_ns;
                 }

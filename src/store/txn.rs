@@ -640,7 +640,8 @@ impl Txn {
         match (self.has_read, self.point) {
             (false, _) => 0,
             (true, ReadPoint::Latest) => self.store.db().readable_lsn(),
-            (true, ReadPoint::SyncedOr(own)) => own,
+            // No more than can be read: of a log that has failed, what is synced.
+            (true, ReadPoint::SyncedOr(own)) => own.min(self.store.db().readable_lsn()),
         }
     }
 

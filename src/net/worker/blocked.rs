@@ -125,7 +125,13 @@ impl Worker {
             note_slow(&self.server, &connection.info, &waiter.words.as_args(), 0);
         }
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
+        // That nothing was there tells of whoever took it away before.
+        let need = match &blocked.block {
+            Block::Keys(_) => connection.session.as_ref().map_or(0, |session| session.seen_lsn),
+            _ => 0,
+        };
         let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
+        let position = reply.len();
         match (error, blocked.block) {
             _ if blocked.muted => {}
             (Some(error), _) => {
@@ -145,7 +151,12 @@ impl Worker {
                 reply.integer(0);
             }
         }
+        let appended = reply.len() > position;
         connection.output.put_back(reply.take_buffer());
+        if appended && need > self.watermark {
+            connection.output.fence(position, need);
+        }
+        connection.output.end_turn();
         self.mark_dirty(token);
         self.make_ready(token);
     }
