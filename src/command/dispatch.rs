@@ -576,7 +576,7 @@ impl Executor {
             let read_point = match self.server.settings.fsync() {
                 // Who caches what it reads has to see what it is not told of.
                 Fsync::Always if !locks_keys && session.tracking.is_none() => {
-                    ReadPoint::SyncedOr(session.last_own_lsn.max(session.seen_lsn))
+                    ReadPoint::SyncedOr(session.known_lsn())
                 }
                 _ => ReadPoint::Latest,
             };

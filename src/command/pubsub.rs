@@ -120,7 +120,7 @@ pub fn sunsubscribe(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn publish_to(ctx: &mut Context<'_>, kind: ChannelKind) -> Result<(), Stop> {
     let (channel, payload) = (ctx.args.get(1), ctx.args.get(2));
     let publisher = &ctx.server.publisher;
-    let need = ctx.session.last_own_lsn.max(ctx.session.seen_lsn);
+    let need = ctx.session.known_lsn();
     let count = if ctx.session.may_block {
         publisher.publish(kind, channel, payload, need)
     } else {

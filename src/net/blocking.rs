@@ -10,7 +10,6 @@ use crate::net::connection::Connection;
 use crate::session::claim::{Claim, Ending, Served};
 use crate::session::session::Block;
 use crate::session::waiters::WaitTable;
-use haypile_lsm::Lsn;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What became of a wait.
@@ -52,23 +51,12 @@ pub fn abandon(waiters: &WaitTable, connection: &Connection, block: Option<&Bloc
     ended
 }
 
-/// Appends a served reply to a connection's output; what the log has to reach before it leaves. `watermark` is where the log is.
-pub fn append(connection: &mut Connection, served: &Served, muted: bool, watermark: Lsn) {
+/// What a served reply tells its client, and what was committed for it.
+pub fn note_told(connection: &mut Connection, served: &Served) {
     if let Some(session) = connection.session.as_mut() {
         session.seen_lsn = session.seen_lsn.max(served.need);
         session.last_own_lsn = session.last_own_lsn.max(served.committed.unwrap_or(0));
     }
-    if muted {
-        return;
-    }
-    let mut buffer = connection.output.take();
-    let position = buffer.len();
-    buffer.extend_from_slice(&served.reply);
-    connection.output.put_back(buffer);
-    if served.need > watermark {
-        connection.output.fence(position, served.need);
-    }
-    connection.output.end_turn();
 }
 
 /// Service that is to go on when clients are paused no more. Few: each was begun before the pause.

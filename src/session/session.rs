@@ -216,6 +216,11 @@ impl Session {
         self.ready_key.as_ref().is_none_or(|ready| ready == key)
     }
 
+    /// No read may fall behind this: what it wrote, and what its replies have told of.
+    pub fn known_lsn(&self) -> Lsn {
+        self.last_own_lsn.max(self.seen_lsn)
+    }
+
     /// Whether it gets messages in a protocol that cannot tell them from replies: then it may run little else.
     pub fn only_listens(&self) -> bool {
         self.subscriptions.is_some() && self.protocol == Protocol::Resp2

@@ -93,10 +93,13 @@ impl Worker {
                 connection.parked = None;
                 connection.info.end_wait();
                 set_blocked(&self.server, connection, false);
-                blocking::append(connection, &served, muted, self.watermark);
+                blocking::note_told(connection, &served);
+                self.turn_need = self.turn_need.max(served.need);
+                if !muted {
+                    append(connection, served.reply, served.need, self.watermark);
+                }
                 push::append_deferred(connection, self.watermark);
                 connection.tell_output();
-                self.turn_need = self.turn_need.max(served.need);
                 self.mark_dirty(token);
                 self.make_ready(token);
             }
@@ -127,11 +130,10 @@ impl Worker {
         let protocol = connection.session.as_ref().map_or(Protocol::Resp2, |session| session.protocol);
         // That nothing was there tells of whoever took it away before.
         let need = match &blocked.block {
-            Block::Keys(_) => connection.session.as_ref().map_or(0, |session| session.seen_lsn),
+            Block::Keys(_) => connection.session.as_ref().map_or(0, |session| session.known_lsn()),
             _ => 0,
         };
-        let mut reply = ReplyWriter::with_buffer(connection.output.take(), protocol);
-        let position = reply.len();
+        let mut reply = ReplyWriter::new(protocol);
         match (error, blocked.block) {
             _ if blocked.muted => {}
             (Some(error), _) => {
@@ -151,12 +153,7 @@ impl Worker {
                 reply.integer(0);
             }
         }
-        let appended = reply.len() > position;
-        connection.output.put_back(reply.take_buffer());
-        if appended && need > self.watermark {
-            connection.output.fence(position, need);
-        }
-        connection.output.end_turn();
+        append(connection, reply.take_buffer(), need, self.watermark);
         self.mark_dirty(token);
         self.make_ready(token);
     }

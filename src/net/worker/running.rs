@@ -22,8 +22,8 @@ const WARMED_KEYS_MAX: usize = 64;
 const WARMING_QUEUE_MAX: usize = 256;
 
 impl Worker {
-    /// Runs one command; `more`: its client's next one may follow at once. If it has to be run again (parked), returns what to remember, without its words; a command that goes
-    /// to a pool takes its words along.
+    /// Runs one command; `more`: its client's next one may follow at once. If it has to be run again (parked), returns what to remember,
+    /// without its words; a command that goes to a pool takes its words along.
     pub(super) fn run_command(
         &mut self,
         connection: &mut Connection,
