@@ -13,7 +13,7 @@
 //! A panic of a command's function is caught here: its effects were only staged, so dropping them leaves nothing half-done. From the
 //! commit on the engine guards itself. Locks and the gate's place are given back by guards in every case.
 
-use crate::base::args::{Args, is_keyword};
+use crate::base::args::Args;
 use crate::base::reply_error::ReplyError;
 use crate::base::stop::Stop;
 use crate::command::acl::check::{Asked, check, note_denied, refusal};
@@ -21,6 +21,7 @@ use crate::command::changes::{record, remember, remember_own, tell};
 use crate::command::facts::model::Flag;
 use crate::command::key_finder::{find_command_keys, for_each_name};
 use crate::command::look_ahead::LookAhead;
+use crate::command::look_up::{find, is_web_page, look_up};
 use crate::command::running::{account, call_handler, container_alone, error_of, refused_write};
 use crate::command::service::{self, Line, Progress, Servant, Service};
 use crate::command::spec::{Class, Command, Context, Table};
@@ -915,54 +916,6 @@ fn call(
     };
     reply.error(error.text());
     Outcome::Done { need }
-}
-
-/// Finds a command or a subcommand, whatever the number of its words.
-fn find<'t>(table: &'t Table, args: &Args<'_>) -> Option<&'t Command> {
-    let command = table.find(args.name())?;
-    match command.subcommands.is_empty() || args.len() < 2 {
-        true => Some(command),
-        false => table.find_subcommand(command, args.get(1)),
-    }
-}
-
-/// Finds a command and checks the number of its words.
-fn look_up<'t>(table: &'t Table, args: &Args<'_>) -> Result<&'t Command, ReplyError> {
-    let Some(mut command) = table.find(args.name()) else { return Err(unknown_command(args)) };
-    if !command.subcommands.is_empty() && args.len() > 1 {
-        match table.find_subcommand(command, args.get(1)) {
-            Some(found) => command = found,
-            None => {
-                let container = command.called.to_ascii_uppercase();
-                return Err(ReplyError::unknown_subcommand(&container, args.get(1)));
-            }
-        }
-    }
-    if !command.facts.accepts(args.len()) {
-        return Err(ReplyError::wrong_arity(command.facts.name));
-    }
-    Ok(command)
-}
-
-/// A browser that is made to post here by some page sends lines that begin so. Nothing of that request may run.
-fn is_web_page(name: &[u8]) -> bool {
-    is_keyword(name, "POST") || is_keyword(name, "HOST:")
-}
-
-fn unknown_command(args: &Args<'_>) -> ReplyError {
-    let mut shown = String::new();
-    for word in args.from(1) {
-        if shown.len() >= 128 {
-            break;
-        }
-        let room = 128 - shown.len();
-        let word = word.get(..room).unwrap_or(word);
-        shown.push_str(&format!("'{}' ", ReplyError::echo(word)));
-    }
-    let name = ReplyError::echo_name(args.name());
-    ReplyError::new(
-        format!("ERR unknown command '{name}', with args beginning with: {shown}").replace(['\r', '\n'], " "),
-    )
 }
 
 /// What a client may run that is subscribed to something and speaks RESP2.

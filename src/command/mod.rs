@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod spec;
+pub mod look_up;
 pub mod key_finder;
 pub mod running;
 pub mod changes;
